@@ -1,0 +1,85 @@
+/* RabbitMQ through librabbitmq. A link is one connection in a thread of its own, because the library blocks when the
+ * broker does; the loop and the thread hand messages over through locked queues and wake each other. A process has one
+ * link for publishing and one for consuming (alarms stop publishing connections only). Links connect again by
+ * themselves with backoff, declare their topology again and consume again on new channels. amqp.c alone meets the
+ * library. All functions: loop thread. */
+#pragma once
+#include "common/base/clock.h"
+#include <uv.h>
+
+struct amqp_link;
+struct amqp_consumer;
+
+struct amqp_options {
+    uv_loop_t *loop;
+    const char *url;            /* amqp:// or amqps:// */
+    const char *name;           /* connection name shown by the broker */
+    int heartbeat_s;            /* 5 */
+    void (*on_up)(void *ctx);   /* connected, topology declared, consumers started */
+    void (*on_down)(void *ctx, const struct err *err); /* once per loss, and once when the first attempt fails */
+    void (*on_blocked)(void *ctx, bool blocked);       /* connection.blocked / unblocked; may be NULL */
+    void *ctx;
+};
+struct amqp_link *amqp_link_new(const struct amqp_options *options);
+void amqp_link_free(struct amqp_link *link); /* closes within a second; unconfirmed messages are reported unknown */
+bool amqp_link_is_up(const struct amqp_link *link);
+
+/* Topology, remembered and declared again after each reconnect. */
+struct amqp_queue {
+    const char *name;
+    bool durable, exclusive, auto_delete;
+    const char *type;           /* "classic" or "quorum"; NULL for classic without argument (exclusive queues) */
+    const char *bind_exchange;  /* fanout exchange to bind to, NULL for none */
+};
+void amqp_declare_queue(struct amqp_link *link, const struct amqp_queue *queue);
+void amqp_declare_fanout(struct amqp_link *link, const char *exchange);
+
+/* Consuming. Deliveries come in batches on the loop; the list is the receiver's, each freed with amqp_delivery_free. */
+struct amqp_delivery {
+    struct amqp_delivery *next;
+    struct amqp_consumer *consumer; /* valid as a key only; may be closed meanwhile */
+    uint64_t generation;            /* of the consumer's channel; acks of an older one are ignored */
+    uint64_t tag;
+    bool redelivered;
+    struct str type, message_id, reply_to, body; /* in the delivery's own memory */
+    struct wall_us timestamp;
+};
+void amqp_delivery_free(struct amqp_delivery *delivery);
+
+struct amqp_consume {
+    const char *queue;
+    uint16_t prefetch;
+    int priority;               /* x-priority of the consumer: a shard's epoch */
+    bool no_ack;
+    void (*on_deliveries)(void *ctx, struct amqp_delivery *first);
+    void (*on_lost)(void *ctx); /* the channel or connection is gone: what is unacknowledged comes again; may be NULL */
+    void *ctx;
+};
+struct amqp_consumer *amqp_consume(struct amqp_link *link, const struct amqp_consume *options); /* channel of its own */
+/* Closes the consumer's channel: the broker gives back what was not acknowledged. No callback comes after it. */
+void amqp_consumer_close(struct amqp_consumer *consumer);
+/* Cancels the consumer but keeps the channel for acknowledgements of what is in hand (drain). */
+void amqp_consumer_cancel(struct amqp_consumer *consumer);
+void amqp_ack(struct amqp_consumer *consumer, uint64_t generation, uint64_t tag); /* batched into multiple acks where in order */
+void amqp_nack(struct amqp_consumer *consumer, uint64_t generation, uint64_t tag, bool requeue);
+
+/* Publishing: queued to the thread, streamed, confirmed in batches. */
+enum amqp_confirm { AMQP_CONFIRMED, AMQP_RETURNED /* no such queue */, AMQP_REFUSED /* nack */, AMQP_UNKNOWN /* connection lost */ };
+struct amqp_message {
+    const char *exchange;       /* "" for the default exchange */
+    const char *routing_key;
+    const char *type;           /* "task", "result", ... */
+    const char *message_id;     /* may be NULL */
+    const char *reply_to;       /* may be NULL */
+    bool persistent;            /* persistent messages are also mandatory and confirmed; others are fire and forget */
+    struct str body;            /* copied */
+    void (*on_confirm)(void *ctx, enum amqp_confirm outcome); /* on the loop; NULL: nobody cares */
+    void *ctx;
+};
+void amqp_publish(struct amqp_link *link, const struct amqp_message *message);
+/* Hands what was queued since the last call to the thread with one wake-up. Call once per turn of the loop's work. */
+void amqp_flush(struct amqp_link *link);
+
+/* Passive declare: how many messages are ready and how many consume. found = false: no such queue. */
+typedef void (*amqp_depth_fn)(void *ctx, bool found, uint32_t ready, uint32_t consumers);
+void amqp_queue_depth(struct amqp_link *link, const char *queue, amqp_depth_fn done, void *ctx);

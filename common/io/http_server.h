@@ -1,0 +1,50 @@
+/* HTTP/1.1 server: http-parser under libuv. The header block is checked bytewise before the parser sees it (bare LF,
+ * folded lines, NUL, two Content-Lengths, Content-Length with Transfer-Encoding, odd Transfer-Encodings: 400 and
+ * close). Bounds: header block 32 KiB, header deadline 10 s, idle 60 s, minimum body rate, body max from options,
+ * connections per process. A request is handed over whole; the answer may come later. Loop thread only. */
+#pragma once
+#include "common/base/clock.h"
+#include "common/base/str.h"
+#include <uv.h>
+
+struct http_server;
+struct http_request;
+
+struct http_header { struct str name, value; }; /* name lower case */
+
+struct http_options {
+    uv_loop_t *loop;
+    const char *listen;           /* "127.0.0.1:8080", "[::1]:8080", port 0 for any */
+    size_t max_body_bytes;        /* 413 before reading the rest */
+    unsigned max_connections;
+    void (*on_request)(void *ctx, struct http_request *request);
+    void *ctx;
+};
+enum err_code http_server_new(const struct http_options *options, struct http_server **ret, struct err *err) MUST_CHECK;
+int http_server_port(const struct http_server *server);
+/* Stops accepting, lets requests in hand end, closes idle connections; `done` when the last has gone. */
+void http_server_drain(struct http_server *server, void (*done)(void *ctx), void *ctx);
+void http_server_free(struct http_server *server);
+
+struct arena *http_arena(struct http_request *request); /* lives until the answer is sent */
+struct str http_method(const struct http_request *request);
+struct str http_path(const struct http_request *request);   /* raw, without query, begins with / */
+struct str http_query(const struct http_request *request);  /* raw, without ? */
+struct str http_body(const struct http_request *request);
+struct str http_header_get(const struct http_request *request, const char *lower_name); /* STR_NONE when absent */
+struct str http_peer(const struct http_request *request);   /* "127.0.0.1:51234" */
+struct mono_us http_received_at(const struct http_request *request);
+
+/* The client went away before the answer: called at most once; the request must still be ended with a response
+ * function (which then sends nothing). */
+void http_on_gone(struct http_request *request, void (*gone)(void *ctx), void *ctx);
+
+/* Exactly one of http_respond or http_stream_begin per request; both copy what they are given. */
+void http_respond(struct http_request *request, int status, const char *content_type, const struct http_header *headers,
+                  size_t header_count, struct str body);
+void http_stream_begin(struct http_request *request, int status, const char *content_type);
+void http_stream_write(struct http_request *request, struct str chunk);
+size_t http_stream_pending(const struct http_request *request); /* bytes the client has not taken yet */
+void http_stream_end(struct http_request *request);
+/* Percent-decoding into the arena; false for bad escapes, NUL or invalid UTF-8. plus_is_space for queries. */
+bool http_decode(struct arena *arena, struct str raw, bool plus_is_space, struct str *ret);
