@@ -13,8 +13,8 @@ enum err_class { ERR_CLASS_NONE, ERR_CLASS_CALLER, ERR_CLASS_TRANSIENT, ERR_CLAS
 
 struct err {
     enum err_code code;
-    int lib_code;      /* errno, CURLcode, AMQP reply code: the library's own number, 0 when there is none */
-    char sqlstate[6];  /* five characters when PostgreSQL gave one */
+    int lib_code;     /* errno, CURLcode, AMQP reply code: the library's own number, 0 when there is none */
+    char sqlstate[6]; /* five characters when PostgreSQL gave one */
     const char *file;
     int line;
     char message[480]; /* lower case, no full stop, no secrets */

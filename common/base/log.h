@@ -25,7 +25,7 @@ uint64_t log_lost(void);
 
 /* log_event(LOG_WARN, "run.finish_failed", log_run("run_id", id), log_err(&err)); an event name occurs once. */
 #define log_event(level, event, ...)                                                                                   \
-    log_write((level), (event), (const struct log_field[]){{0}, ##__VA_ARGS__},                                       \
+    log_write((level), (event), (const struct log_field[]){{0}, ##__VA_ARGS__},                                        \
               sizeof((const struct log_field[]){{0}, ##__VA_ARGS__}) / sizeof(struct log_field))
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t count);
 

@@ -15,8 +15,8 @@ enum metric {
 };
 
 void metric_add(enum metric m, int64_t n);
-void metric_set(enum metric m, int64_t n);            /* gauges */
-void metric_observe_us(enum metric m, int64_t us);    /* histograms: log2 buckets from 64 us to 67 s, in seconds */
-int64_t metric_get(enum metric m);                    /* counters and gauges */
+void metric_set(enum metric m, int64_t n);         /* gauges */
+void metric_observe_us(enum metric m, int64_t us); /* histograms: log2 buckets from 64 us to 67 s, in seconds */
+int64_t metric_get(enum metric m);                 /* counters and gauges */
 /* All metrics of this process. A name in the .def may carry labels: name{label="x"}. */
 void metrics_write(struct buf *out);

@@ -23,7 +23,7 @@ static inline struct str str_of(const char *s)
 bool str_eq(struct str a, struct str b);
 bool str_is(struct str a, const char *literal);
 bool str_starts(struct str s, const char *prefix);
-int str_cmp(struct str a, struct str b); /* bytewise, then by length */
+int str_cmp(struct str a, struct str b);              /* bytewise, then by length */
 struct str str_cut(struct str *rest, char separator); /* takes the part before the separator off *rest */
 struct str str_trim(struct str s);
 struct str str_arena(struct arena *arena, struct str s); /* copy, NUL behind; STR_NONE stays STR_NONE */
@@ -41,17 +41,17 @@ struct buf {
     char *ptr;
     size_t len;
     size_t cap;
-    size_t max;      /* bound in bytes; an append beyond it sets `overflow` and is dropped */
+    size_t max; /* bound in bytes; an append beyond it sets `overflow` and is dropped */
     bool overflow;
 };
 
 void buf_init(struct buf *buf, size_t max);
-void buf_deinit(struct buf *buf);           /* also CLEANUP(buf_deinit) */
-void buf_reset(struct buf *buf);            /* empty and reusable, keeps its memory */
+void buf_deinit(struct buf *buf); /* also CLEANUP(buf_deinit) */
+void buf_reset(struct buf *buf);  /* empty and reusable, keeps its memory */
 void buf_append(struct buf *buf, const void *ptr, size_t len);
 void buf_append_str(struct buf *buf, struct str s);
 void buf_append_char(struct buf *buf, char c);
 void buf_printf(struct buf *buf, const char *format, ...) PRINTF_LIKE(2, 3);
-void buf_consume(struct buf *buf, size_t len); /* drops the first len bytes */
-struct str buf_str(const struct buf *buf);  /* view, valid until the next change */
+void buf_consume(struct buf *buf, size_t len);    /* drops the first len bytes */
+struct str buf_str(const struct buf *buf);        /* view, valid until the next change */
 char *buf_take(struct buf *buf, size_t *ret_len); /* hands the memory over (mem_free), leaves it empty */
