@@ -1,8 +1,8 @@
 /* RabbitMQ through librabbitmq. A link is one connection in a thread of its own, because the library blocks when the
  * broker does; the loop and the thread hand messages over through locked queues and wake each other. A process has one
  * link for publishing and one for consuming (alarms stop publishing connections only). Links connect again by
- * themselves with backoff, declare their topology again and consume again on new channels. amqp.c alone meets the
- * library. All functions: loop thread. */
+ * themselves with backoff, declare their topology again and consume again on new channels. amqp_wire.c alone meets the
+ * library. All functions: loop thread. While a link is down its messages are answered AMQP_UNKNOWN at once. */
 #pragma once
 #include "common/base/clock.h"
 #include <uv.h>

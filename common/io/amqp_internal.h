@@ -49,8 +49,8 @@ struct amqp_event {
     struct amqp_delivery *first, *last; /* DELIVERIES */
     struct amqp_confirmed *confirmed;   /* CONFIRMS: CONFIRMS_PER_EVENT slots */
     size_t count;
-    struct err *err;                    /* DOWN */
-    bool flag;                          /* BLOCKED: is it; DEPTH: found */
+    struct err *err; /* DOWN */
+    bool flag;       /* BLOCKED: is it; DEPTH: found */
     amqp_depth_fn depth;
     void *ctx;
     uint32_t ready, consumers;
@@ -93,14 +93,14 @@ struct amqp_shared {
     int wake_fd;      /* eventfd that wakes the thread */
     pthread_mutex_t lock;
     pthread_cond_t ended;
-    struct amqp_cmds inbox;   /* loop → thread */
+    struct amqp_cmds inbox;    /* loop → thread */
     struct amqp_events outbox; /* thread → loop */
-    bool sleeping;            /* the thread is about to wait: write wake_fd */
-    bool stopping;            /* close soon */
+    bool sleeping;             /* the thread is about to wait: write wake_fd */
+    bool stopping;             /* close soon */
     bool thread_done;
-    uv_async_t *async;        /* NULL once the loop side has gone: post nothing */
+    uv_async_t *async; /* NULL once the loop side has gone: post nothing */
     void (*release)(struct amqp_shared *shared);
-    unsigned refs;            /* loop side, thread */
+    unsigned refs; /* loop side, thread */
 };
 
 /* amqp.c */
