@@ -20,24 +20,26 @@ struct event {
     uint32_t seq;
     enum event_type type;
     struct wall_us at;
-    struct str step;          /* path; STR_NONE for events of the run */
-    uint16_t attempt;         /* 0: none */
+    struct str step;  /* path; STR_NONE for events of the run */
+    uint16_t attempt; /* 0: none */
     /* data */
-    struct str branch;        /* step.succeeded of a branching step */
-    struct str code, error_class, message; /* failures: "http_503", "transient" | "permanent", text; why skipped: code "edge"|"when"|"start_at_step" */
-    int32_t http_status;      /* 0: none */
-    struct str detail;        /* JSON: error detail (headers, body excerpt), the edge or expression that skipped */
-    struct wall_us due_at;    /* when the next attempt begins, a delay ends, the run times out */
+    struct str branch;                     /* step.succeeded of a branching step */
+    struct str code, error_class, message; /* failures: "http_503", "transient" | "permanent", text; why skipped: code
+                                              "edge"|"when"|"start_at_step" */
+    int32_t http_status;                   /* 0: none */
+    struct str detail;     /* JSON: error detail (headers, body excerpt), the edge or expression that skipped */
+    struct wall_us due_at; /* when the next attempt begins, a delay ends, the run times out */
     struct str worker;
-    uint16_t generation;      /* step.dispatched: of the idempotency key, from 1 */
+    uint16_t generation;                 /* step.dispatched: of the idempotency key, from 1 */
     struct wall_us started_at, ended_at; /* of the attempt, by the worker's clock */
-    int64_t command;          /* command.applied|refused: its number; run.cancelling */
+    int64_t command;                     /* command.applied|refused: its number; run.cancelling */
     /* output */
-    struct str output;        /* rendered `with` of step.dispatched, output of step.succeeded and run.*; may be absent */
-    uint32_t output_bytes;    /* also known when output itself was not loaded */
+    struct str output;     /* rendered `with` of step.dispatched, output of step.succeeded and run.*; may be absent */
+    uint32_t output_bytes; /* also known when output itself was not loaded */
 };
 
 const char *event_type_name(enum event_type type); /* NULL for an unknown number */
-void event_encode_data(const struct event *event, struct buf *out); /* appends {...}; appends nothing when all is default */
+void event_encode_data(const struct event *event,
+                       struct buf *out); /* appends {...}; appends nothing when all is default */
 /* Fills the data fields from `data` (checked JSON or STR_NONE). Unknown fields are ignored (newer minor formats). */
 enum err_code event_decode_data(struct str data, struct arena *arena, struct event *event, struct err *err) MUST_CHECK;

@@ -1,7 +1,7 @@
 /* Expressions and templates. A template is a JSON value (text) whose strings may hold ${ jq }; it is compiled once per
  * workflow version into literal chunks and holes, so that numbers nobody touches keep their digits. Plain paths
- * (.steps.charge.output.body.id, .input["a b"][0]) are evaluated natively on JSON text; everything else is jq source for
- * the sandbox. Pure; no libjq here. Rules: api.md "Expressions"; pitfalls P3. */
+ * (.steps.charge.output.body.id, .input["a b"][0]) are evaluated natively on JSON text; everything else is jq source
+ * for the sandbox. Pure; no libjq here. Rules: api.md "Expressions"; pitfalls P3. */
 #pragma once
 #include "common/base/json_text.h"
 
@@ -11,37 +11,45 @@ enum expr_place {
     EXPR_IN_URL,  /* the same, then percent-encoded */
 };
 
-struct expr_path_part { struct str key; int64_t index; bool is_index; };
+struct expr_path_part {
+    struct str key;
+    int64_t index;
+    bool is_index;
+};
 
 struct expr {
-    struct str source;              /* jq text between the braces, trimmed */
+    struct str source; /* jq text between the braces, trimmed */
     enum expr_place place;
-    bool native;                    /* a plain path: `parts` says it all */
+    bool native; /* a plain path: `parts` says it all */
     size_t part_count;
-    struct expr_path_part *parts;   /* of the whole path: "steps" "charge" "output" ... */
-    size_t step_count;              /* steps it reads by literal path, each once */
+    struct expr_path_part *parts; /* of the whole path: "steps" "charge" "output" ... */
+    size_t step_count;            /* steps it reads by literal path, each once */
     struct str *steps;
-    bool all_steps;                 /* uses .steps as a whole, or in a way that does not show which */
+    bool all_steps; /* uses .steps as a whole, or in a way that does not show which */
     bool uses_input, uses_trigger, uses_item;
-    bool secret;                    /* ${ .secrets.NAME } as a whole string: left in place, resolved where it is used */
+    bool secret; /* ${ .secrets.NAME } as a whole string: left in place, resolved where it is used */
     struct str secret_name;
 };
 
-struct template_chunk { struct str literal; int expr; /* index into exprs, -1 when only literal */ };
+struct template_chunk {
+    struct str literal;
+    int expr; /* index into exprs, -1 when only literal */
+};
 
-struct template {
-    struct str source;              /* the JSON value as written */
-    bool constant;                  /* no holes but secrets: rendered text is `literal` */
+struct template
+{
+    struct str source; /* the JSON value as written */
+    bool constant;     /* no holes but secrets: rendered text is `literal` */
     struct str literal;
     size_t expr_count;
     struct expr *exprs;
     size_t chunk_count;
-    struct template_chunk *chunks;  /* in order: literal, then the value of the hole */
+    struct template_chunk *chunks; /* in order: literal, then the value of the hole */
 };
 
 struct template_options {
-    bool secrets_allowed;           /* somewhere below headers/auth; refined by template_secret_allowed */
-    bool url_at_root_url;           /* interpolation under the member "url" of the root object is percent-encoded */
+    bool secrets_allowed; /* somewhere below headers/auth; refined by template_secret_allowed */
+    bool url_at_root_url; /* interpolation under the member "url" of the root object is percent-encoded */
 };
 
 /* Called once per fault: code ("bad_expression", ...), JSON Pointer relative to the template's root, message, hint. */
@@ -51,8 +59,8 @@ typedef void (*expr_fault_fn)(void *ctx, const char *code, struct str pointer, c
  * parser: unclosed ${, refused words (now, localtime, gmtime, mktime of now..., input, inputs, $ENV, env, import,
  * include, debug, stderr, halt, halt_error, input_line_number, input_filename, get_search_list, $__loc__, limit of
  * sizes), secrets where they are not allowed. False when there was any. */
-bool template_compile(struct arena *arena, struct str value, const struct template_options *options, expr_fault_fn fault,
-                      void *ctx, struct template *ret);
+bool template_compile(struct arena *arena, struct str value, const struct template_options *options,
+                      expr_fault_fn fault, void *ctx, struct template *ret);
 /* A bare jq expression as `when` has it: "${ ... }" exactly one hole. */
 
 /* What an expression may read. Step lookups go through a callback, so that only what is read is brought in. */
@@ -61,7 +69,8 @@ struct expr_doc {
     int64_t index;                        /* -1: null */
     /* JSON text of {"status","branch","output","error"} parts of step `name`; STR_NONE parts read as null; false: the
      * body is not here yet (the caller brings it and tries again). */
-    bool (*step)(void *ctx, struct str name, struct str *status, struct str *branch, struct str *output, struct str *error);
+    bool (*step)(void *ctx, struct str name, struct str *status, struct str *branch, struct str *output,
+                 struct str *error);
     void *ctx;
 };
 
@@ -69,8 +78,8 @@ enum expr_status { EXPR_OK, EXPR_NOT_HERE, EXPR_FAILED };
 
 /* Evaluates a native expression: *ret is JSON text (a slice, or memory of the arena). EXPR_FAILED with the message that
  * jq gives (indexing a number with a string and so on). */
-enum expr_status expr_eval_native(const struct expr *expr, const struct expr_doc *doc, struct arena *arena, struct str *ret,
-                                  struct err *err);
+enum expr_status expr_eval_native(const struct expr *expr, const struct expr_doc *doc, struct arena *arena,
+                                  struct str *ret, struct err *err);
 /* The document a sandboxed expression gets: only what it reads. */
 enum expr_status expr_document(const struct expr *expr, const struct expr_doc *doc, size_t max_bytes, struct buf *out,
                                struct err *err);

@@ -1,0 +1,319 @@
+/* engine_apply: dispatch of inputs, emission of events, timers and commands. */
+#include "common/base/banned.h"
+#include "common/base/ensure.h"
+#include "common/engine/engine_internal.h"
+#include <inttypes.h>
+
+#define GROW(c, array, count, cap)                                                                                     \
+    do {                                                                                                               \
+        if ((c)->fx->count == (c)->fx->cap) {                                                                          \
+            size_t cap_ = (c)->fx->cap == 0 ? 8 : 2 * (c)->fx->cap;                                                    \
+            void *grown_ = arena_array((c)->fx->arena, cap_, sizeof(*(c)->fx->array));                                 \
+            if ((c)->fx->count > 0)                                                                                    \
+                memcpy(grown_, (c)->fx->array, (c)->fx->count * sizeof(*(c)->fx->array));                              \
+            (c)->fx->array = grown_;                                                                                   \
+            (c)->fx->cap = cap_;                                                                                       \
+        }                                                                                                              \
+    } while (0)
+
+void effects_init(struct effects *effects, struct arena *arena)
+{
+    *effects = (struct effects){.arena = arena};
+}
+
+void engine_emit(struct ctx *c, struct event event)
+{
+    if (c->rc != ERR_OK)
+        return;
+    event.seq = c->state->last_seq + 1;
+    event.at = c->now;
+    if (event.output.ptr != NULL)
+        event.output_bytes = (uint32_t)event.output.len;
+    c->rc = engine_fold(c->state, &event, c->err);
+    if (c->rc != ERR_OK)
+        return;
+    GROW(c, events, event_count, event_cap);
+    c->fx->events[c->fx->event_count++] = event;
+}
+
+static void open_work(struct ctx *c, struct effect_work_open work)
+{
+    GROW(c, opens, open_count, open_cap);
+    c->fx->opens[c->fx->open_count++] = work;
+}
+
+void engine_close_seq(struct ctx *c, uint32_t seq)
+{
+    /* opened by this very batch: the row never has to exist */
+    for (size_t i = c->fx->open_count; i > 0; i--) {
+        if (c->fx->opens[i - 1].seq == seq) {
+            c->fx->opens[i - 1] = c->fx->opens[--c->fx->open_count];
+            return;
+        }
+    }
+    GROW(c, closes, close_count, close_cap);
+    c->fx->closes[c->fx->close_count++] = seq;
+}
+
+/* Emits an event of a step: closes the row of what was open before, and opens the row of what the event opened. */
+void engine_emit_step(struct ctx *c, enum event_type type, uint32_t node, struct event event)
+{
+    struct step_state *s = &c->state->steps[node];
+    uint32_t open_before = s->open_seq;
+
+    if (c->rc != ERR_OK)
+        return;
+    event.type = type;
+    event.step = c->state->plan->steps[node].name;
+    engine_emit(c, event);
+    if (c->rc != ERR_OK || s->open_seq == open_before)
+        return;
+    if (open_before != 0)
+        engine_close_seq(c, open_before);
+    if (s->open_seq != 0)
+        open_work(c, (struct effect_work_open){.seq = s->open_seq,
+                                               .kind = (enum work_kind)s->open_kind,
+                                               .node = node,
+                                               .attempt = s->attempt,
+                                               .dispatch = s->dispatch,
+                                               .due_at = s->due_at});
+}
+
+void engine_ask(struct ctx *c, uint32_t node, enum eval_purpose purpose, uint32_t index,
+                const struct template *template)
+{
+    GROW(c, evals, eval_count, eval_cap);
+    c->fx->evals[c->fx->eval_count++] =
+        (struct effect_eval){.node = node, .purpose = purpose, .index = index, .template = template};
+    c->state->evaluating = true;
+}
+
+struct event engine_failure(const char *code, const char *error_class, struct str message)
+{
+    return (struct event){.code = str_of(code), .error_class = str_of(error_class), .message = message};
+}
+
+static void change_work(struct ctx *c, uint32_t node, const char *reason, bool publish)
+{
+    const struct step_state *s = &c->state->steps[node];
+
+    GROW(c, changes, change_count, change_cap);
+    c->fx->changes[c->fx->change_count++] = (struct effect_work_change){.seq = s->open_seq,
+                                                                        .node = node,
+                                                                        .dispatch = s->dispatch,
+                                                                        .due_at = s->due_at,
+                                                                        .reason = reason,
+                                                                        .publish = publish};
+}
+
+static struct wall_us deadline_of(const struct ctx *c, uint32_t node)
+{
+    int64_t deadline_us = c->state->plan->steps[node].deadline_us;
+
+    if (deadline_us == 0)
+        return (struct wall_us){0};
+    return (struct wall_us){c->state->steps[node].ready_at.us + deadline_us};
+}
+
+/* A deferral is a new dispatch of the same attempt and writes no event: its row of open work says it. */
+void engine_defer(struct ctx *c, uint32_t node, int64_t after_us)
+{
+    struct step_state *s = &c->state->steps[node];
+    struct wall_us deadline = deadline_of(c, node);
+
+    s->dispatch++;
+    s->status = STEP_QUEUED;
+    s->deferred = true;
+    s->due_at.us = c->now.us + (after_us > 0 ? after_us : US_PER_MS);
+    if (deadline.us != 0 && s->due_at.us >= deadline.us) {
+        s->due_at = deadline;
+        s->deferred = false;
+    }
+    change_work(c, node, "deferred", false);
+}
+
+static void start(struct ctx *c)
+{
+    struct event started = {.type = EVENT_RUN_STARTED};
+
+    if (c->state->status != RUN_PENDING) {
+        c->fx->ignored = true;
+        return;
+    }
+    started.due_at.us = c->state->created_at.us + c->state->plan->timeout_us;
+    engine_emit(c, started);
+    if (c->rc != ERR_OK)
+        return;
+    c->fx->status_changed = true;
+    open_work(c,
+              (struct effect_work_open){
+                  .seq = c->state->timeout_seq, .kind = WORK_RUN_TIMEOUT, .node = NO_NODE, .due_at = started.due_at});
+    for (uint32_t i = 0; i < c->state->plan->step_count; i++)
+        if (c->state->plan->steps[i].edge_count == 0)
+            c->ready[c->ready_count++] = i;
+}
+
+static void cancel(struct ctx *c)
+{
+    struct event verdict = {.type = EVENT_COMMAND_APPLIED, .command = c->input->command, .code = STR("cancel")};
+
+    if (c->state->status == RUN_CANCELLED || c->state->cancelling) {
+        engine_emit(c, verdict); /* what was asked for already holds */
+        return;
+    }
+    if (run_ended(c->state->status)) {
+        verdict.type = EVENT_COMMAND_REFUSED;
+        verdict.message =
+            str_of(arena_printf(c->fx->arena, "the run has ended '%s'", run_status_name(c->state->status)));
+        engine_emit(c, verdict);
+        return;
+    }
+    engine_emit(c, verdict);
+    engine_emit(c, (struct event){.type = EVENT_RUN_CANCELLING, .command = c->input->command});
+    engine_stop_all(c);
+}
+
+static void timer_of_step(struct ctx *c, uint32_t node)
+{
+    struct step_state *s = &c->state->steps[node];
+    struct wall_us deadline = deadline_of(c, node);
+    bool over = deadline.us != 0 && c->now.us >= deadline.us;
+
+    if (over) {
+        if (s->status == STEP_RUNNING || s->open_kind == WORK_TASK) {
+            GROW(c, cancels, cancel_count, cancel_cap);
+            c->fx->cancels[c->fx->cancel_count++] = node;
+        }
+        engine_step_failed(c, node, s->open_kind == WORK_UNKNOWN ? EVENT_STEP_OUTCOME_UNKNOWN : EVENT_STEP_TIMED_OUT,
+                           engine_failure("deadline", "permanent", STR("the step's deadline has passed")));
+        return;
+    }
+    switch ((enum work_kind)s->open_kind) {
+    case WORK_BACKOFF:
+        engine_dispatch(c, node);
+        break;
+    case WORK_DELAY:
+        engine_emit_step(c, EVENT_STEP_SUCCEEDED, node, (struct event){0});
+        engine_children_ready(c, node);
+        break;
+    case WORK_TASK:
+        if (!s->deferred)
+            break;
+        s->deferred = false;
+        s->due_at = deadline;
+        change_work(c, node, NULL, true);
+        break;
+    case WORK_RUN_TIMEOUT:
+    case WORK_UNKNOWN:
+        break;
+    }
+}
+
+static void timer(struct ctx *c)
+{
+    struct run_state *state = c->state;
+
+    if (c->input->seq > state->last_seq) {
+        c->fx->stale_cache = true;
+        return;
+    }
+    if (run_ended(state->status)) {
+        c->fx->ignored = true;
+        return;
+    }
+    if (c->input->seq == state->timeout_seq) {
+        if (c->now.us < state->created_at.us + state->plan->timeout_us || state->timing_out) {
+            c->fx->ignored = true;
+            return;
+        }
+        engine_emit(c, (struct event){.type = EVENT_RUN_TIMING_OUT});
+        engine_stop_all(c);
+        return;
+    }
+    for (uint32_t i = 0; i < state->plan->step_count; i++) {
+        if (state->steps[i].open_seq != c->input->seq)
+            continue;
+        if (state->steps[i].due_at.us == 0 || c->now.us < state->steps[i].due_at.us)
+            break; /* a timer of before a change: its new time is in the row */
+        timer_of_step(c, i);
+        return;
+    }
+    c->fx->ignored = true;
+}
+
+enum err_code engine_apply(struct run_state *state, const struct engine_input *input, struct wall_us now,
+                           struct effects *effects, struct err *err)
+{
+    struct ctx c = {.state = state, .input = input, .now = now, .fx = effects, .err = err};
+
+    effects->answer = STARTED_NONE;
+    effects->ignored = false;
+    effects->stale_cache = false;
+    c.ready = arena_array(effects->arena, state->plan->step_count + 1, sizeof(*c.ready));
+    switch (input->kind) {
+    case IN_START:
+        start(&c);
+        break;
+    case IN_RESULT:
+        engine_result(&c);
+        break;
+    case IN_STARTED:
+        engine_started(&c);
+        break;
+    case IN_LOST:
+        engine_lost(&c);
+        break;
+    case IN_TIMER:
+        timer(&c);
+        break;
+    case IN_VALUE:
+        engine_value(&c);
+        break;
+    case IN_CANCEL:
+        cancel(&c);
+        break;
+    }
+    engine_advance(&c);
+    if (c.rc == ERR_OK)
+        engine_finish_if_at_rest(&c);
+    return c.rc;
+}
+
+void engine_idempotency_key(const struct run_state *state, uint32_t node, struct str own_key, struct buf *out)
+{
+    const struct plan_step *step = &state->plan->steps[node];
+    char run[UUID_TEXT_SIZE];
+
+    if (step->has_key) {
+        buf_append_str(out, own_key);
+        return;
+    }
+    run_id_format(state->id, run);
+    buf_printf(out, "%s:" STR_FMT, run, STR_ARG(step->name));
+    if (state->steps[node].generation > 1 && !step->key_per_step)
+        buf_printf(out, ":%u", (unsigned)state->steps[node].generation);
+}
+
+void engine_task_id(const struct run_state *state, uint32_t node, struct buf *out)
+{
+    char run[UUID_TEXT_SIZE];
+
+    run_id_format(state->id, run);
+    buf_printf(out, "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(state->plan->steps[node].name),
+               (unsigned)state->steps[node].attempt, state->steps[node].dispatch);
+}
+
+enum err_code engine_parse_task_id(struct str id, struct run_id *run, struct str *step, uint32_t *attempt,
+                                   uint32_t *dispatch, struct err *err)
+{
+    struct str rest = id;
+    struct str run_text = str_cut(&rest, '/');
+    struct str step_text = str_cut(&rest, '/');
+    struct str attempt_text = str_cut(&rest, '/');
+
+    if (!run_id_parse(run_text, run) || step_text.len == 0 || !parse_u32(attempt_text, 1, UINT16_MAX, attempt) ||
+        !parse_u32(rest, 1, UINT32_MAX, dispatch))
+        return err_set(err, ERR_INVALID, "task id '" STR_FMT "' is not run/step/attempt/dispatch", STR_ARG(id));
+    *step = step_text;
+    return ERR_OK;
+}

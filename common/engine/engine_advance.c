@@ -1,0 +1,316 @@
+/* What becomes of steps whose parents have all ended: skipped, evaluated, done at once, waiting, or dispatched. */
+#include "common/base/banned.h"
+#include "common/base/ensure.h"
+#include "common/engine/engine_internal.h"
+#include <inttypes.h>
+
+static bool stopping(const struct run_state *state)
+{
+    return state->failing || state->cancelling || state->timing_out;
+}
+
+void engine_children_ready(struct ctx *c, uint32_t node)
+{
+    const struct plan_step *step = &c->state->plan->steps[node];
+
+    if (c->rc != ERR_OK)
+        return;
+    for (size_t i = 0; i < step->child_count; i++) {
+        const struct step_state *child = &c->state->steps[step->children[i]];
+        if (child->waiting_for == 0 && child->status == STEP_PENDING)
+            c->ready[c->ready_count++] = step->children[i];
+    }
+}
+
+static bool edge_accepts(const struct run_state *state, const struct plan_edge *edge)
+{
+    const struct step_state *parent = &state->steps[edge->parent];
+
+    if ((engine_outcome_bit((enum step_status)parent->status) & edge->outcomes) != 0) {
+        if (parent->status != STEP_SUCCEEDED || edge->any_branch)
+            return true;
+    }
+    return parent->status == STEP_SUCCEEDED && parent->branch != NO_BRANCH && parent->branch < 64 &&
+           ((edge->branches >> parent->branch) & 1) != 0;
+}
+
+/* {"step":"large","status":"succeeded","branch":"false"}: the edge that was not accepted. */
+static struct str edge_detail(struct ctx *c, const struct plan_edge *edge)
+{
+    const struct plan_step *parent = &c->state->plan->steps[edge->parent];
+    const struct step_state *s = &c->state->steps[edge->parent];
+    struct buf out;
+    struct jw w;
+    struct str detail;
+
+    buf_init(&out, 1024);
+    w = jw_to(&out);
+    jw_obj(&w);
+    jw_kstr(&w, "step", parent->name);
+    jw_kcstr(&w, "status", step_status_name((enum step_status)s->status));
+    if (s->branch != NO_BRANCH)
+        jw_kstr(&w, "branch", parent->branches[s->branch]);
+    jw_end_obj(&w);
+    detail = str_arena(c->fx->arena, buf_str(&out));
+    buf_deinit(&out);
+    return detail;
+}
+
+static void skip(struct ctx *c, uint32_t node, const char *code, struct str detail)
+{
+    engine_emit_step(c, EVENT_STEP_SKIPPED, node, (struct event){.code = str_of(code), .detail = detail});
+    engine_children_ready(c, node);
+}
+
+static void expression_failed(struct ctx *c, uint32_t node)
+{
+    engine_step_failed(c, node, EVENT_STEP_FAILED, engine_failure("expression_failed", "permanent", c->input->message));
+}
+
+static void succeed(struct ctx *c, uint32_t node, struct str branch, struct str output)
+{
+    struct event event = {.branch = branch};
+
+    if (!str_is(output, "null"))
+        event.output = output;
+    engine_emit_step(c, EVENT_STEP_SUCCEEDED, node, event);
+    engine_children_ready(c, node);
+}
+
+static void wait_until(struct ctx *c, uint32_t node, struct str value)
+{
+    const struct plan_step *step = &c->state->plan->steps[node];
+    struct str text = STR_NONE;
+    struct wall_us due = {0};
+    int64_t duration_us = 0;
+    bool good;
+
+    good = jt_string(value, c->fx->arena, &text);
+    if (good && step->delay_until) {
+        good = wall_parse(text, &due);
+    } else if (good) {
+        good = duration_parse(text, &duration_us);
+        due.us = c->now.us + duration_us;
+    }
+    if (!good) {
+        engine_step_failed(c, node, EVENT_STEP_FAILED,
+                           engine_failure("bad_duration", "permanent",
+                                          step->delay_until ? STR("'until' is no RFC 3339 time")
+                                                            : STR("'duration' is none such as \"30s\"")));
+        return;
+    }
+    if (due.us <= c->now.us) {
+        succeed(c, node, STR_NONE, STR_NONE);
+        return;
+    }
+    if (step->deadline_us != 0 && due.us > c->now.us + step->deadline_us)
+        due.us = c->now.us + step->deadline_us;
+    engine_emit_step(c, EVENT_STEP_WAITING, node, (struct event){.due_at = due});
+}
+
+static void dispatch_with(struct ctx *c, uint32_t node, struct str with, struct str key)
+{
+    const struct plan_step *step = &c->state->plan->steps[node];
+    struct step_state *s = &c->state->steps[node];
+    struct event event = {.attempt = (uint16_t)(s->attempt + 1), .generation = s->generation == 0 ? 1 : s->generation};
+
+    if (step->deadline_us != 0)
+        event.due_at.us = (s->ready_at.us == 0 ? c->now.us : s->ready_at.us) + step->deadline_us;
+    event.output = with;
+    event.detail = key;
+    engine_emit_step(c, EVENT_STEP_DISPATCHED, node, event);
+}
+
+/* A further attempt: what it sends was fixed by the first. */
+void engine_dispatch(struct ctx *c, uint32_t node)
+{
+    dispatch_with(c, node, STR_NONE, STR_NONE);
+}
+
+static void with_value(struct ctx *c, uint32_t node, struct str value)
+{
+    const struct plan_step *step = &c->state->plan->steps[node];
+    bool holds = false;
+
+    switch (step->kind) {
+    case CALL_TASK:
+        if (step->has_key) {
+            /* the key is asked for after `with`; until then the rendered text waits in the step's own place */
+            struct str *kept = arena_alloc(c->fx->arena, sizeof(*kept));
+            *kept = value;
+            c->state->steps[node].pending_with = kept;
+            if (step->idempotency_key.constant) {
+                dispatch_with(c, node, step->with.constant ? STR_NONE : value, step->idempotency_key.literal);
+                c->state->steps[node].pending_with = NULL;
+            } else {
+                engine_ask(c, node, EVAL_KEY, 0, &step->idempotency_key);
+            }
+            break;
+        }
+        dispatch_with(c, node, step->with.constant ? STR_NONE : value, STR_NONE);
+        break;
+    case CALL_TRANSFORM:
+        succeed(c, node, STR_NONE, value);
+        break;
+    case CALL_CONDITION:
+        if (!jt_bool(value, &holds)) {
+            engine_step_failed(c, node, EVENT_STEP_FAILED,
+                               engine_failure("not_boolean", "permanent",
+                                              str_of(arena_printf(c->fx->arena, "'if' gave %s, not a boolean",
+                                                                  jt_type_name(jt_type(value))))));
+            break;
+        }
+        succeed(c, node, holds ? STR("true") : STR("false"), STR_NONE);
+        break;
+    case CALL_DELAY:
+        wait_until(c, node, value);
+        break;
+    case CALL_SWITCH:
+        break;
+    }
+}
+
+static void case_value(struct ctx *c, uint32_t node, uint32_t index, struct str value)
+{
+    const struct plan_step *step = &c->state->plan->steps[node];
+    bool holds = false;
+
+    for (;;) {
+        if (!jt_bool(value, &holds)) {
+            engine_step_failed(
+                c, node, EVENT_STEP_FAILED,
+                engine_failure("not_boolean", "permanent",
+                               str_of(arena_printf(c->fx->arena, "case '" STR_FMT "' gave %s, not a boolean",
+                                                   STR_ARG(step->branches[index]), jt_type_name(jt_type(value))))));
+            return;
+        }
+        if (holds) {
+            succeed(c, node, step->branches[index], STR_NONE);
+            return;
+        }
+        if (++index >= step->case_count)
+            break;
+        if (!step->cases[index].constant) {
+            engine_ask(c, node, EVAL_CASE, index, &step->cases[index]);
+            return;
+        }
+        value = step->cases[index].literal;
+    }
+    succeed(c, node, step->has_default ? step->branches[step->case_count] : STR_NONE, STR_NONE);
+}
+
+/* `when` holds or there is none: the step begins. */
+static void began(struct ctx *c, uint32_t node)
+{
+    const struct plan_step *step = &c->state->plan->steps[node];
+
+    if (step->kind == CALL_SWITCH) {
+        if (step->case_count == 0)
+            succeed(c, node, step->has_default ? step->branches[0] : STR_NONE, STR_NONE);
+        else if (step->cases[0].constant)
+            case_value(c, node, 0, step->cases[0].literal);
+        else
+            engine_ask(c, node, EVAL_CASE, 0, &step->cases[0]);
+        return;
+    }
+    if (step->with.constant)
+        with_value(c, node, step->with.literal);
+    else
+        engine_ask(c, node, EVAL_WITH, 0, &step->with);
+}
+
+static void when_value(struct ctx *c, uint32_t node, struct str value)
+{
+    bool holds = false;
+
+    if (!jt_bool(value, &holds)) {
+        engine_step_failed(c, node, EVENT_STEP_FAILED,
+                           engine_failure("not_boolean", "permanent",
+                                          str_of(arena_printf(c->fx->arena, "'when' gave %s, not a boolean",
+                                                              jt_type_name(jt_type(value))))));
+        return;
+    }
+    if (!holds)
+        skip(c, node, "when", str_of(arena_printf(c->fx->arena, "{\"value\":false}")));
+    else
+        began(c, node);
+}
+
+static void decide(struct ctx *c, uint32_t node)
+{
+    const struct plan_step *step = &c->state->plan->steps[node];
+    size_t accepted = 0;
+    const struct plan_edge *refused = NULL;
+
+    if (c->state->steps[node].status != STEP_PENDING)
+        return;
+    if (stopping(c->state)) {
+        engine_emit_step(c, EVENT_STEP_CANCELLED, node, (struct event){0});
+        engine_children_ready(c, node);
+        return;
+    }
+    for (size_t e = 0; e < step->edge_count; e++) {
+        if (edge_accepts(c->state, &step->edges[e]))
+            accepted++;
+        else if (refused == NULL)
+            refused = &step->edges[e];
+    }
+    if (refused != NULL && (!step->join_any || accepted == 0)) {
+        skip(c, node, "edge", edge_detail(c, refused));
+        return;
+    }
+    if (!step->has_when)
+        began(c, node);
+    else if (step->when.constant)
+        when_value(c, node, step->when.literal);
+    else
+        engine_ask(c, node, EVAL_WHEN, 0, &step->when);
+}
+
+void engine_advance(struct ctx *c)
+{
+    while (c->ready_count > 0 && c->rc == ERR_OK) {
+        uint32_t node = c->ready[--c->ready_count];
+        decide(c, node);
+        if (c->state->failing && !c->state->cancelling && !c->state->timing_out)
+            engine_stop_all(c);
+    }
+}
+
+void engine_value(struct ctx *c)
+{
+    const struct engine_input *in = c->input;
+    struct step_state *s;
+
+    c->state->evaluating = false; /* the caller keeps count of what else is outstanding */
+    if (in->node == NO_NODE) {
+        engine_output_value(c);
+        return;
+    }
+    ENSURE(in->node < c->state->plan->step_count);
+    s = &c->state->steps[in->node];
+    if (s->status != STEP_PENDING)
+        return; /* cancelled while it was evaluated */
+    if (in->failed) {
+        expression_failed(c, in->node);
+        return;
+    }
+    switch (in->purpose) {
+    case EVAL_WHEN:
+        when_value(c, in->node, in->value);
+        break;
+    case EVAL_WITH:
+        with_value(c, in->node, in->value);
+        break;
+    case EVAL_CASE:
+        case_value(c, in->node, in->index, in->value);
+        break;
+    case EVAL_KEY:
+        dispatch_with(c, in->node, c->state->plan->steps[in->node].with.constant ? STR_NONE : *s->pending_with,
+                      in->value);
+        s->pending_with = NULL;
+        break;
+    case EVAL_OUTPUT:
+        break;
+    }
+}

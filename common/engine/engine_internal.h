@@ -1,0 +1,42 @@
+/* What the files of the engine share. Not for callers. */
+#pragma once
+#include "common/engine/engine.h"
+
+struct ctx {
+    struct run_state *state;
+    const struct engine_input *input;
+    struct wall_us now;
+    struct effects *fx;
+    struct err *err;
+    enum err_code rc; /* first failure; later calls do nothing */
+    uint32_t *ready;  /* worklist: steps whose parents have all ended */
+    size_t ready_count;
+};
+
+uint8_t engine_outcome_bit(enum step_status status);
+
+/* Appends an event (seq and at are filled in) and folds it. */
+void engine_emit(struct ctx *c, struct event event);
+void engine_emit_step(struct ctx *c, enum event_type type, uint32_t node, struct event event);
+void engine_close_seq(struct ctx *c, uint32_t seq);
+void engine_defer(struct ctx *c, uint32_t node, int64_t after_us);
+void engine_ask(struct ctx *c, uint32_t node, enum eval_purpose purpose, uint32_t index,
+                const struct template *template);
+struct event engine_failure(const char *code, const char *error_class, struct str message);
+
+/* engine_advance.c: what becomes of steps whose parents have ended, and what evaluated values mean. */
+void engine_children_ready(struct ctx *c, uint32_t node);
+void engine_advance(struct ctx *c);
+void engine_value(struct ctx *c);
+void engine_dispatch(struct ctx *c, uint32_t node);
+
+/* engine_result.c: what a worker says, and what silence means. */
+void engine_result(struct ctx *c);
+void engine_started(struct ctx *c);
+void engine_lost(struct ctx *c);
+void engine_step_failed(struct ctx *c, uint32_t node, enum event_type type, struct event event);
+
+/* engine_end.c: stopping, and the end of a run. */
+void engine_stop_all(struct ctx *c);
+void engine_finish_if_at_rest(struct ctx *c);
+void engine_output_value(struct ctx *c);

@@ -1,0 +1,274 @@
+/* What a worker says of an attempt, and what its silence means. Rules: api.md "Retry", "Delivery"; pitfalls B1, B7,
+ * H15. */
+#include "common/base/banned.h"
+#include "common/base/ensure.h"
+#include "common/engine/engine_internal.h"
+#include <math.h>
+
+#define POISON_AFTER 3
+#define RETRY_AFTER_MAX_US (3600 * US_PER_S)
+
+void engine_step_failed(struct ctx *c, uint32_t node, enum event_type type, struct event event)
+{
+    engine_emit_step(c, type, node, event);
+    engine_children_ready(c, node);
+    if (c->rc == ERR_OK && c->state->failing)
+        engine_stop_all(c);
+}
+
+/* Wait = min(max, initial * factor^(n-1)) * (1 + random(0..jitter)); the draw is fixed by run, step and attempt. */
+static int64_t backoff_us(const struct run_state *state, uint32_t node, uint32_t attempt, int64_t retry_after_us)
+{
+    const struct plan_step *step = &state->plan->steps[node];
+    const struct plan_retry *retry = &step->retry;
+    double wait = (double)retry->initial_us * pow(retry->factor, (double)(attempt - 1));
+    uint8_t seed[16 + 4 + 4];
+    uint8_t digest[32];
+    uint32_t draw;
+
+    if (wait > (double)retry->max_us)
+        wait = (double)retry->max_us;
+    memcpy(seed, state->id.bytes, 16);
+    memcpy(seed + 16, &node, 4);
+    memcpy(seed + 20, &attempt, 4);
+    sha256((struct str){(const char *)seed, sizeof(seed)}, digest);
+    memcpy(&draw, digest, sizeof(draw));
+    wait *= 1.0 + retry->jitter * ((double)draw / (double)UINT32_MAX);
+    if (retry_after_us > RETRY_AFTER_MAX_US)
+        retry_after_us = RETRY_AFTER_MAX_US;
+    return wait < (double)retry_after_us ? retry_after_us : (int64_t)wait;
+}
+
+static struct event failure_event(const struct ctx *c)
+{
+    const struct engine_input *in = c->input;
+
+    return (struct event){.attempt = (uint16_t)in->attempt,
+                          .code = in->code.ptr == NULL ? STR("failed") : in->code,
+                          .error_class = in->error_class.ptr == NULL ? STR("transient") : in->error_class,
+                          .message = in->message,
+                          .http_status = in->http_status,
+                          .detail = in->detail,
+                          .worker = in->worker,
+                          .started_at = in->started_at,
+                          .ended_at = in->ended_at};
+}
+
+static void outcome_unknown(struct ctx *c, uint32_t node, struct event event)
+{
+    const struct plan_step *step = &c->state->plan->steps[node];
+    struct step_state *s = &c->state->steps[node];
+
+    if (step->hold_unknown && !c->state->failing && !c->state->cancelling && !c->state->timing_out) {
+        event.code = STR("unknown_outcome");
+        if (step->deadline_us != 0)
+            event.due_at.us = s->ready_at.us + step->deadline_us;
+        engine_emit_step(c, EVENT_STEP_WAITING, node, event);
+        return;
+    }
+    engine_step_failed(c, node, EVENT_STEP_OUTCOME_UNKNOWN, event);
+}
+
+static void attempt_failed(struct ctx *c, uint32_t node)
+{
+    const struct engine_input *in = c->input;
+    const struct plan_step *step = &c->state->plan->steps[node];
+    struct step_state *s = &c->state->steps[node];
+    struct event event = failure_event(c);
+    bool timeout = str_is(event.code, "timeout");
+    bool again = str_is(event.error_class, "transient") && s->attempt < step->retry.max_attempts && !s->stopping &&
+                 !c->state->failing && !c->state->cancelling && !c->state->timing_out;
+
+    if (step->at_most_once && in->sent) {
+        if (!in->answered) {
+            outcome_unknown(c, node, event);
+            return;
+        }
+        again = false; /* only an error that proves that no byte left may be retried */
+    }
+    if (!again) {
+        engine_step_failed(c, node, timeout ? EVENT_STEP_TIMED_OUT : EVENT_STEP_FAILED, event);
+        return;
+    }
+    /* receivers replay the first answer of a key: after a definite answer the next attempt needs a new one */
+    event.generation = in->answered ? (uint16_t)(s->generation + 1) : s->generation;
+    event.due_at.us = c->now.us + backoff_us(c->state, node, s->attempt, in->retry_after_us);
+    if (step->deadline_us != 0 && event.due_at.us > s->ready_at.us + step->deadline_us)
+        event.due_at.us = s->ready_at.us + step->deadline_us;
+    engine_emit_step(c, EVENT_ATTEMPT_FAILED, node, event);
+}
+
+/* The worker died or was silent for a whole lease. Nobody can know whether the request was sent. */
+static void attempt_lost(struct ctx *c, uint32_t node)
+{
+    const struct plan_step *step = &c->state->plan->steps[node];
+    struct step_state *s = &c->state->steps[node];
+    struct event event = {.attempt = s->attempt,
+                          .code = STR("worker_lost"),
+                          .error_class = STR("transient"),
+                          .message = STR("the worker died or was not heard of for a whole lease"),
+                          .worker = c->input->worker,
+                          .generation = s->generation};
+
+    if (step->at_most_once && s->status == STEP_RUNNING) {
+        outcome_unknown(c, node, event);
+        return;
+    }
+    if (s->stopping || c->state->failing || c->state->cancelling || c->state->timing_out) {
+        engine_step_failed(c, node, EVENT_STEP_FAILED, event);
+        return;
+    }
+    if (s->lost_in_row + 1 >= POISON_AFTER || s->attempt >= step->retry.max_attempts) {
+        if (s->lost_in_row + 1 >= POISON_AFTER) {
+            event.code = STR("poison");
+            event.error_class = STR("permanent");
+            event.message = STR("three workers in a row were lost while they ran it");
+        }
+        engine_step_failed(c, node, EVENT_STEP_FAILED, event);
+        return;
+    }
+    event.due_at = c->now;
+    engine_emit_step(c, EVENT_ATTEMPT_FAILED, node, event);
+    engine_dispatch(c, node); /* at once: the worker was at fault, not the target */
+}
+
+static void succeeded(struct ctx *c, uint32_t node)
+{
+    const struct engine_input *in = c->input;
+    struct event event = {
+        .attempt = (uint16_t)in->attempt, .worker = in->worker, .started_at = in->started_at, .ended_at = in->ended_at};
+
+    if (in->output.ptr != NULL && !str_is(in->output, "null"))
+        event.output = in->output;
+    engine_emit_step(c, EVENT_STEP_SUCCEEDED, node, event);
+    engine_children_ready(c, node);
+    if (c->state->failing)
+        engine_stop_all(c);
+}
+
+/* Was this attempt given up as lost, with the step still open? */
+static bool was_lost(const struct step_state *s, uint32_t attempt)
+{
+    uint32_t newest = s->open_kind == WORK_TASK ? (uint32_t)s->attempt - 1 : s->attempt;
+
+    return attempt <= newest && newest - attempt < s->lost_in_row;
+}
+
+static void late(struct ctx *c, uint32_t node)
+{
+    const struct engine_input *in = c->input;
+    const struct step_state *s = &c->state->steps[node];
+    bool open = !step_ended((enum step_status)s->status);
+
+    if (open && in->result == RESULT_SUCCEEDED &&
+        (was_lost(s, in->attempt) || (s->open_kind == WORK_UNKNOWN && in->attempt == s->attempt))) {
+        succeeded(c, node); /* the truth came late, but it came */
+        return;
+    }
+    if (s->open_kind == WORK_UNKNOWN && in->attempt == s->attempt && in->result == RESULT_FAILED && in->answered) {
+        engine_step_failed(c, node, EVENT_STEP_FAILED, failure_event(c));
+        return;
+    }
+    /* An attempt whose own result is in the history already is a duplicate; of others the first word is kept. */
+    if (s->late_recorded || in->result > RESULT_FAILED || s->status == STEP_SUCCEEDED || s->status == STEP_FAILED ||
+        s->status == STEP_SKIPPED || in->attempt != s->attempt || open) {
+        c->fx->ignored = true;
+        return;
+    }
+    engine_emit_step(c, EVENT_LATE_RESULT, node,
+                     (struct event){.attempt = (uint16_t)in->attempt,
+                                    .code = in->result == RESULT_SUCCEEDED ? STR("succeeded") : in->code,
+                                    .message = in->message,
+                                    .worker = in->worker,
+                                    .started_at = in->started_at,
+                                    .ended_at = in->ended_at});
+}
+
+/* The step named by the input when its attempt and dispatch are the open ones; else says what to do with the input. */
+static bool find_open(struct ctx *c, uint32_t *ret_node, bool *is_open)
+{
+    const struct engine_input *in = c->input;
+    uint32_t node = plan_find(c->state->plan, in->step);
+    const struct step_state *s;
+
+    if (node == NO_NODE) {
+        c->fx->ignored = true;
+        return false;
+    }
+    s = &c->state->steps[node];
+    if (in->attempt > s->attempt ||
+        (in->attempt == s->attempt && s->open_kind == WORK_TASK && in->dispatch > s->dispatch)) {
+        c->fx->stale_cache = true;
+        return false;
+    }
+    *ret_node = node;
+    *is_open = s->open_kind == WORK_TASK && in->attempt == s->attempt && in->dispatch == s->dispatch;
+    return true;
+}
+
+void engine_result(struct ctx *c)
+{
+    uint32_t node = 0;
+    bool is_open = false;
+
+    if (!find_open(c, &node, &is_open))
+        return;
+    if (!is_open) {
+        late(c, node);
+        return;
+    }
+    switch (c->input->result) {
+    case RESULT_SUCCEEDED:
+        succeeded(c, node);
+        break;
+    case RESULT_FAILED:
+        attempt_failed(c, node);
+        break;
+    case RESULT_DEFERRED:
+        engine_defer(c, node, c->input->retry_after_us);
+        break;
+    case RESULT_ABANDONED:
+        attempt_lost(c, node);
+        break;
+    }
+}
+
+void engine_started(struct ctx *c)
+{
+    const struct engine_input *in = c->input;
+    uint32_t node = 0;
+    bool is_open = false;
+    struct step_state *s;
+
+    if (!find_open(c, &node, &is_open))
+        return;
+    s = &c->state->steps[node];
+    c->fx->answer = STARTED_NO;
+    if (!is_open || s->stopping) {
+        c->fx->ignored = !is_open;
+        return;
+    }
+    if (s->status == STEP_RUNNING) {
+        /* asked again by the one that may: the answer was lost */
+        if (s->worker == str_hash(in->worker))
+            c->fx->answer = STARTED_GO;
+        c->fx->ignored = true;
+        return;
+    }
+    engine_emit_step(c, EVENT_STEP_STARTED, node,
+                     (struct event){.attempt = s->attempt, .worker = in->worker, .started_at = in->started_at});
+    c->fx->answer = STARTED_GO;
+}
+
+void engine_lost(struct ctx *c)
+{
+    uint32_t node = 0;
+    bool is_open = false;
+
+    if (!find_open(c, &node, &is_open))
+        return;
+    if (is_open)
+        attempt_lost(c, node);
+    else
+        c->fx->ignored = true;
+}
