@@ -12,10 +12,10 @@ struct amqp_consumer;
 
 struct amqp_options {
     uv_loop_t *loop;
-    const char *url;            /* amqp:// or amqps:// */
-    const char *name;           /* connection name shown by the broker */
-    int heartbeat_s;            /* 5 */
-    void (*on_up)(void *ctx);   /* connected, topology declared, consumers started */
+    const char *url;                                   /* amqp:// or amqps:// */
+    const char *name;                                  /* connection name shown by the broker */
+    int heartbeat_s;                                   /* 5 */
+    void (*on_up)(void *ctx);                          /* connected, topology declared, consumers started */
     void (*on_down)(void *ctx, const struct err *err); /* once per loss, and once when the first attempt fails */
     void (*on_blocked)(void *ctx, bool blocked);       /* connection.blocked / unblocked; may be NULL */
     void *ctx;
@@ -28,8 +28,8 @@ bool amqp_link_is_up(const struct amqp_link *link);
 struct amqp_queue {
     const char *name;
     bool durable, exclusive, auto_delete;
-    const char *type;           /* "classic" or "quorum"; NULL for classic without argument (exclusive queues) */
-    const char *bind_exchange;  /* fanout exchange to bind to, NULL for none */
+    const char *type;          /* "classic" or "quorum"; NULL for classic without argument (exclusive queues) */
+    const char *bind_exchange; /* fanout exchange to bind to, NULL for none */
 };
 void amqp_declare_queue(struct amqp_link *link, const struct amqp_queue *queue);
 void amqp_declare_fanout(struct amqp_link *link, const char *exchange);
@@ -49,7 +49,7 @@ void amqp_delivery_free(struct amqp_delivery *delivery);
 struct amqp_consume {
     const char *queue;
     uint16_t prefetch;
-    int priority;               /* x-priority of the consumer: a shard's epoch */
+    int priority; /* x-priority of the consumer: a shard's epoch */
     bool no_ack;
     void (*on_deliveries)(void *ctx, struct amqp_delivery *first);
     void (*on_lost)(void *ctx); /* the channel or connection is gone: what is unacknowledged comes again; may be NULL */
@@ -60,19 +60,25 @@ struct amqp_consumer *amqp_consume(struct amqp_link *link, const struct amqp_con
 void amqp_consumer_close(struct amqp_consumer *consumer);
 /* Cancels the consumer but keeps the channel for acknowledgements of what is in hand (drain). */
 void amqp_consumer_cancel(struct amqp_consumer *consumer);
-void amqp_ack(struct amqp_consumer *consumer, uint64_t generation, uint64_t tag); /* batched into multiple acks where in order */
+void amqp_ack(struct amqp_consumer *consumer, uint64_t generation,
+              uint64_t tag); /* batched into multiple acks where in order */
 void amqp_nack(struct amqp_consumer *consumer, uint64_t generation, uint64_t tag, bool requeue);
 
 /* Publishing: queued to the thread, streamed, confirmed in batches. */
-enum amqp_confirm { AMQP_CONFIRMED, AMQP_RETURNED /* no such queue */, AMQP_REFUSED /* nack */, AMQP_UNKNOWN /* connection lost */ };
+enum amqp_confirm {
+    AMQP_CONFIRMED,
+    AMQP_RETURNED /* no such queue */,
+    AMQP_REFUSED /* nack */,
+    AMQP_UNKNOWN /* connection lost */
+};
 struct amqp_message {
-    const char *exchange;       /* "" for the default exchange */
+    const char *exchange; /* "" for the default exchange */
     const char *routing_key;
-    const char *type;           /* "task", "result", ... */
-    const char *message_id;     /* may be NULL */
-    const char *reply_to;       /* may be NULL */
-    bool persistent;            /* persistent messages are also mandatory and confirmed; others are fire and forget */
-    struct str body;            /* copied */
+    const char *type;       /* "task", "result", ... */
+    const char *message_id; /* may be NULL */
+    const char *reply_to;   /* may be NULL */
+    bool persistent;        /* persistent messages are also mandatory and confirmed; others are fire and forget */
+    struct str body;        /* copied */
     void (*on_confirm)(void *ctx, enum amqp_confirm outcome); /* on the loop; NULL: nobody cares */
     void *ctx;
 };

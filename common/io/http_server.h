@@ -10,12 +10,14 @@
 struct http_server;
 struct http_request;
 
-struct http_header { struct str name, value; }; /* name lower case */
+struct http_header {
+    struct str name, value;
+}; /* name lower case */
 
 struct http_options {
     uv_loop_t *loop;
-    const char *listen;           /* "127.0.0.1:8080", "[::1]:8080", port 0 for any */
-    size_t max_body_bytes;        /* 413 before reading the rest */
+    const char *listen;    /* "127.0.0.1:8080", "[::1]:8080", port 0 for any */
+    size_t max_body_bytes; /* 413 before reading the rest */
     unsigned max_connections;
     void (*on_request)(void *ctx, struct http_request *request);
     void *ctx;
@@ -28,11 +30,11 @@ void http_server_free(struct http_server *server);
 
 struct arena *http_arena(struct http_request *request); /* lives until the answer is sent */
 struct str http_method(const struct http_request *request);
-struct str http_path(const struct http_request *request);   /* raw, without query, begins with / */
-struct str http_query(const struct http_request *request);  /* raw, without ? */
+struct str http_path(const struct http_request *request);  /* raw, without query, begins with / */
+struct str http_query(const struct http_request *request); /* raw, without ? */
 struct str http_body(const struct http_request *request);
 struct str http_header_get(const struct http_request *request, const char *lower_name); /* STR_NONE when absent */
-struct str http_peer(const struct http_request *request);   /* "127.0.0.1:51234" */
+struct str http_peer(const struct http_request *request);                               /* "127.0.0.1:51234" */
 struct mono_us http_received_at(const struct http_request *request);
 
 /* The client went away before the answer: called at most once; the request must still be ended with a response
