@@ -19,6 +19,7 @@ extern const char *const sched_priority_names[PRIORITY_COUNT]; /* "critical" ...
 struct sched_settings {
     const char *name;                /* of this scheduler, for logs; copied */
     struct str token_key;            /* installation.token_key: HMAC key of task tokens; copied */
+    const int16_t *slot_shards;      /* shard of each of the SLOT_COUNT slots; copied; NULL: slot modulo 16 */
     int32_t incarnation;             /* installation.incarnation */
     size_t cache_runs_bytes;         /* folded state; 0: 256 MiB */
     size_t cache_bodies_bytes;       /* 0: 64 MiB */
@@ -184,9 +185,9 @@ struct sched_ports {
     void (*fetch_commands)(void *ctx, uint64_t fetch, const int16_t *shards, size_t count);
     /* -> sched_on_open_work: all of the shard's open_work and quarantine rows. */
     void (*load_shard)(void *ctx, int16_t shard, int64_t epoch);
-    /* -> sched_on_loaded, in any grouping; every id is answered (found or not) unless its shard is lost meanwhile.
-     * Run row, events and open work of a run are read in one statement or one snapshot. */
-    void (*load_runs)(void *ctx, const struct run_id *ids, size_t count);
+    /* -> sched_on_loaded with the same number, in any grouping; every id is answered (found or not) unless its shard is
+     * lost meanwhile. Run row, events and open work of a run are read in one statement or one snapshot. */
+    void (*load_runs)(void *ctx, uint64_t load, const struct run_id *ids, size_t count);
     void (*load_bodies)(void *ctx, const struct sched_body_want *wants, size_t count); /* -> sched_on_bodies */
     void (*load_plans)(void *ctx, const struct sched_plan_want *wants, size_t count);  /* -> sched_on_plans */
     void (*commit)(void *ctx, const struct sched_batch *batch);      /* -> sched_on_committed; one at a time */
@@ -284,7 +285,7 @@ struct sched_loaded_run {
     size_t work_count;
     const struct sched_work_row *work;
 };
-void sched_on_loaded(struct sched *sched, const struct sched_loaded_run *runs, size_t count);
+void sched_on_loaded(struct sched *sched, uint64_t load, const struct sched_loaded_run *runs, size_t count);
 
 struct sched_body {
     struct run_id run;
