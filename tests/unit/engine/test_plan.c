@@ -1,0 +1,142 @@
+/* Documents that are refused, each with the exact code and pointer; all faults come at once. */
+#include "tests/unit/engine/world.h"
+#include <cmocka.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#define N "{\"call\":\"noop\"}"
+#define STEPS(s) "{\"name\":\"x\",\"steps\":{" s "}}"
+
+static const struct {
+    const char *document, *faults;
+} bad[] = {
+    {STEPS(""), "missing_field /steps"},
+    {STEPS("\"a\":{\"call\":\"nope\"}"), "unknown_call /steps/a/call"},
+    {STEPS("\"a\":{\"call\":\"foreach\"}"), "not_available /steps/a/call"},
+    {STEPS("\"a\":{\"call\":\"wait_signal\"}"), "not_available /steps/a/call"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"compensate\":{\"call\":\"noop\"}}"), "not_available /steps/a/compensate"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"retry\":{\"on\":[\"x\"]}}"), "not_available /steps/a/retry/on"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"on_unknown\":\"wait\"}"), "not_available /steps/a/on_unknown"},
+    {"{\"name\":\"x\",\"triggers\":{\"t\":{}},\"steps\":{\"a\":" N "}}", "not_available /triggers"},
+    {"{\"name\":\"x\",\"concurrency\":{\"limit\":1},\"steps\":{\"a\":" N "}}", "not_available /concurrency"},
+    {"{\"name\":\"x\",\"timeout\":\"367d\",\"steps\":{\"a\":" N "}}", "bad_duration /timeout"},
+    {"{\"name\":\"x\",\"timeout\":\"1.5h\",\"steps\":{\"a\":" N "}}", "bad_duration /timeout"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"needs\":[\"b\"]}"), "unknown_step /steps/a/needs/0"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"needs\":[\"a\"]}"), "cycle /steps/a/needs/0"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"needs\":[\"b\"]},\"b\":{\"call\":\"noop\",\"needs\":[\"a\"]}"),
+     "cycle /steps/a/needs"},
+    {STEPS("\"r\":" N ",\"a\":{\"call\":\"noop\",\"needs\":[\"r\",\"c\"]},\"b\":{\"call\":\"noop\",\"needs\":[\"a\"]},"
+           "\"c\":{\"call\":\"noop\",\"needs\":[\"b\"]}"),
+     "cycle /steps/a/needs"},
+    {STEPS("\"a\":" N ",\"b\":{\"call\":\"noop\",\"needs\":[\"a\",\"a\"]}"), "duplicate_key /steps/b/needs/1"},
+    {STEPS("\"a\":" N ",\"b\":{\"call\":\"noop\",\"needs\":{\"a\":[\"true\"]}}"), "unknown_label /steps/b/needs/a/0"},
+    {STEPS("\"a\":" N ",\"b\":{\"call\":\"noop\",\"needs\":{\"a\":[\"failed\",\"oops\"]}}"),
+     "unknown_label /steps/b/needs/a/1"},
+    {STEPS("\"a\":{\"call\":\"condition\",\"with\":{}}"), "missing_field /steps/a/with/if"},
+    {STEPS("\"a\":{\"call\":\"condition\",\"with\":{\"if\":\"yes\"}}"), "bad_expression /steps/a/with/if"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"with\":{\"x\":1}}"), "unknown_field /steps/a/with/x"},
+    {STEPS("\"a\":{\"call\":\"http\",\"with\":{}}"), "missing_field /steps/a/with/url"},
+    {STEPS("\"a\":{\"call\":\"http\",\"with\":{\"url\":1}}"), "wrong_type /steps/a/with/url"},
+    {STEPS("\"a\":{\"call\":\"http\",\"with\":{\"url\":\"http://x\",\"max_response_bytes\":1048577}}"),
+     "out_of_range /steps/a/with/max_response_bytes"},
+    {STEPS("\"a\":{\"call\":\"delay\"}"), "missing_field /steps/a/with"},
+    {STEPS("\"a\":{\"call\":\"delay\",\"with\":{\"duration\":\"soon\"}}"), "bad_duration /steps/a/with/duration"},
+    {STEPS("\"a\":{\"call\":\"delay\",\"with\":{\"duration\":\"1s\",\"until\":\"2026-01-01T00:00:00Z\"}}"),
+     "missing_field /steps/a/with"},
+    {STEPS("\"a\":{\"call\":\"switch\",\"with\":{\"cases\":[{\"name\":\"failed\",\"if\":true}]}}"),
+     "out_of_range /steps/a/with/cases/0"},
+    {STEPS("\"a\":{\"call\":\"switch\",\"with\":{\"cases\":[{\"name\":\"x\",\"if\":true},{\"name\":\"x\",\"if\":true}]}"
+           "}"),
+     "duplicate_key /steps/a/with/cases/1"},
+    {STEPS("\"a\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .steps.b.output }\"}},\"b\":" N),
+     "not_upstream /steps/a/with"},
+    {STEPS("\"a\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .steps.zz.output }\"}}"),
+     "unknown_step /steps/a/with"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"when\":\"${ .steps.b.output }\"},\"b\":" N), "not_upstream /steps/a/when"},
+    {STEPS("\"a\":{\"call\":\"transform\",\"with\":{\"value\":\"${ now }\"}}"), "bad_expression /steps/a/with/value"},
+    {STEPS("\"a\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .input\"}}"), "bad_expression /steps/a/with/value"},
+    {STEPS(
+         "\"c\":{\"call\":\"condition\",\"with\":{\"if\":true}},\"y\":{\"call\":\"noop\",\"needs\":{\"c\":[\"true\"]}},"
+         "\"n\":{\"call\":\"noop\",\"needs\":{\"c\":[\"false\"]}},\"e\":{\"call\":\"noop\",\"needs\":[\"y\",\"n\"]}"),
+     "unreachable_step /steps/e/needs"},
+    {STEPS("\"a\":{\"call\":\"nope\"},\"b\":{\"call\":\"noop\",\"needs\":[\"q\"],\"deadline\":\"x\"}"),
+     "unknown_call /steps/a/call\nbad_duration /steps/b/deadline\nunknown_step /steps/b/needs/0"},
+};
+
+static void bad_documents_are_refused_with_code_and_pointer(void **unused)
+{
+    struct arena *arena = arena_new(4096);
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        const char *faults = faults_of(arena, bad[i].document);
+        if (strcmp(faults, bad[i].faults) != 0)
+            fprintf(stderr, "document %s\n  expected: %s\n  got:      %s\n", bad[i].document, bad[i].faults, faults);
+        assert_string_equal(faults, bad[i].faults);
+    }
+    arena_free(arena);
+}
+
+static void good_documents_compile(void **unused)
+{
+    static const char *const good[] = {
+        STEPS("\"a\":" N),
+        STEPS("\"a\":{\"call\":\"crm.lookup\",\"with\":{\"anything\":1}}"),
+        /* skipped is an outcome like any other: none is held to be impossible */
+        STEPS("\"c\":{\"call\":\"condition\",\"with\":{\"if\":true}},\"y\":{\"call\":\"noop\",\"needs\":{\"c\":["
+              "\"true\"]}},"
+              "\"n\":{\"call\":\"noop\",\"needs\":{\"c\":[\"false\"]}},\"e\":{\"call\":\"noop\",\"needs\":{\"y\":["
+              "\"succeeded\",\"skipped\"],\"n\":[\"succeeded\",\"skipped\"]}}"),
+        STEPS("\"a\":" N ",\"b\":{\"call\":\"noop\",\"needs\":[\"a\"],\"when\":\"${ .steps.a.output.x }\"}"),
+    };
+    struct arena *arena = arena_new(4096);
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        assert_string_equal(faults_of(arena, good[i]), "");
+    arena_free(arena);
+}
+
+static const char *chain(struct arena *arena, int steps, bool deep)
+{
+    struct buf doc;
+    char *text;
+
+    buf_init(&doc, 1 << 20);
+    buf_append_str(&doc, STR("{\"name\":\"x\",\"steps\":{"));
+    for (int i = 0; i < steps; i++) {
+        buf_printf(&doc, "%s\"s%d\":{\"call\":\"noop\"", i == 0 ? "" : ",", i);
+        if (deep && i > 0)
+            buf_printf(&doc, ",\"needs\":[\"s%d\"]", i - 1);
+        buf_append_str(&doc, STR("}"));
+    }
+    buf_append_str(&doc, STR("}}"));
+    text = arena_dup(arena, doc.ptr, doc.len);
+    buf_deinit(&doc);
+    return text;
+}
+
+static void limits_hold_at_n_and_break_at_n_plus_1(void **unused)
+{
+    struct arena *arena = arena_new(4096);
+
+    (void)unused;
+    assert_string_equal(faults_of(arena, chain(arena, 500, false)), "");
+    assert_string_equal(faults_of(arena, chain(arena, 501, false)), "too_many_steps /steps");
+    assert_string_equal(faults_of(arena, chain(arena, 100, true)), "");
+    assert_string_equal(faults_of(arena, chain(arena, 101, true)), "too_deep /steps/s100");
+    arena_free(arena);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bad_documents_are_refused_with_code_and_pointer),
+        cmocka_unit_test(good_documents_compile),
+        cmocka_unit_test(limits_hold_at_n_and_break_at_n_plus_1),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

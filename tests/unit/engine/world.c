@@ -1,0 +1,241 @@
+/* See world.h. */
+#include "tests/unit/engine/world.h"
+#include "common/base/ensure.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+#define BASE_US (INT64_C(1790000000) * US_PER_S)
+
+void world_init(struct world *w, const char *document)
+{
+    struct plan_faults faults = {.arena = arena_new(4096)};
+
+    *w = (struct world){.arena = arena_new(1 << 16), .now = {BASE_US}, .input = STR("{}")};
+    w->plan = plan_compile(str_of(document), &PLAN_LIMITS_DEFAULT, &faults);
+    for (size_t i = 0; i < faults.count; i++)
+        fprintf(stderr, "fault: %s " STR_FMT " " STR_FMT "\n", faults.items[i].code, STR_ARG(faults.items[i].pointer),
+                STR_ARG(faults.items[i].message));
+    ENSURE(w->plan != NULL);
+    arena_free(faults.arena);
+    w->state = run_state_new(run_id_make(w->now, 7), 1, w->plan, w->now);
+    w->history = mem_array(WORLD_EVENTS, sizeof(*w->history));
+}
+
+void world_deinit(struct world *w)
+{
+    run_state_free(w->state);
+    plan_unref(w->plan);
+    mem_free(w->history);
+    arena_free(w->arena);
+}
+
+static struct str copy(struct world *w, struct str s)
+{
+    return str_arena(w->arena, s);
+}
+
+static void store(struct world *w, const struct event *event)
+{
+    struct event *row = &w->history[w->history_count++];
+    struct buf data;
+    struct err err;
+
+    ENSURE(w->history_count < WORLD_EVENTS);
+    buf_init(&data, 1 << 20);
+    event_encode_data(event, &data);
+    *row = (struct event){.seq = event->seq,
+                          .type = event->type,
+                          .at = event->at,
+                          .step = copy(w, event->step),
+                          .attempt = event->attempt,
+                          .output = copy(w, event->output),
+                          .output_bytes = event->output_bytes};
+    ENSURE(event_decode_data(data.len == 0 ? STR_NONE : copy(w, buf_str(&data)), w->arena, row, &err) == ERR_OK);
+    buf_deinit(&data);
+}
+
+static void compare_with_fold(struct world *w)
+{
+    struct run_state *fresh = run_state_new(w->state->id, 1, w->plan, w->state->created_at);
+    struct err err;
+
+    for (size_t i = 0; i < w->history_count; i++)
+        if (engine_fold(fresh, &w->history[i], &err) != ERR_OK) {
+            fprintf(stderr, "fold: %s\n", err.message);
+            ENSURE(false);
+        }
+    ENSURE(fresh->status == w->state->status);
+    ENSURE(fresh->failing == w->state->failing && fresh->cancelling == w->state->cancelling);
+    ENSURE(fresh->open_steps == w->state->open_steps && fresh->ended_steps == w->state->ended_steps);
+    ENSURE(fresh->last_seq == w->state->last_seq);
+    for (size_t i = 0; i < w->plan->step_count; i++) {
+        const struct step_state *a = &fresh->steps[i];
+        const struct step_state *b = &w->state->steps[i];
+        ENSURE(a->status == b->status || (b->deferred && b->status == STEP_QUEUED));
+        ENSURE(a->branch == b->branch && a->attempt == b->attempt && a->generation == b->generation);
+        ENSURE(a->open_seq == b->open_seq && a->open_kind == b->open_kind && a->waiting_for == b->waiting_for);
+        ENSURE(a->output_seq == b->output_seq && a->output_bytes == b->output_bytes && a->ended_seq == b->ended_seq);
+        ENSURE(a->ready_at.us == b->ready_at.us && a->lost_in_row == b->lost_in_row && a->ran == b->ran);
+    }
+    run_state_free(fresh);
+}
+
+static bool read_step(void *ctx, struct str name, struct str *status, struct str *branch, struct str *output,
+                      struct str *error)
+{
+    struct world *w = ctx;
+    uint32_t node = plan_find(w->plan, name);
+    const struct step_state *s;
+
+    *status = *branch = *output = *error = STR_NONE;
+    if (node == NO_NODE)
+        return true;
+    s = &w->state->steps[node];
+    *status = str_of(arena_printf(w->arena, "\"%s\"", step_status_name((enum step_status)s->status)));
+    for (size_t i = 0; i < w->fx.event_count; i++)
+        if (s->output_seq != 0 && w->fx.events[i].seq == s->output_seq)
+            *output = w->fx.events[i].output;
+    for (size_t i = 0; i < w->history_count; i++)
+        if (s->output_seq != 0 && w->history[i].seq == s->output_seq)
+            *output = w->history[i].output;
+    return true;
+}
+
+static void answer(struct world *w, const struct effect_eval *eval)
+{
+    struct expr_doc doc = {.input = w->input, .index = -1, .step = read_step, .ctx = w};
+    struct str *values = arena_array(w->arena, eval->template->expr_count + 1, sizeof(*values));
+    struct engine_input in = {.kind = IN_VALUE, .node = eval->node, .purpose = eval->purpose, .index = eval->index};
+    struct buf out;
+
+    buf_init(&out, 1 << 20);
+    for (size_t i = 0; i < eval->template->expr_count && !in.failed; i++) {
+        const struct expr *expr = &eval->template->exprs[i];
+        if (!expr->native) { /* tests use a few comparisons of the form `PATH OP NUMBER` only through plain paths */
+            in.failed = true;
+            in.message = STR("not native");
+        } else if (expr_eval_native(expr, &doc, w->arena, &values[i], &w->err) != EXPR_OK) {
+            in.failed = true;
+            in.message = str_arena(w->arena, str_of(w->err.message));
+        }
+    }
+    if (!in.failed) {
+        ENSURE(template_render(eval->template, values, w->arena, &out, &w->err) == ERR_OK);
+        in.value = copy(w, buf_str(&out));
+    }
+    buf_deinit(&out);
+    if (engine_apply(w->state, &in, w->now, &w->fx, &w->err) != ERR_OK) {
+        fprintf(stderr, "apply: %s\n", w->err.message);
+        ENSURE(false);
+    }
+}
+
+void world_apply(struct world *w, struct engine_input input)
+{
+    effects_init(&w->fx, w->arena);
+    if (engine_apply(w->state, &input, w->now, &w->fx, &w->err) != ERR_OK) {
+        fprintf(stderr, "apply: %s\n", w->err.message);
+        ENSURE(false);
+    }
+    for (size_t i = 0; i < w->fx.eval_count; i++) {
+        struct effect_eval eval = w->fx.evals[i];
+        answer(w, &eval);
+    }
+    for (size_t i = 0; i < w->fx.event_count; i++)
+        store(w, &w->fx.events[i]);
+    compare_with_fold(w);
+}
+
+void world_start(struct world *w)
+{
+    world_apply(w, (struct engine_input){.kind = IN_START});
+}
+
+struct step_state *world_step(struct world *w, const char *step)
+{
+    uint32_t node = plan_find(w->plan, str_of(step));
+
+    ENSURE(node != NO_NODE);
+    return &w->state->steps[node];
+}
+
+enum step_status world_status(struct world *w, const char *step)
+{
+    return (enum step_status)world_step(w, step)->status;
+}
+
+static struct engine_input result_of(struct world *w, const char *step, enum result_status status)
+{
+    const struct step_state *s = world_step(w, step);
+
+    return (struct engine_input){.kind = IN_RESULT,
+                                 .step = str_of(step),
+                                 .attempt = s->attempt,
+                                 .dispatch = s->dispatch,
+                                 .result = status,
+                                 .worker = STR("w1")};
+}
+
+void world_succeed(struct world *w, const char *step, const char *output)
+{
+    struct engine_input in = result_of(w, step, RESULT_SUCCEEDED);
+
+    in.output = str_of(output);
+    world_apply(w, in);
+}
+
+void world_fail(struct world *w, const char *step, const char *error_class, const char *code, bool sent, bool answered)
+{
+    struct engine_input in = result_of(w, step, RESULT_FAILED);
+
+    in.error_class = str_of(error_class);
+    in.code = str_of(code);
+    in.message = STR("it failed");
+    in.sent = sent;
+    in.answered = answered;
+    world_apply(w, in);
+}
+
+void world_result(struct world *w, const char *step, enum result_status status)
+{
+    world_apply(w, result_of(w, step, status));
+}
+
+void world_timer(struct world *w, const char *step)
+{
+    const struct step_state *s = world_step(w, step);
+
+    ENSURE(s->due_at.us != 0);
+    w->now = s->due_at;
+    world_apply(w, (struct engine_input){.kind = IN_TIMER, .seq = s->open_seq});
+}
+
+struct event *world_event(struct world *w, enum event_type type, const char *step)
+{
+    for (size_t i = w->history_count; i > 0; i--)
+        if (w->history[i - 1].type == type && (step == NULL || str_is(w->history[i - 1].step, step)))
+            return &w->history[i - 1];
+    return NULL;
+}
+
+bool world_has(struct world *w, enum event_type type, const char *step)
+{
+    return world_event(w, type, step) != NULL;
+}
+
+const char *faults_of(struct arena *arena, const char *document)
+{
+    struct plan_faults faults = {.arena = arena};
+    struct plan *plan = plan_compile(str_of(document), &PLAN_LIMITS_DEFAULT, &faults);
+    struct buf out;
+    char *text;
+
+    buf_init(&out, 1 << 16);
+    for (size_t i = 0; i < faults.count; i++)
+        buf_printf(&out, "%s%s " STR_FMT, i == 0 ? "" : "\n", faults.items[i].code, STR_ARG(faults.items[i].pointer));
+    ENSURE((plan == NULL) == (faults.count > 0));
+    plan_unref(plan);
+    text = arena_dup(arena, out.ptr == NULL ? "" : out.ptr, out.len);
+    buf_deinit(&out);
+    return text;
+}

@@ -1,0 +1,33 @@
+/* A world of one run for tests of the engine: applies inputs, answers evaluations natively, keeps the history as it
+ * would be stored, and after each input compares the state with a fresh fold of the decoded history. */
+#pragma once
+#include "common/engine/engine.h"
+
+#define WORLD_EVENTS 20000
+
+struct world {
+    struct arena *arena; /* everything of this world */
+    struct plan *plan;
+    struct run_state *state;
+    struct wall_us now;
+    struct str input;      /* the run's input */
+    struct event *history; /* decoded again from what would be stored */
+    size_t history_count;
+    struct effects fx; /* of the last input, evaluations included */
+    struct err err;
+};
+
+void world_init(struct world *w, const char *document);
+void world_deinit(struct world *w);
+void world_apply(struct world *w, struct engine_input input);
+void world_start(struct world *w);
+void world_succeed(struct world *w, const char *step, const char *output);
+void world_fail(struct world *w, const char *step, const char *error_class, const char *code, bool sent, bool answered);
+void world_result(struct world *w, const char *step, enum result_status status);
+void world_timer(struct world *w, const char *step); /* moves the clock to the due time of the step's open work */
+struct step_state *world_step(struct world *w, const char *step);
+enum step_status world_status(struct world *w, const char *step);
+bool world_has(struct world *w, enum event_type type, const char *step);
+struct event *world_event(struct world *w, enum event_type type, const char *step); /* the newest, NULL when none */
+/* Compiles and returns the faults as lines "code pointer" in the order found. */
+const char *faults_of(struct arena *arena, const char *document);
