@@ -108,17 +108,35 @@ static bool prints_back(double n, int digits, char *text, size_t size)
     return strtod(text, NULL) == n;
 }
 
+/* The 16-digit decimal next above the nearest one, which lies below n = +-2^k; false when it does not read back. */
+static bool prints_back_above(double n, char *text, size_t size)
+{
+    char *last;
+
+    snprintf(text, size, "%.15e", n);
+    last = strchr(text, 'e') - 1;
+    if (*last == '9') /* no power of two that comes here has it; the test walks all of them */
+        return false;
+    ++*last;
+    return strtod(text, NULL) == n;
+}
+
 /* The shortest decimal that reads back as n. Any double with at most 15 digits shows them with %.15g, which drops
- * trailing zeros itself; only subnormals have fewer digits than that to begin with. Within 16 digits the nearest
- * decimal may miss where its neighbour does not: just above a power of two the gap is half as wide below. */
+ * trailing zeros itself; only subnormals have fewer digits than that to begin with. The nearest 16-digit decimal is
+ * the one to try next, but for powers of two: their gap below is half as wide as the one above, so that the nearest
+ * may miss below where its neighbour above does not. */
 static void shortest(double n, char text[40])
 {
     int digits = fabs(n) < 2.2250738585072014e-308 ? 1 : 15;
+    int exponent;
 
-    while (digits < 17 && !prints_back(n, digits, text, 40))
-        digits++;
-    if (digits == 17)
-        prints_back(n, 17, text, 40);
+    for (; digits < 17; digits++) {
+        if (prints_back(n, digits, text, 40))
+            return;
+    }
+    if (fabs(frexp(n, &exponent)) == 0.5 && prints_back_above(n, text, 40))
+        return;
+    prints_back(n, 17, text, 40);
 }
 
 void jw_f64(struct jw *w, double n)

@@ -176,7 +176,7 @@ static void emit(struct str line)
 
 void log_write(enum log_level level, const char *event, const struct log_field *fields, size_t count)
 {
-    CLEANUP(buf_deinit) struct buf line;
+    CLEANUP(buf_deinit) struct buf line = {0};
     int saved_errno = errno;
     size_t max = FIELD_MAX_BYTES;
 
