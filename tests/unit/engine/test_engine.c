@@ -1,9 +1,9 @@
 /* What a run does next: chains, joins, branches, retries, failures, lost workers, deadlines. */
 #include "tests/unit/engine/world.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <cmocka.h>
 #include <stdio.h>
 
 #define NOOP "\"call\":\"noop\""

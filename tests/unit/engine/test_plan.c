@@ -1,9 +1,9 @@
 /* Documents that are refused, each with the exact code and pointer; all faults come at once. */
 #include "tests/unit/engine/world.h"
-#include <cmocka.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <cmocka.h>
 #include <stdio.h>
 
 #define N "{\"call\":\"noop\"}"
