@@ -76,7 +76,7 @@ static int64_t floor_div(int64_t a, int64_t b)
 void wall_format(struct wall_us t, char ret[WALL_TEXT_SIZE])
 {
     int64_t seconds = floor_div(t.us, US_PER_S);
-    int ms = (int)((t.us - seconds * US_PER_S) / US_PER_MS);
+    int ms = (int)((t.us % US_PER_S + (t.us % US_PER_S < 0 ? US_PER_S : 0)) / US_PER_MS);
     int64_t days;
     int year, month, day, second;
     char text[96];

@@ -79,11 +79,14 @@ static bool in_order(const struct canon *c, const struct member *members, size_t
 
 static void sort_members(struct canon *c, const struct open *o)
 {
-    struct member *members = c->members + o->first_member;
     size_t count = c->members_len - o->first_member;
     size_t bytes = c->out.len - o->start;
     size_t len = 1;
+    struct member *members;
 
+    if (count < 2)
+        return;
+    members = c->members + o->first_member;
     if (in_order(c, members, count))
         return;
     qsort_r(members, count, sizeof(*members), member_order, c->out.ptr);
@@ -136,9 +139,12 @@ void jt_canonical(struct str value, struct buf *out)
 {
     struct canon c = {0};
     const char *p = value.ptr;
-    const char *end = value.ptr + value.len;
+    const char *end;
     bool key = false;
 
+    if (value.len == 0)
+        return;
+    end = value.ptr + value.len;
     buf_init(&c.out, value.len);
     while (p < end) {
         const char *start = p;

@@ -112,9 +112,12 @@ size_t jt_unescape(struct str raw, char *out)
 
 enum jt_type jt_type(struct str value)
 {
-    const char *end = value.ptr + value.len;
-    const char *p = value.len == 0 ? end : jt_skip_space(value.ptr, end);
+    const char *end, *p;
 
+    if (value.len == 0)
+        return JT_NONE;
+    end = value.ptr + value.len;
+    p = jt_skip_space(value.ptr, end);
     if (p == end)
         return JT_NONE;
     switch (*p) {
@@ -281,6 +284,8 @@ static bool escaped_eq(struct str raw, struct str key)
     const char *end = raw.ptr + raw.len;
     size_t at = 0;
 
+    if (key.len == 0)
+        return false; /* an escape stands for something */
     while (p < end) {
         char decoded[4] = {*p};
         size_t n = 1;
@@ -437,22 +442,18 @@ bool jt_i64(struct str value, int64_t *ret)
     return true;
 }
 
+static locale_t c_locale;
+
+/* Before main, so that no lock is needed. */
+__attribute__((constructor)) static void c_locale_init(void)
+{
+    c_locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
+    ENSURE(c_locale != (locale_t)0);
+}
+
 static double to_double_c(const char *text)
 {
-    static _Atomic(locale_t) c_locale;
-    locale_t locale = c_locale;
-
-    if (locale == (locale_t)0) {
-        locale_t none = (locale_t)0;
-
-        locale = newlocale(LC_ALL_MASK, "C", (locale_t)0);
-        ENSURE(locale != (locale_t)0);
-        if (!__atomic_compare_exchange_n(&c_locale, &none, locale, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
-            freelocale(locale);
-            locale = none;
-        }
-    }
-    return strtod_l(text, NULL, locale);
+    return strtod_l(text, NULL, c_locale);
 }
 
 /* More significant digits than any double needs to be told from its neighbours; beyond them only "more than zero"

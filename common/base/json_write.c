@@ -250,8 +250,8 @@ static void quote_control(struct buf *buf, char c)
 
 void json_quote(struct buf *buf, struct str s)
 {
-    const char *p = s.ptr;
-    const char *end_of_s = s.ptr + s.len;
+    const char *p = s.len == 0 ? "" : s.ptr;
+    const char *end_of_s = p + s.len;
 
     buf_append_char(buf, '"');
     while (p < end_of_s) {

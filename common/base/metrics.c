@@ -3,6 +3,7 @@
 #include "common/base/ensure.h"
 #include <assert.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 
 #include "common/base/banned.h"
 
@@ -34,12 +35,12 @@ static struct {
 
 static void add(_Atomic int64_t *to, int64_t n)
 {
-    __atomic_fetch_add(to, n, __ATOMIC_RELAXED);
+    atomic_fetch_add_explicit(to, n, memory_order_relaxed);
 }
 
 static int64_t load(const _Atomic int64_t *from)
 {
-    return __atomic_load_n(from, __ATOMIC_RELAXED);
+    return atomic_load_explicit(from, memory_order_relaxed);
 }
 
 void metric_add(enum metric m, int64_t n)
@@ -51,7 +52,7 @@ void metric_add(enum metric m, int64_t n)
 void metric_set(enum metric m, int64_t n)
 {
     ENSURE((size_t)m < METRIC_COUNT && rows[m].type == TYPE_GAUGE);
-    __atomic_store_n(&states[m].value, n, __ATOMIC_RELAXED);
+    atomic_store_explicit(&states[m].value, n, memory_order_relaxed);
 }
 
 void metric_observe_us(enum metric m, int64_t us)

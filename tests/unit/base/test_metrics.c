@@ -40,8 +40,8 @@ static void the_text_is_what_prometheus_reads(void **state)
 {
     CLEANUP(buf_deinit) struct buf buf;
     static const char *const parts[] = {
-        "# HELP ropewalk_runs_started_total runs accepted\n# TYPE ropewalk_runs_started_total counter\n"
-        "ropewalk_runs_started_total 5\n",
+        "# HELP ropewalk_runs_started_total runs accepted\n",
+        "# TYPE ropewalk_runs_started_total counter\nropewalk_runs_started_total 5\n",
         "# TYPE ropewalk_shards_owned gauge\nropewalk_shards_owned 6\n",
         "# TYPE ropewalk_http_request_seconds histogram\n",
         "ropewalk_http_request_seconds_bucket{le=\"0.000064\"} 400002\n",
