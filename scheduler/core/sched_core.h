@@ -81,8 +81,8 @@ struct sched_command_key {
 struct sched_command_insert { /* an input kept for a quarantined run: held = true */
     int16_t shard;
     struct run_id run;
-    int32_t organisation;
-    const char *kind; /* "held_result", "held_started" */
+    int32_t organisation; /* 0: take it from the run's row */
+    const char *kind;     /* "held_result", "held_started" */
     struct str body;
 };
 struct sched_dead_letter {
@@ -97,7 +97,7 @@ struct sched_dead_letter {
 };
 struct sched_quarantine_row {
     struct run_id run;
-    int32_t organisation;
+    int32_t organisation; /* 0: not known here, take it from the run's row */
     int16_t shard;
     const char *reason;
 };
@@ -252,6 +252,7 @@ struct sched_work_row {
     struct str pool;
     uint8_t priority;
     struct wall_us due_at;
+    bool deferred; /* tasks: its reason is 'deferred': it waits for due_at before it is published again */
 };
 /* Answers load_shard, possibly in several calls; `last` with the last. Runs of the shard are applied only after it.
  * failed: could not be read; the core asks again. Answers for another epoch than the current one are ignored. */
