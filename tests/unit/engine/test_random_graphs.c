@@ -159,7 +159,7 @@ static enum run_status run_of(const struct graph *g, const enum step_status *ste
 /* Answers queued tasks in random order until none is left. */
 static void drive(struct rnd *r, struct world *w, const struct graph *g)
 {
-    char name[8];
+    char name[16];
 
     world_start(w);
     for (;;) {
