@@ -5,11 +5,11 @@
 
 #include "common/base/banned.h"
 
-#define S_PER_DAY 86400
+#define S_PER_DAY INT64_C(86400)
 /* 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z, the range of RFC 3339. */
 #define WALL_MIN_S INT64_C(-62167219200)
 #define WALL_MAX_S INT64_C(253402300799)
-#define DURATION_MAX_US (INT64_C(366) * S_PER_DAY * US_PER_S)
+#define DURATION_MAX_US (366 * S_PER_DAY * US_PER_S)
 
 static int64_t clock_us(clockid_t id)
 {
@@ -174,7 +174,7 @@ static bool take_offset(struct str *s, int64_t *ret_s)
         return false;
     if (!take_digits(s, 2, &hours) || !take_char(s, ':') || !take_digits(s, 2, &minutes) || hours > 23 || minutes > 59)
         return false;
-    *ret_s = (west ? -1 : 1) * (hours * 3600 + minutes * 60);
+    *ret_s = (west ? -1 : 1) * (hours * INT64_C(3600) + minutes * INT64_C(60));
     return true;
 }
 
@@ -193,7 +193,7 @@ bool wall_parse(struct str s, struct wall_us *ret)
         return false;
     if (!take_offset(&s, &offset) || s.len > 0 || hour > 23 || minute > 59 || second > 60)
         return false;
-    seconds = days * S_PER_DAY + hour * 3600 + minute * 60 + second - offset;
+    seconds = days * S_PER_DAY + hour * INT64_C(3600) + minute * INT64_C(60) + second - offset;
     /* A leap second ends a UTC day (RFC 3339, 5.7) and is the next day's first to us, as it is to POSIX. */
     if (second == 60 && floor_div(seconds, S_PER_DAY) * S_PER_DAY != seconds)
         return false;

@@ -345,7 +345,7 @@ static bool number_storable(struct str number, size_t int_digits, size_t frac_di
         exponent++;
     for (; exponent < end; exponent++) {
         exp = exp * 10 + (*exponent - '0');
-        if (exp > 2 * NUMERIC_SCALE_MAX + (int64_t)number.len)
+        if (exp > INT64_C(2) * NUMERIC_SCALE_MAX + (int64_t)number.len)
             return false;
     }
     if (negative)

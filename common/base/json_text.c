@@ -254,7 +254,9 @@ bool jt_next(struct jt_iter *it)
 {
     const char *end;
 
-    it->pos_ = it->pos_ == NULL ? NULL : jt_skip_space(it->pos_, it->end_);
+    if (it->pos_ == NULL)
+        return false;
+    it->pos_ = jt_skip_space(it->pos_, it->end_);
     if (it->pos_ == it->end_ || (it->is_object_ && !next_key(it))) {
         it->pos_ = it->end_;
         return false;

@@ -62,7 +62,7 @@ static void put_cut(struct jw *w, const char *key, struct str s, size_t max)
         return;
     }
     memcpy(text, cut.ptr, cut.len);
-    memcpy(text + cut.len, "...", 3);
+    memcpy(text + cut.len, "...", sizeof("..."));
     jw_str(w, (struct str){text, cut.len + 3});
 }
 
