@@ -1,7 +1,9 @@
-/* HTTP/1.1 server: http-parser under libuv. The header block is checked bytewise before the parser sees it (bare LF,
- * folded lines, NUL, two Content-Lengths, Content-Length with Transfer-Encoding, odd Transfer-Encodings: 400 and
- * close). Bounds: header block 32 KiB, header deadline 10 s, idle 60 s, minimum body rate, body max from options,
- * connections per process. A request is handed over whole; the answer may come later. Loop thread only. */
+/* HTTP/1.1 server: http-parser under libuv. The header block and chunk framing are checked bytewise before the parser
+ * sees them (bare LF, folded lines, NUL, two Content-Lengths, Content-Length with Transfer-Encoding, odd
+ * Transfer-Encodings: 400 and close), and what the two read differently is refused. Bounds: header block 32 KiB, 100
+ * headers, target 8 KiB, body and connections from the options, deadlines below. Requests of one connection are served
+ * one after another, each handed over whole; the answer may come later. Refusals are application/problem+json. Loop
+ * thread only. */
 #pragma once
 #include "common/base/clock.h"
 #include "common/base/str.h"
@@ -16,9 +18,15 @@ struct http_header {
 
 struct http_options {
     uv_loop_t *loop;
-    const char *listen;    /* "127.0.0.1:8080", "[::1]:8080", port 0 for any */
-    size_t max_body_bytes; /* 413 before reading the rest */
-    unsigned max_connections;
+    const char *listen;       /* "127.0.0.1:8080", "[::1]:8080", port 0 for any */
+    size_t max_body_bytes;    /* 413 before reading the rest */
+    unsigned max_connections; /* one more is answered 503 */
+    /* Deadlines; 0: the default. A body or an answer gets its grace and a second for every min_bytes_per_s. */
+    unsigned head_timeout_ms; /* 10,000: from the first byte (or from connecting) to the end of the head */
+    unsigned idle_timeout_ms; /* 60,000: between requests */
+    unsigned body_grace_ms;   /* 10,000 */
+    unsigned write_grace_ms;  /* 20,000 */
+    unsigned min_bytes_per_s; /* 4,096 */
     void (*on_request)(void *ctx, struct http_request *request);
     void *ctx;
 };
@@ -26,9 +34,10 @@ enum err_code http_server_new(const struct http_options *options, struct http_se
 int http_server_port(const struct http_server *server);
 /* Stops accepting, lets requests in hand end, closes idle connections; `done` when the last has gone. */
 void http_server_drain(struct http_server *server, void (*done)(void *ctx), void *ctx);
-void http_server_free(struct http_server *server);
+void http_server_free(
+    struct http_server *server); /* drops what is open; the loop must run until its handles are closed */
 
-struct arena *http_arena(struct http_request *request); /* lives until the answer is sent */
+struct arena *http_arena(struct http_request *request); /* until the callback that gave the answer has returned */
 struct str http_method(const struct http_request *request);
 struct str http_path(const struct http_request *request);  /* raw, without query, begins with / */
 struct str http_query(const struct http_request *request); /* raw, without ? */
@@ -37,16 +46,19 @@ struct str http_header_get(const struct http_request *request, const char *lower
 struct str http_peer(const struct http_request *request);                               /* "127.0.0.1:51234" */
 struct mono_us http_received_at(const struct http_request *request);
 
-/* The client went away before the answer: called at most once; the request must still be ended with a response
- * function (which then sends nothing). */
+/* The client went away before the answer, or said that it sends no more: called at most once, never from inside
+ * on_request or this function; the request must still be ended with a response function (which sends nothing when
+ * nobody is there to read it). */
 void http_on_gone(struct http_request *request, void (*gone)(void *ctx), void *ctx);
 
-/* Exactly one of http_respond or http_stream_begin per request; both copy what they are given. */
+/* Exactly one of http_respond, or http_stream_begin and http_stream_end, per request; both copy what they are given.
+ * content_type NULL: none. HEAD is answered like GET, without the body. */
 void http_respond(struct http_request *request, int status, const char *content_type, const struct http_header *headers,
                   size_t header_count, struct str body);
 void http_stream_begin(struct http_request *request, int status, const char *content_type);
 void http_stream_write(struct http_request *request, struct str chunk);
 size_t http_stream_pending(const struct http_request *request); /* bytes the client has not taken yet */
 void http_stream_end(struct http_request *request);
+
 /* Percent-decoding into the arena; false for bad escapes, NUL or invalid UTF-8. plus_is_space for queries. */
 bool http_decode(struct arena *arena, struct str raw, bool plus_is_space, struct str *ret);
