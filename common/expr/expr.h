@@ -18,7 +18,8 @@ struct expr_path_part {
 };
 
 struct expr {
-    struct str source; /* jq text between the braces, trimmed */
+    struct str source;  /* jq text between the braces, trimmed */
+    struct str pointer; /* JSON Pointer of the string that holds it, relative to the template's root */
     enum expr_place place;
     bool native; /* a plain path: `parts` says it all */
     size_t part_count;
@@ -48,7 +49,7 @@ struct template
 };
 
 struct template_options {
-    bool secrets_allowed; /* somewhere below headers/auth; refined by template_secret_allowed */
+    bool secrets_allowed; /* below the members "headers" and "auth" of the root object, nowhere else */
     bool url_at_root_url; /* interpolation under the member "url" of the root object is percent-encoded */
 };
 
@@ -56,14 +57,15 @@ struct template_options {
 typedef void (*expr_fault_fn)(void *ctx, const char *code, struct str pointer, const char *message, const char *hint);
 
 /* Compiles checked JSON. All memory is the arena's; `value` must live as long. Reports faults it can see without a jq
- * parser: unclosed ${, refused words (now, localtime, gmtime, mktime of now..., input, inputs, $ENV, env, import,
- * include, debug, stderr, halt, halt_error, input_line_number, input_filename, get_search_list, $__loc__, limit of
- * sizes), secrets where they are not allowed. False when there was any. */
+ * parser: unclosed ${, words that jq_refs.c refuses (clock readers, input, the environment, modules, debug, halt),
+ * expressions over 16 KiB, secrets where they are not allowed. False when there was any. */
 bool template_compile(struct arena *arena, struct str value, const struct template_options *options,
                       expr_fault_fn fault, void *ctx, struct template *ret);
-/* A bare jq expression as `when` has it: "${ ... }" exactly one hole. */
+/* Is it exactly one whole expression, as `when` and `if` want it? */
+bool template_is_expression(const struct template *t);
 
-/* What an expression may read. Step lookups go through a callback, so that only what is read is brought in. */
+/* What an expression may read. Step lookups go through a callback, so that only what is read is brought in. Numbers
+ * that a plain path hands over keep their digits; of equal keys in one object the last counts, as in jq. */
 struct expr_doc {
     struct str trigger, input, item, run; /* JSON text; STR_NONE reads as null */
     int64_t index;                        /* -1: null */
@@ -71,6 +73,8 @@ struct expr_doc {
      * body is not here yet (the caller brings it and tries again). */
     bool (*step)(void *ctx, struct str name, struct str *status, struct str *branch, struct str *output,
                  struct str *error);
+    /* Names of the steps that .steps as a whole holds (the ancestors), 0 and up; false behind the last. NULL: none. */
+    bool (*step_name)(void *ctx, size_t index, struct str *ret);
     void *ctx;
 };
 
@@ -80,10 +84,10 @@ enum expr_status { EXPR_OK, EXPR_NOT_HERE, EXPR_FAILED };
  * jq gives (indexing a number with a string and so on). */
 enum expr_status expr_eval_native(const struct expr *expr, const struct expr_doc *doc, struct arena *arena,
                                   struct str *ret, struct err *err);
-/* The document a sandboxed expression gets: only what it reads. */
+/* The document a sandboxed expression gets: only what it reads. EXPR_FAILED with ERR_TOO_LARGE beyond max_bytes. */
 enum expr_status expr_document(const struct expr *expr, const struct expr_doc *doc, size_t max_bytes, struct buf *out,
                                struct err *err);
-/* Puts values (JSON text, one per expr, in order) into the holes. ERR_TOO_LARGE beyond out->max; ERR_INVALID where text
- * would break a header or URL is the caller's to check. */
+/* Puts values (JSON text, one per expr, in order; those of secrets are not looked at) into the holes. ERR_TOO_LARGE
+ * beyond out->max. Whether text would break a header or URL is the caller's to check. */
 enum err_code template_render(const struct template *t, const struct str *values, struct arena *arena, struct buf *out,
                               struct err *err) MUST_CHECK;
