@@ -1,9 +1,13 @@
 # Build rules shared by the folders.
 
-# embed_sql(TARGET DIR): embeds DIR/*.sql as C byte arrays; DIR/event_append.sql becomes SQL_EVENT_APPEND in
+# embed_sql(TARGET DIR...): embeds DIR/*.sql as C byte arrays; DIR/event_append.sql becomes SQL_EVENT_APPEND in
 # "<target>_sql.h", declared as a NUL-terminated const char array.
-function(embed_sql target dir)
-  file(GLOB files CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${dir}/*.sql)
+function(embed_sql target)
+  set(files)
+  foreach(dir IN LISTS ARGN)
+    file(GLOB found CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${dir}/*.sql)
+    list(APPEND files ${found})
+  endforeach()
   set(base ${CMAKE_CURRENT_BINARY_DIR}/${target}_sql)
   add_custom_command(OUTPUT ${base}.c ${base}.h
     COMMAND ${CMAKE_COMMAND} -DBASE=${base} "-DFILES=${files}" -P ${CMAKE_SOURCE_DIR}/cmake/embed_sql.cmake

@@ -1,4 +1,4 @@
--- The first schema. Run by the migrator as the owner of everything, in one transaction, under an advisory lock.
+-- The first schema. Run by the migrator as ropewalk_owner in schema ropewalk, in one transaction, under an advisory lock.
 -- Roles: ropewalk_owner owns; ropewalk_gateway and ropewalk_scheduler use, own nothing and bypass nothing.
 -- Row-level security is forced on every table that has an organisation. The gateway sees the organisation that
 -- ropewalk.organisation names inside the transaction, and nothing without it; the scheduler works across organisations.
@@ -106,7 +106,8 @@ CREATE TABLE event (
     PRIMARY KEY (run_id, seq)
 ) PARTITION BY RANGE (run_id);
 
--- One row for each thing a run waits for: outbox, backlog, timer queue, and what a takeover reads.
+-- One row for each thing a run waits for: outbox, backlog, timer queue, and what a takeover reads, by the primary key and
+-- whole. Timers are kept in memory after that, so nothing is found by due_at, and changing it stays a HOT update.
 CREATE TABLE open_work (
     shard        smallint NOT NULL,
     run_id       uuid NOT NULL,
@@ -123,22 +124,21 @@ CREATE TABLE open_work (
     opened_at    timestamptz NOT NULL,
     PRIMARY KEY (shard, run_id, seq)
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
-CREATE INDEX open_work_due ON open_work (shard, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX open_work_run ON open_work (run_id);
 
 -- What was asked for, in order, until it is applied; the verdict is an event of the run.
 CREATE TABLE command (
+    id           bigint PRIMARY KEY GENERATED ALWAYS AS IDENTITY,
     shard        smallint NOT NULL,
-    id           bigint NOT NULL GENERATED ALWAYS AS IDENTITY,
     organisation integer NOT NULL,
     run_id       uuid NOT NULL,
     kind         text NOT NULL,                  -- start, signal, cancel, ...
     body         json,
     reply_to     text,                           -- queue of the gateway that waits for the verdict or the end
     held         boolean NOT NULL DEFAULT false, -- of a quarantined run: kept, not applied
-    created_at   timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (shard, id)
+    created_at   timestamptz NOT NULL DEFAULT now()
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
+CREATE INDEX command_waiting ON command (shard, id) WHERE NOT held;
 CREATE INDEX command_run ON command (run_id);
 
 -- Uniqueness with an expiry; cannot live on a partitioned table.
@@ -153,22 +153,24 @@ CREATE TABLE idempotency (
 );
 CREATE INDEX idempotency_expiry ON idempotency (expires_at);
 
-CREATE TABLE slot (
-    slot         smallint PRIMARY KEY CHECK (slot BETWEEN 0 AND 4095),
-    shard        smallint NOT NULL
-);
+-- Who owns what. A scheduler lives as long as its lease; a shard belongs to the incarnation it names while that lives.
 CREATE TABLE scheduler (
     name         text PRIMARY KEY,
-    incarnation  uuid NOT NULL,                  -- of the process
+    incarnation  uuid NOT NULL UNIQUE,           -- of the process
     lease_until  timestamptz NOT NULL,
     format       integer NOT NULL,               -- newest event format it can write
     started_at   timestamptz NOT NULL DEFAULT now()
-);
+) WITH (fillfactor = 50);
 CREATE TABLE shard (
     shard        smallint PRIMARY KEY,
     owner        text,                           -- scheduler.name
     incarnation  uuid,                           -- of the owning process
-    epoch        bigint NOT NULL DEFAULT 0
+    epoch        bigint NOT NULL DEFAULT 0       -- raised by each change of the owner
+) WITH (fillfactor = 50);
+-- The low 12 bits of a run's id are its slot. May be changed with the schedulers stopped.
+CREATE TABLE slot (
+    slot         smallint PRIMARY KEY CHECK (slot BETWEEN 0 AND 4095),
+    shard        smallint NOT NULL REFERENCES shard
 );
 
 CREATE TABLE dead_letter (
@@ -191,17 +193,21 @@ CREATE TABLE quarantine (
     reason       text NOT NULL
 );
 
-INSERT INTO slot SELECT s, s % 16 FROM generate_series(0, 4095) s;
 INSERT INTO shard (shard) SELECT s FROM generate_series(0, 15) s;
+INSERT INTO slot SELECT s, s % 16 FROM generate_series(0, 4095) s;
 
--- Fencing. The lock is shared with other batches of this owner and excludes a takeover until the batch has ended; the
--- caller reads the owner in the next statement, whose snapshot is taken after the lock.
-CREATE FUNCTION shard_lock(shards smallint[]) RETURNS void LANGUAGE sql AS
-    $$ SELECT pg_advisory_xact_lock_shared(1919119216, s) FROM unnest(shards) s ORDER BY s $$;
-CREATE FUNCTION shard_assert(me uuid, shards smallint[], epochs bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+-- Fencing: the first statement of every batch. The lock is shared with other batches of this owner and excludes a
+-- takeover until the batch has ended; the owner is read by a statement of its own, whose snapshot is taken after the
+-- lock. Locks are taken in order, so that batches and takeovers cannot wait for each other in a circle.
+CREATE FUNCTION shard_guard(me uuid, shards smallint[], epochs bigint[]) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    one smallint;
 BEGIN
-    IF (SELECT count(*) FROM unnest(shards, epochs) AS mine (s, e) JOIN shard ON shard.shard = s AND shard.epoch = e AND shard.incarnation = me)
-       <> cardinality(shards) THEN
+    FOR one IN SELECT DISTINCT s FROM unnest(shards) s ORDER BY s LOOP
+        PERFORM pg_advisory_xact_lock_shared(1919119216, one);
+    END LOOP;
+    IF EXISTS (SELECT FROM unnest(shards, epochs) AS mine (s, e)
+               WHERE NOT EXISTS (SELECT FROM shard WHERE shard.shard = s AND shard.epoch = e AND shard.incarnation = me)) THEN
         RAISE EXCEPTION 'a shard of this batch has another owner' USING ERRCODE = 'RW001';
     END IF;
 END $$;
@@ -210,10 +216,12 @@ END $$;
 CREATE FUNCTION uuid_bound(at timestamptz) RETURNS uuid LANGUAGE sql IMMUTABLE STRICT AS
     $$ SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid $$;
 
--- Makes the weekly partitions of run and event from the week before `from_at` to `days` days after it. Idempotent. The
--- caller holds an advisory lock; runs as the owner, because the services own nothing.
+-- Makes the weekly partitions of run and event from the week before `from_at` to `days` days after it; gives the number
+-- made. Idempotent. Runs as the owner, because the services own nothing. A table is made first and attached then: that
+-- takes no lock that an insert or a reader would wait behind, as CREATE TABLE ... PARTITION OF does. What cannot have its
+-- lock soon gives up (55P03) and is tried again by the caller later.
 CREATE FUNCTION partitions_ensure(from_at timestamptz, days integer) RETURNS integer LANGUAGE plpgsql SECURITY DEFINER
-    SET search_path = ropewalk, pg_temp SET timezone = 'UTC' AS $$
+    SET search_path = ropewalk, pg_temp SET timezone = 'UTC' SET lock_timeout = '500ms' AS $$
 DECLARE
     week timestamptz := date_trunc('week', from_at) - interval '7 days';
     made integer := 0;
@@ -224,13 +232,12 @@ BEGIN
     WHILE week <= from_at + make_interval(days => days) LOOP
         FOREACH parent IN ARRAY ARRAY['run', 'event'] LOOP
             child := parent || '_' || to_char(week, 'YYYYMMDD');
-            IF to_regclass('ropewalk.' || child) IS NULL THEN
-                EXECUTE format('CREATE TABLE %I PARTITION OF %I FOR VALUES FROM (%L) TO (%L)', child, parent,
-                               uuid_bound(week), uuid_bound(week + interval '7 days'));
-                EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', child);
-                EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', child);
-                made := made + 1;
-            END IF;
+            CONTINUE WHEN to_regclass('ropewalk.' || child) IS NOT NULL;
+            EXECUTE format('CREATE TABLE %I (LIKE %I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE)', child, parent);
+            EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY', child);
+            EXECUTE format('ALTER TABLE %I ATTACH PARTITION %I FOR VALUES FROM (%L) TO (%L)', parent, child,
+                           uuid_bound(week), uuid_bound(week + interval '7 days'));
+            made := made + 1;
         END LOOP;
         week := week + interval '7 days';
     END LOOP;
@@ -278,6 +285,7 @@ CREATE FUNCTION organisation_create(new_name text, key_name text, key_prefix tex
 REVOKE ALL ON FUNCTION api_key_find, organisation_create FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION api_key_find, organisation_create TO ropewalk_gateway;
 
+GRANT SELECT ON schema_migration TO ropewalk_gateway, ropewalk_scheduler;
 GRANT SELECT ON slot, shard, scheduler TO ropewalk_gateway;
 GRANT SELECT, UPDATE (limits, weight) ON organisation TO ropewalk_gateway;
 GRANT SELECT, INSERT, UPDATE ON api_key, workflow TO ropewalk_gateway;
@@ -286,7 +294,8 @@ GRANT DELETE ON idempotency TO ropewalk_gateway;
 GRANT SELECT ON event, open_work, dead_letter, quarantine TO ropewalk_gateway;
 
 GRANT SELECT ON installation, organisation, workflow, workflow_version, slot, idempotency TO ropewalk_scheduler;
-GRANT SELECT, INSERT, UPDATE, DELETE ON scheduler, open_work, command, run_label, dead_letter, quarantine TO ropewalk_scheduler;
+GRANT SELECT, INSERT, UPDATE, DELETE ON scheduler, open_work, command, run_label, dead_letter, quarantine
+    TO ropewalk_scheduler;
 GRANT DELETE ON idempotency TO ropewalk_scheduler;
 GRANT SELECT, UPDATE ON shard TO ropewalk_scheduler;
 GRANT SELECT, INSERT, UPDATE ON run TO ropewalk_scheduler;

@@ -1,0 +1,130 @@
+/* Applies what is missing of the schema. Not for the rows in it: those are seed.c's. */
+#include "common/db/migrate.h"
+#include "common/base/ensure.h"
+#include "common/db/seed.h"
+#include "rw_db_sql.h"
+
+#include "common/base/banned.h"
+
+static const struct migration {
+    int number;
+    const char *name;
+    const char *sql;
+} migrations[] = {
+#define MIGRATION(number, name, text) {number, name, text},
+#include "common/db/migrations.def"
+#undef MIGRATION
+};
+#define MIGRATIONS (sizeof(migrations) / sizeof(migrations[0]))
+
+int migrate_newest(void)
+{
+    return migrations[MIGRATIONS - 1].number;
+}
+
+static enum err_code newest_applied(struct pg_session *session, int *ret, struct err *err)
+{
+    struct pg_result *res = NULL;
+    enum err_code rc = pg_session_run(session, SQL_MIGRATE_NEWEST, NULL, 0, &res, err);
+
+    if (rc != ERR_OK)
+        return err_prefix(err, rc, "reading which migrations were applied");
+    *ret = (int)pg_get_int(res, 0, 0);
+    pg_result_free(res);
+    return ERR_OK;
+}
+
+/* The migration and its note in one transaction: both or nothing. */
+static enum err_code apply(struct pg_session *session, const struct migration *m, struct err *err)
+{
+    const struct pg_param note[] = {pg_i32(m->number), pg_text(str_of(m->name))};
+    struct err ignored;
+    enum err_code rc = pg_session_script(session, SQL_MIGRATE_BEGIN, err);
+
+    if (rc == ERR_OK)
+        rc = pg_session_script(session, m->sql, err);
+    if (rc == ERR_OK)
+        rc = pg_session_run(session, SQL_MIGRATE_NOTE, note, 2, NULL, err);
+    if (rc == ERR_OK)
+        rc = pg_session_script(session, "COMMIT", err);
+    if (rc == ERR_OK)
+        return ERR_OK;
+    rc = err_prefix(err, rc, "migration %04d_%s", m->number, m->name);
+    if (pg_session_script(session, "ROLLBACK", &ignored) != ERR_OK)
+        return rc; /* the connection is gone, and the transaction with it */
+    return rc;
+}
+
+static enum err_code apply_missing(struct pg_session *session, struct migrate_report *report, struct err *err)
+{
+    enum err_code rc = newest_applied(session, &report->from, err);
+
+    if (rc != ERR_OK)
+        return rc;
+    report->to = report->from;
+    if (report->from > migrate_newest())
+        return err_set(err, ERR_CONFLICT, "the schema is at migration %d, this release knows %d: use the newer release",
+                       report->from, migrate_newest());
+    for (size_t i = 0; i < MIGRATIONS; i++) {
+        ENSURE(migrations[i].number == (int)i + 1);
+        if (migrations[i].number <= report->from)
+            continue;
+        rc = apply(session, &migrations[i], err);
+        if (rc != ERR_OK)
+            return rc;
+        report->to = migrations[i].number;
+    }
+    return ERR_OK;
+}
+
+enum err_code migrate_run(const struct migrate_options *options, struct migrate_report *ret, struct err *err)
+{
+    CLEANUP(pg_session_cleanup) struct pg_session *session = NULL;
+    enum err_code rc = pg_session_open(options->admin_url, &session, err);
+
+    *ret = (struct migrate_report){0};
+    if (rc != ERR_OK)
+        return rc;
+    rc = pg_session_script(session, SQL_MIGRATE_LOCK, err);
+    if (rc != ERR_OK)
+        return err_prefix(err, rc, "waiting for another migrator");
+    rc = pg_session_script(session, SQL_MIGRATE_PREPARE, err);
+    if (rc != ERR_OK)
+        return err_prefix(err, rc, "making roles and schema");
+    rc = apply_missing(session, ret, err);
+    if (rc != ERR_OK)
+        return rc;
+    return seed_run(session, options->key_file, ret, err);
+}
+
+/* --- asked by services -------------------------------------------------------------------------------------------- */
+
+struct schema_check {
+    pg_role_fn done;
+    void *ctx;
+};
+
+static void on_answer(void *ctx, const struct pg_outcome *outcome)
+{
+    struct schema_check *check = ctx;
+    struct err err = *outcome->err;
+    enum err_code rc = outcome->rc;
+
+    /* 3F000, 42P01, 42501: no schema, no table, no right to it: nobody has migrated yet */
+    if (rc == ERR_INTERNAL && (err.sqlstate[0] == '3' || err.sqlstate[0] == '4'))
+        rc = err_set(&err, ERR_UNAVAILABLE, "the database has no Ropewalk schema yet, or this role may not use it");
+    else if (rc == ERR_OK && !pg_get_bool(outcome->results[0], 0, 0))
+        rc = err_set(&err, ERR_UNAVAILABLE, "the schema is older than this release: run ropewalk-scheduler --migrate");
+    check->done(check->ctx, rc, &err);
+    mem_free(check);
+}
+
+void migrate_check(struct pg *pg, pg_role_fn done, void *ctx)
+{
+    struct pg_batch *batch = pg_batch_new(false);
+    struct schema_check *check = mem_alloc(sizeof(*check));
+
+    *check = (struct schema_check){done, ctx};
+    pg_add(batch, SQL_SCHEMA_CHECK, pg_i32(migrate_newest()));
+    pg_submit(pg, batch, on_answer, check);
+}
