@@ -1,0 +1,2 @@
+-- Removes commands that this batch has applied. $1 bigint[] id. Index: primary key.
+DELETE FROM command WHERE id = ANY ($1::bigint[])

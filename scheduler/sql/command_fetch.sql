@@ -1,0 +1,7 @@
+-- What was asked for and is not applied yet, by presence: numbers become visible out of order.
+-- $1 smallint[]: shards; $2 int: at most so many of each shard. Columns: shard, id, organisation, run_id, kind, body,
+-- reply_to. Index: command_waiting. No locks: only the owner of a shard deletes its commands.
+SELECT c.shard, c.id, c.organisation, c.run_id, c.kind, c.body, c.reply_to
+  FROM unnest($1::smallint[]) AS wanted (shard)
+ CROSS JOIN LATERAL (SELECT * FROM command WHERE command.shard = wanted.shard AND NOT held ORDER BY id LIMIT $2::int) c
+ ORDER BY c.id

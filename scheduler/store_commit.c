@@ -1,0 +1,300 @@
+/* One batch is one transaction: the guard first, then rows as arrays, one statement per table. */
+#include "scheduler/store_internal.h"
+#include "common/base/log.h"
+#include "scheduler_sql.h"
+
+struct commit {
+    struct store *store;
+    uint64_t number;
+};
+
+static enum sched_outcome outcome_of(const struct pg_outcome *o)
+{
+    if (o->unknown)
+        return SCHED_UNKNOWN;
+    switch (o->rc) {
+    case ERR_OK:
+        return SCHED_COMMITTED;
+    case ERR_STALE:
+        return SCHED_FENCED;
+    case ERR_CONFLICT:
+        return SCHED_CONFLICT;
+    case ERR_REFUSED_DATA:
+        return SCHED_REFUSED;
+    default:
+        return SCHED_UNAVAILABLE;
+    }
+}
+
+static void committed(void *ctx, const struct pg_outcome *o)
+{
+    struct commit *commit = ctx;
+    struct store *store = commit->store;
+    struct sched_commit_outcome outcome = {.outcome = outcome_of(o), .err = *o->err};
+
+    if (outcome.outcome != SCHED_COMMITTED)
+        log_event(LOG_WARN, "batch.not_committed", log_i64("batch", (int64_t)commit->number),
+                  log_i64("statement", o->failed_statement), log_bool("unknown", o->unknown), log_err(o->err));
+    sched_on_committed(store->sched, commit->number, &outcome);
+    mem_free(commit);
+    store->options.woken(store->options.ctx);
+}
+
+static void add_events(struct pg_batch *pg, const struct sched_batch *b)
+{
+    struct pg_array *run, *seq, *organisation, *at, *type, *step, *attempt, *data, *output;
+
+    if (b->event_count == 0)
+        return;
+    run = pg_array_new(pg, PG_E_UUID);
+    seq = pg_array_new(pg, PG_E_I32);
+    organisation = pg_array_new(pg, PG_E_I32);
+    at = pg_array_new(pg, PG_E_TIME);
+    type = pg_array_new(pg, PG_E_I16);
+    step = pg_array_new(pg, PG_E_TEXT);
+    attempt = pg_array_new(pg, PG_E_I16);
+    data = pg_array_new(pg, PG_E_JSON);
+    output = pg_array_new(pg, PG_E_JSON);
+    for (size_t i = 0; i < b->event_count; i++) {
+        const struct sched_event_row *row = &b->events[i];
+        const struct event *e = row->event;
+        pg_array_add(run, pg_uuid(row->run));
+        pg_array_add(seq, pg_i32((int32_t)e->seq));
+        pg_array_add(organisation, pg_i32(row->organisation));
+        pg_array_add(at, pg_time(e->at));
+        pg_array_add(type, pg_i16((int16_t)e->type));
+        pg_array_add(step, pg_text(e->step));
+        pg_array_add(attempt, e->attempt == 0 ? pg_null() : pg_i16((int16_t)e->attempt));
+        pg_array_add(data, pg_json(row->data));
+        pg_array_add(output, pg_json(e->output));
+    }
+    (void)pg_add(pg, SQL_BATCH_EVENT_APPEND, pg_array_param(run), pg_array_param(seq), pg_array_param(organisation),
+                 pg_array_param(at), pg_array_param(type), pg_array_param(step), pg_array_param(attempt),
+                 pg_array_param(data), pg_array_param(output));
+}
+
+static void add_opens(struct pg_batch *pg, const struct sched_batch *b)
+{
+    struct pg_array *shard, *run, *seq, *organisation, *kind, *step, *attempt, *dispatch, *pool, *priority, *due,
+        *opened, *reason;
+
+    if (b->open_count == 0)
+        return;
+    shard = pg_array_new(pg, PG_E_I16);
+    run = pg_array_new(pg, PG_E_UUID);
+    seq = pg_array_new(pg, PG_E_I32);
+    organisation = pg_array_new(pg, PG_E_I32);
+    kind = pg_array_new(pg, PG_E_I16);
+    step = pg_array_new(pg, PG_E_TEXT);
+    attempt = pg_array_new(pg, PG_E_I16);
+    dispatch = pg_array_new(pg, PG_E_I32);
+    pool = pg_array_new(pg, PG_E_TEXT);
+    priority = pg_array_new(pg, PG_E_I16);
+    due = pg_array_new(pg, PG_E_TIME);
+    opened = pg_array_new(pg, PG_E_TIME);
+    reason = pg_array_new(pg, PG_E_TEXT);
+    for (size_t i = 0; i < b->open_count; i++) {
+        const struct sched_open_row *row = &b->opens[i];
+        pg_array_add(shard, pg_i16(row->shard));
+        pg_array_add(run, pg_uuid(row->run));
+        pg_array_add(seq, pg_i32((int32_t)row->seq));
+        pg_array_add(organisation, pg_i32(row->organisation));
+        pg_array_add(kind, pg_i16((int16_t)row->kind));
+        pg_array_add(step, pg_text(row->step));
+        pg_array_add(attempt, pg_i16((int16_t)row->attempt));
+        pg_array_add(dispatch, pg_i32((int32_t)row->dispatch));
+        pg_array_add(pool, pg_text(row->pool));
+        pg_array_add(priority, row->kind == WORK_TASK ? pg_i16(row->priority) : pg_null());
+        pg_array_add(due, pg_time(row->due_at));
+        pg_array_add(opened, pg_time(row->opened_at));
+        pg_array_add(reason, pg_text(str_of(row->reason)));
+    }
+    (void)pg_add(pg, SQL_BATCH_WORK_OPEN, pg_array_param(shard), pg_array_param(run), pg_array_param(seq),
+                 pg_array_param(organisation), pg_array_param(kind), pg_array_param(step), pg_array_param(attempt),
+                 pg_array_param(dispatch), pg_array_param(pool), pg_array_param(priority), pg_array_param(due),
+                 pg_array_param(opened), pg_array_param(reason));
+}
+
+static void add_closes(struct pg_batch *pg, const struct sched_batch *b)
+{
+    struct pg_array *shard, *run, *seq;
+
+    if (b->close_count == 0)
+        return;
+    shard = pg_array_new(pg, PG_E_I16);
+    run = pg_array_new(pg, PG_E_UUID);
+    seq = pg_array_new(pg, PG_E_I32);
+    for (size_t i = 0; i < b->close_count; i++) {
+        pg_array_add(shard, pg_i16(b->closes[i].shard));
+        pg_array_add(run, pg_uuid(b->closes[i].run));
+        pg_array_add(seq, pg_i32((int32_t)b->closes[i].seq));
+    }
+    (void)pg_add(pg, SQL_BATCH_WORK_CLOSE, pg_array_param(shard), pg_array_param(run), pg_array_param(seq));
+}
+
+static void add_changes(struct pg_batch *pg, const struct sched_batch *b)
+{
+    struct pg_array *shard, *run, *seq, *dispatch, *due, *reason;
+
+    if (b->change_count == 0)
+        return;
+    shard = pg_array_new(pg, PG_E_I16);
+    run = pg_array_new(pg, PG_E_UUID);
+    seq = pg_array_new(pg, PG_E_I32);
+    dispatch = pg_array_new(pg, PG_E_I32);
+    due = pg_array_new(pg, PG_E_TIME);
+    reason = pg_array_new(pg, PG_E_TEXT);
+    for (size_t i = 0; i < b->change_count; i++) {
+        const struct sched_change_row *row = &b->changes[i];
+        pg_array_add(shard, pg_i16(row->shard));
+        pg_array_add(run, pg_uuid(row->run));
+        pg_array_add(seq, pg_i32((int32_t)row->seq));
+        pg_array_add(dispatch, pg_i32((int32_t)row->dispatch));
+        pg_array_add(due, pg_time(row->due_at));
+        pg_array_add(reason, pg_text(str_of(row->reason)));
+    }
+    (void)pg_add(pg, SQL_BATCH_WORK_CHANGE, pg_array_param(shard), pg_array_param(run), pg_array_param(seq),
+                 pg_array_param(dispatch), pg_array_param(due), pg_array_param(reason));
+}
+
+static void add_runs(struct pg_batch *pg, const struct sched_batch *b)
+{
+    struct pg_array *run, *status, *started, *ended, *code, *step, *text;
+
+    if (b->run_count == 0)
+        return;
+    run = pg_array_new(pg, PG_E_UUID);
+    status = pg_array_new(pg, PG_E_TEXT);
+    started = pg_array_new(pg, PG_E_TIME);
+    ended = pg_array_new(pg, PG_E_TIME);
+    code = pg_array_new(pg, PG_E_TEXT);
+    step = pg_array_new(pg, PG_E_TEXT);
+    text = pg_array_new(pg, PG_E_TEXT);
+    for (size_t i = 0; i < b->run_count; i++) {
+        const struct sched_run_row *row = &b->runs[i];
+        pg_array_add(run, pg_uuid(row->run));
+        pg_array_add(status, pg_text(str_of(run_status_name(row->status))));
+        pg_array_add(started, pg_time(row->started_at));
+        pg_array_add(ended, pg_time(row->ended_at));
+        pg_array_add(code, pg_text(row->error_code));
+        pg_array_add(step, pg_text(row->error_step));
+        pg_array_add(text, pg_text(row->error_text));
+    }
+    (void)pg_add(pg, SQL_BATCH_RUN_UPDATE, pg_array_param(run), pg_array_param(status), pg_array_param(started),
+                 pg_array_param(ended), pg_array_param(code), pg_array_param(step), pg_array_param(text));
+}
+
+static void add_command_keys(struct pg_batch *pg, const char *sql, const struct sched_command_key *keys, size_t count)
+{
+    struct pg_array *id;
+
+    if (count == 0)
+        return;
+    id = pg_array_new(pg, PG_E_I64);
+    for (size_t i = 0; i < count; i++)
+        pg_array_add(id, pg_i64(keys[i].id));
+    (void)pg_add(pg, sql, pg_array_param(id));
+}
+
+static void add_command_inserts(struct pg_batch *pg, const struct sched_batch *b)
+{
+    struct pg_array *shard, *run, *organisation, *kind, *body;
+
+    if (b->command_insert_count == 0)
+        return;
+    shard = pg_array_new(pg, PG_E_I16);
+    run = pg_array_new(pg, PG_E_UUID);
+    organisation = pg_array_new(pg, PG_E_I32);
+    kind = pg_array_new(pg, PG_E_TEXT);
+    body = pg_array_new(pg, PG_E_JSON);
+    for (size_t i = 0; i < b->command_insert_count; i++) {
+        const struct sched_command_insert *row = &b->command_inserts[i];
+        pg_array_add(shard, pg_i16(row->shard));
+        pg_array_add(run, pg_uuid(row->run));
+        pg_array_add(organisation, pg_i32(row->organisation));
+        pg_array_add(kind, pg_text(str_of(row->kind)));
+        pg_array_add(body, pg_json(row->body));
+    }
+    (void)pg_add(pg, SQL_BATCH_COMMAND_INSERT, pg_array_param(shard), pg_array_param(run), pg_array_param(organisation),
+                 pg_array_param(kind), pg_array_param(body));
+}
+
+static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)
+{
+    struct pg_array *organisation, *kind, *source, *run, *step, *reason, *body;
+
+    if (b->dead_letter_count == 0)
+        return;
+    organisation = pg_array_new(pg, PG_E_I32);
+    kind = pg_array_new(pg, PG_E_TEXT);
+    source = pg_array_new(pg, PG_E_TEXT);
+    run = pg_array_new(pg, PG_E_UUID);
+    step = pg_array_new(pg, PG_E_TEXT);
+    reason = pg_array_new(pg, PG_E_TEXT);
+    body = pg_array_new(pg, PG_E_BYTEA);
+    for (size_t i = 0; i < b->dead_letter_count; i++) {
+        const struct sched_dead_letter *row = &b->dead_letters[i];
+        pg_array_add(organisation, row->organisation == 0 ? pg_null() : pg_i32(row->organisation));
+        pg_array_add(kind, pg_text(str_of(row->kind)));
+        pg_array_add(source, pg_text(row->source));
+        pg_array_add(run, row->has_run ? pg_uuid(row->run) : pg_null());
+        pg_array_add(step, pg_text(row->step));
+        pg_array_add(reason, pg_text(str_of(row->reason)));
+        pg_array_add(body, pg_bytea(row->body));
+    }
+    (void)pg_add(pg, SQL_BATCH_DEAD_LETTER, pg_array_param(organisation), pg_array_param(kind), pg_array_param(source),
+                 pg_array_param(run), pg_array_param(step), pg_array_param(reason), pg_array_param(body));
+}
+
+static void add_quarantine(struct pg_batch *pg, const struct sched_batch *b)
+{
+    struct pg_array *run, *organisation, *shard, *reason;
+
+    if (b->quarantine_count > 0) {
+        run = pg_array_new(pg, PG_E_UUID);
+        organisation = pg_array_new(pg, PG_E_I32);
+        shard = pg_array_new(pg, PG_E_I16);
+        reason = pg_array_new(pg, PG_E_TEXT);
+        for (size_t i = 0; i < b->quarantine_count; i++) {
+            pg_array_add(run, pg_uuid(b->quarantines[i].run));
+            pg_array_add(organisation, pg_i32(b->quarantines[i].organisation));
+            pg_array_add(shard, pg_i16(b->quarantines[i].shard));
+            pg_array_add(reason, pg_text(str_of(b->quarantines[i].reason)));
+        }
+        (void)pg_add(pg, SQL_BATCH_QUARANTINE, pg_array_param(run), pg_array_param(organisation), pg_array_param(shard),
+                     pg_array_param(reason));
+    }
+    if (b->release_count > 0) {
+        run = pg_array_new(pg, PG_E_UUID);
+        for (size_t i = 0; i < b->release_count; i++)
+            pg_array_add(run, pg_uuid(b->releases[i].run));
+        (void)pg_add(pg, SQL_BATCH_RELEASE, pg_array_param(run));
+        (void)pg_add(pg, SQL_BATCH_RELEASE_COMMANDS, pg_array_param(run));
+    }
+}
+
+void store_commit(struct store *store, const struct sched_batch *b)
+{
+    struct pg_batch *pg = pg_batch_new(true);
+    struct commit *commit = mem_alloc(sizeof(*commit));
+    struct pg_array *shards = pg_array_new(pg, PG_E_I16);
+    struct pg_array *epochs = pg_array_new(pg, PG_E_I64);
+
+    *commit = (struct commit){store, b->number};
+    for (size_t i = 0; i < b->shard_count; i++) {
+        pg_array_add(shards, pg_i16(b->shards[i]));
+        pg_array_add(epochs, pg_i64(b->epochs[i]));
+    }
+    (void)pg_add(pg, SQL_BATCH_GUARD, pg_uuid(store->options.me), pg_array_param(shards), pg_array_param(epochs));
+    add_events(pg, b);
+    add_closes(pg, b);
+    add_opens(pg, b);
+    add_changes(pg, b);
+    add_runs(pg, b);
+    add_command_keys(pg, SQL_BATCH_COMMAND_DELETE, b->command_deletes, b->command_delete_count);
+    add_command_keys(pg, SQL_BATCH_COMMAND_HOLD, b->command_holds, b->command_hold_count);
+    add_command_inserts(pg, b);
+    add_dead_letters(pg, b);
+    add_quarantine(pg, b);
+    pg_submit(store->writer, pg, committed, commit);
+}

@@ -1,0 +1,10 @@
+/* What store.c and store_commit.c share. */
+#pragma once
+#include "scheduler/store.h"
+
+struct store {
+    struct store_options options;
+    struct pg *reader, *writer;
+    struct sched *sched;
+    bool reader_up, writer_up, up;
+};
