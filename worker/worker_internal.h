@@ -1,0 +1,97 @@
+/* Inside of the worker's protocol: worker_core.c (inputs, states), worker_claim.c (Redis), worker_result.c (messages).
+ */
+#pragma once
+#include "common/base/map.h"
+#include "worker/worker_core.h"
+
+#define CACHED_RESULT_MAX ((size_t)4096)
+#define LARGE_MARK_MS 10000 /* a duplicate of a large result is dropped for this long */
+
+enum job_state {
+    JOB_READING,  /* asks the cache for the claim */
+    JOB_HOLDER,   /* somebody holds it: asks whether they live */
+    JOB_WATCHING, /* they do: looks again at due_at */
+    JOB_CLAIMING, /* nobody does: takes the claim */
+    JOB_READY,    /* waits for room */
+    JOB_ASKING,   /* at_most_once: `started` is out, waits for its grant */
+    JOB_RUNNING,
+    JOB_ENDED, /* the result waits to be published, not before due_at */
+    JOB_PUBLISHING,
+    JOB_DROPPED, /* only waits for a last answer of the cache */
+};
+
+struct held {
+    struct held *next;
+    struct delivery_ref ref;
+};
+
+struct job {
+    struct job *next, *prev;
+    struct arena *arena; /* owns the task, its deliveries and the job's strings */
+    struct task task;
+    enum job_state state;
+    struct held *held;
+    bool claimed; /* our claim stands in the cache, as far as we know */
+    bool started_sent, long_running, cancelled, stopping;
+    bool asked; /* an answer of the cache is due: the job must not go before it */
+    struct mono_us received_at, begun_at, due_at;
+    struct wall_us begun_wall;
+    unsigned retries;
+    char *result; /* one item of a result message */
+    size_t result_len;
+};
+
+struct batch {
+    size_t count;
+    struct job *jobs[];
+};
+
+/* A finished at_most_once task: never again in this process. */
+struct spent {
+    struct spent *next;
+    char *task_id;
+    struct mono_us until;
+};
+
+/* The schedulers' clock against ours: messages say when they were sent, and a delay can only make that look earlier, so
+ * the largest difference of the last minutes is the best estimate. Deadlines are times of their clock. */
+struct skew {
+    int64_t largest_us[2]; /* this minute's and the last one's; INT64_MIN: none */
+    struct mono_us minute_until;
+};
+
+struct worker_core {
+    struct worker_options options;
+    struct worker_ports ports;
+    struct job *first, *last;
+    size_t count, running, ready, long_running;
+    struct map *by_id, *spent_ids;
+    struct spent *spent_first, *spent_last;
+    bool publisher_up, paused, draining, drain_forced, drain_over;
+    bool ended;     /* results wait */
+    bool beginning; /* inside begin_waiting, which calls can bring back to itself */
+    struct skew skew;
+    struct mono_us heartbeat_at, drain_until;
+};
+
+/* worker_claim.c */
+bool claim_applies(const struct job *job); /* calls without effects and at_most_once tasks are not claimed */
+void claim_read(struct worker_core *core, struct job *job);
+void claim_take(struct worker_core *core, struct job *job);
+void claim_write(struct worker_core *core, struct job *job);
+void claim_finish(struct worker_core *core, struct job *job);
+void claim_release(struct worker_core *core, struct job *job);
+void claim_renew_holder(struct worker_core *core);
+
+/* worker_core.c */
+void job_ready(struct worker_core *core, struct job *job);
+void job_finish(struct worker_core *core, struct job *job, const char *status, const struct call_outcome *outcome);
+void job_cached(struct worker_core *core, struct job *job, struct str item);
+void job_abandon(struct worker_core *core, struct job *job);
+void job_drop(struct worker_core *core, struct job *job, bool ack);
+
+/* worker_result.c: messages as proto/ says */
+void message_result_item(struct buf *out, const char *worker, const struct job *job, const char *status,
+                         const struct call_outcome *outcome, struct wall_us ended_at);
+void message_started(struct buf *out, const struct worker_core *core, const struct job *job, struct wall_us at);
+void message_heartbeat(struct buf *out, const struct worker_core *core);
