@@ -117,7 +117,7 @@ static bool seen_before(struct str all, const char *upto, struct str name)
 /* One member per name; several values are joined as RFC 9110 (5.3) says. */
 static void write_headers(struct jw *w, const struct http_headers *headers)
 {
-    CLEANUP(buf_deinit) struct buf joined;
+    CLEANUP(buf_deinit) struct buf joined = {0};
     struct str all = buf_str(&headers->lines), lines = all, name, value;
 
     buf_init(&joined, 2 * HEADERS_MAX);
@@ -155,7 +155,7 @@ static bool type_is_json(struct str type)
 static void write_base64(struct jw *w, struct str s)
 {
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    CLEANUP(buf_deinit) struct buf text;
+    CLEANUP(buf_deinit) struct buf text = {0};
 
     buf_init(&text, (s.len + 2) / 3 * 4 + 1);
     for (size_t i = 0; i < s.len; i += 3) {

@@ -147,7 +147,7 @@ static enum err_code append_query(struct buf *url, struct str query, struct aren
 
 static enum err_code read_url(struct str with, struct arena *arena, struct http_request_spec *ret, struct err *err)
 {
-    CLEANUP(buf_deinit) struct buf url;
+    CLEANUP(buf_deinit) struct buf url = {0};
     struct str text, fragment = STR_NONE;
     enum err_code rc;
 

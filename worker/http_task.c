@@ -253,7 +253,7 @@ static void note_sent(struct http_task *http)
 
 static void answer_failed(struct http_task *http, int status, const char *code, bool transient)
 {
-    CLEANUP(buf_deinit) struct buf detail;
+    CLEANUP(buf_deinit) struct buf detail = {0};
     char message[64];
 
     buf_init(&detail, (size_t)4 << 20);
@@ -272,7 +272,7 @@ static void answer_failed(struct http_task *http, int status, const char *code, 
 
 static void answer_good(struct http_task *http, int status)
 {
-    CLEANUP(buf_deinit) struct buf output;
+    CLEANUP(buf_deinit) struct buf output = {0};
 
     buf_init(&output, (size_t)256 << 20);
     http_output_write(&output, status, &http->headers, buf_str(&http->body), SIZE_MAX);

@@ -74,7 +74,7 @@ void claim_write(struct worker_core *core, struct job *job)
 
 void claim_finish(struct worker_core *core, struct job *job)
 {
-    CLEANUP(buf_deinit) struct buf value;
+    CLEANUP(buf_deinit) struct buf value = {0};
     char key[KEY_MAX], ttl[24];
     bool large = job->result_len > CACHED_RESULT_MAX;
 

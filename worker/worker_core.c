@@ -181,7 +181,7 @@ static void job_ended(struct worker_core *core, struct job *job)
 
 void job_finish(struct worker_core *core, struct job *job, const char *status, const struct call_outcome *outcome)
 {
-    CLEANUP(buf_deinit) struct buf item;
+    CLEANUP(buf_deinit) struct buf item = {0};
 
     buf_init(&item, RESULT_MAX);
     message_result_item(&item, core->options.id, job, status, outcome, core->ports.wall(core->ports.ctx));
@@ -255,7 +255,7 @@ static struct wall_us schedulers_now(const struct worker_core *core)
 
 static void publish_started(struct worker_core *core, struct job *job)
 {
-    CLEANUP(buf_deinit) struct buf body;
+    CLEANUP(buf_deinit) struct buf body = {0};
     char queue[256];
 
     buf_init(&body, MESSAGE_MAX);
@@ -520,7 +520,7 @@ static bool job_is_due(const struct job *job, struct mono_us now)
 /* All that go to the queue of `first`, as many as one message takes. Starts looking at `first`. */
 static void publish_batch(struct worker_core *core, struct job *first, struct mono_us now)
 {
-    CLEANUP(buf_deinit) struct buf body;
+    CLEANUP(buf_deinit) struct buf body = {0};
     bool large = first->result_len > RESULT_SMALL;
     struct batch *batch = mem_alloc(sizeof(*batch) + BATCH_RESULTS * sizeof(struct job *));
     char queue[300];
@@ -675,7 +675,7 @@ void worker_core_tick(struct worker_core *core)
         job = next;
     }
     if (now.us >= core->heartbeat_at.us) {
-        CLEANUP(buf_deinit) struct buf body;
+        CLEANUP(buf_deinit) struct buf body = {0};
 
         buf_init(&body, MESSAGE_MAX);
         message_heartbeat(&body, core);

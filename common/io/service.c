@@ -62,7 +62,7 @@ static void respond_text(struct http_request *request, int status, const char *t
 
 static void respond_ready(struct service *service, struct http_request *request)
 {
-    CLEANUP(buf_deinit) struct buf lines;
+    CLEANUP(buf_deinit) struct buf lines = {0};
     bool ready = true;
 
     buf_init(&lines, HEALTH_BODY_MAX);
@@ -79,7 +79,7 @@ static void respond_ready(struct service *service, struct http_request *request)
 
 static void respond_metrics(struct http_request *request)
 {
-    CLEANUP(buf_deinit) struct buf text;
+    CLEANUP(buf_deinit) struct buf text = {0};
 
     buf_init(&text, HEALTH_BODY_MAX);
     metrics_write(&text);
