@@ -119,7 +119,9 @@ class Drive:
 
     def faults_of_history(self):
         """What must never be, told in words: an empty list is good."""
-        faults = []
+        folded = subprocess.run([str(BUILD / "bin/fold-check")], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                text=True, timeout=120)
+        faults = folded.stdout.splitlines() if folded.returncode != 0 else []
         for run, count, last in self.sql("select run_id, count(*), max(seq) from event group by run_id "
                                          "having count(*) <> max(seq) or min(seq) <> 1"):
             faults.append(f"run {run}: {count} events, the last numbered {last}")
