@@ -3,7 +3,7 @@
  *
  *   rw_proto_gen tables OUT_BASE NAME.v1.json...    OUT_BASE.h and OUT_BASE.c: SCHEMA_NAME and enum of its fields;
  *                                                   the same for its $defs with "x-table": true
- *   rw_proto_gen embed OUT.c SYMBOL FILE            `const struct str SYMBOL`: the file's bytes                    */
+ *   rw_proto_gen embed OUT.c SYMBOL FILE INCLUDED   `const struct str SYMBOL`: the file's bytes                    */
 #include "common/base/ensure.h"
 #include "common/schema/schema_internal.h"
 #include <ctype.h>
@@ -293,14 +293,30 @@ static void make_tables(struct arena *arena, const char *base, char **files, int
     close_out(out.c, base);
 }
 
-static void make_embedded(struct arena *arena, const char *out, const char *symbol, const char *path)
+/* The bytes as the inside of an array, line by line. */
+static void put_bytes(FILE *file, struct str text)
 {
-    struct str text = read_file(arena, path);
-    FILE *file = open_out(arena, out, "");
-
-    fprintf(file, "/* Made by proto/gen.c. */\n#include \"proto/openapi.h\"\n\nstatic const char bytes[] = {");
     for (size_t i = 0; i < text.len; i++)
         fprintf(file, "%s%d,", i % 32 == 0 ? "\n    " : "", text.ptr[i]);
+}
+
+/* A reference to the file `include` gives way to its text. It has an $id, so its own references stay its own. */
+static void make_embedded(struct arena *arena, const char *out, const char *symbol, const char *path,
+                          const char *include)
+{
+    const char *slash = strrchr(include, '/');
+    const char *reference = arena_printf(arena, "{\"$ref\": \"%s\"}", slash == NULL ? include : slash + 1);
+    struct str text = read_file(arena, path);
+    const char *at = memmem(text.ptr, text.len, reference, strlen(reference));
+    FILE *file = open_out(arena, out, "");
+
+    if (at == NULL)
+        die(path, "does not refer to the file to be included");
+    fprintf(file, "/* Made by proto/gen.c. */\n#include \"proto/openapi.h\"\n\nstatic const char bytes[] = {");
+    put_bytes(file, (struct str){text.ptr, (size_t)(at - text.ptr)});
+    put_bytes(file, read_file(arena, include));
+    at += strlen(reference);
+    put_bytes(file, (struct str){at, (size_t)(text.ptr + text.len - at)});
     fprintf(file, "\n};\nconst struct str %s = {bytes, sizeof(bytes)};\n", symbol);
     close_out(file, out);
 }
@@ -311,10 +327,10 @@ int main(int argc, char **argv)
 
     if (argc >= 4 && strcmp(argv[1], "tables") == 0) {
         make_tables(arena, argv[2], argv + 3, argc - 3);
-    } else if (argc == 5 && strcmp(argv[1], "embed") == 0) {
-        make_embedded(arena, argv[2], argv[3], argv[4]);
+    } else if (argc == 6 && strcmp(argv[1], "embed") == 0) {
+        make_embedded(arena, argv[2], argv[3], argv[4], argv[5]);
     } else {
-        (void)fputs("usage: rw_proto_gen tables OUT_BASE FILE... | embed OUT.c SYMBOL FILE\n", stderr);
+        (void)fputs("usage: rw_proto_gen tables OUT_BASE FILE... | embed OUT.c SYMBOL FILE INCLUDED\n", stderr);
         return 2;
     }
     return 0;
