@@ -1,0 +1,302 @@
+/* The rows of a batch, gathered from its works: what PostgreSQL gets in one transaction. */
+#include "scheduler/core/core_internal.h"
+
+#include "common/base/banned.h"
+
+struct rows {
+    struct sched *sched;
+    struct batch *batch;
+    struct arena *arena;
+    struct sched_event_row *events;
+    struct sched_open_row *opens;
+    struct sched_close_row *closes, *releases;
+    struct sched_change_row *changes;
+    struct sched_run_row *runs;
+    struct sched_command_key *deletes, *holds;
+    struct sched_command_insert *inserts;
+    struct sched_dead_letter *dead;
+    struct sched_quarantine_row *quarantines;
+    int16_t *shards;
+    int64_t *epochs;
+};
+
+static void allocate(struct rows *r)
+{
+    size_t events = 0, opens = 0, closes = 0, changes = 0, inputs = 0, works = r->batch->work_count;
+
+    for (const struct link *at = r->batch->works.next; at != &r->batch->works; at = at->next) {
+        const struct work *work = CONTAINER(at, struct work, link);
+
+        events += work->fx.event_count;
+        opens += work->fx.open_count;
+        closes += work->fx.close_count;
+        changes += work->fx.change_count;
+        inputs += work->input_count;
+    }
+    r->events = arena_array(r->arena, events, sizeof(*r->events));
+    r->opens = arena_array(r->arena, opens, sizeof(*r->opens));
+    r->closes = arena_array(r->arena, closes, sizeof(*r->closes));
+    r->changes = arena_array(r->arena, changes, sizeof(*r->changes));
+    r->runs = arena_array(r->arena, works, sizeof(*r->runs));
+    r->deletes = arena_array(r->arena, inputs, sizeof(*r->deletes));
+    r->holds = arena_array(r->arena, inputs, sizeof(*r->holds));
+    r->inserts = arena_array(r->arena, inputs, sizeof(*r->inserts));
+    r->dead = arena_array(r->arena, inputs + events, sizeof(*r->dead));
+    r->quarantines = arena_array(r->arena, works, sizeof(*r->quarantines));
+    r->releases = arena_array(r->arena, works, sizeof(*r->releases));
+    r->shards = arena_array(r->arena, works, sizeof(*r->shards));
+    r->epochs = arena_array(r->arena, works, sizeof(*r->epochs));
+}
+
+static void add_shard(struct rows *r, struct shard *shard)
+{
+    struct sched_batch *rows = &r->batch->rows;
+
+    for (size_t i = 0; i < rows->shard_count; i++)
+        if (r->shards[i] == shard->number)
+            return;
+    r->shards[rows->shard_count] = shard->number;
+    r->epochs[rows->shard_count++] = shard->epoch;
+}
+
+static void add_events(struct rows *r, const struct work *work)
+{
+    struct sched_batch *rows = &r->batch->rows;
+    struct buf *text = &r->sched->text;
+
+    for (size_t i = 0; i < work->fx.event_count; i++) {
+        const struct event *event = &work->fx.events[i];
+        size_t before = text->len;
+
+        event_encode_data(event, text);
+        /* The text may still move: the pointer is set when all is written. */
+        r->events[rows->event_count++] = (struct sched_event_row){.run = work->entry->id,
+                                                                  .organisation = work->entry->run->organisation,
+                                                                  .event = event,
+                                                                  .data = {NULL, text->len - before}};
+        if (event->type == EVENT_STEP_FAILED && str_is(event->code, "poison")) {
+            r->dead[rows->dead_letter_count++] = (struct sched_dead_letter){
+                .organisation = work->entry->run->organisation,
+                .kind = "task",
+                .source = work->entry->run->plan->steps[plan_find(work->entry->run->plan, event->step)].pool,
+                .has_run = true,
+                .run = work->entry->id,
+                .step = event->step,
+                .reason = "poison",
+                .body = event->message};
+            metric_add(METRIC_DEAD_LETTERS, 1);
+        }
+    }
+}
+
+static void set_texts(struct rows *r)
+{
+    const char *at = r->sched->text.ptr;
+
+    for (size_t i = 0; i < r->batch->rows.event_count; i++) {
+        if (r->events[i].data.len == 0)
+            continue;
+        r->events[i].data.ptr = at;
+        at += r->events[i].data.len;
+    }
+}
+
+static void add_open(struct rows *r, const struct work *work, const struct effect_work_open *open)
+{
+    const struct run_state *run = work->entry->run;
+    const struct effects *fx = &work->fx;
+    const struct plan_step *step = open->node == NO_NODE ? NULL : &run->plan->steps[open->node];
+
+    r->opens[r->batch->rows.open_count++] = (struct sched_open_row){
+        .shard = work->shard->number,
+        .run = work->entry->id,
+        .seq = open->seq,
+        .organisation = run->organisation,
+        .kind = open->kind,
+        .step = step == NULL ? STR_NONE : step->name,
+        .attempt = open->attempt,
+        .dispatch = open->dispatch,
+        .pool = open->kind == WORK_TASK ? step->pool : STR_NONE,
+        .priority = step == NULL || step->priority == PRIORITY_OF_RUN ? run->priority : step->priority,
+        .due_at = open->due_at,
+        .opened_at = fx->events[open->seq - fx->events[0].seq].at};
+}
+
+/* One row of a batch is changed once at most: later changes replace earlier ones, and those of a row that the batch
+ * itself inserts go into the insert. */
+static void add_change(struct rows *r, const struct work *work, const struct effect_work_change *change,
+                       size_t first_open, size_t first_change)
+{
+    struct sched_batch *rows = &r->batch->rows;
+    size_t at = first_change;
+
+    for (size_t i = first_open; i < rows->open_count; i++) {
+        if (r->opens[i].seq != change->seq)
+            continue;
+        r->opens[i].dispatch = change->dispatch;
+        r->opens[i].due_at = change->due_at;
+        r->opens[i].reason = change->reason;
+        return;
+    }
+    while (at < rows->change_count && r->changes[at].seq != change->seq)
+        at++;
+    if (at == rows->change_count)
+        rows->change_count++;
+    r->changes[at] = (struct sched_change_row){.shard = work->shard->number,
+                                               .run = work->entry->id,
+                                               .seq = change->seq,
+                                               .dispatch = change->dispatch,
+                                               .due_at = change->due_at,
+                                               .reason = change->reason};
+}
+
+static void add_open_work(struct rows *r, const struct work *work)
+{
+    struct sched_batch *rows = &r->batch->rows;
+    size_t first_open = rows->open_count, first_change = rows->change_count;
+
+    for (size_t i = 0; i < work->fx.open_count; i++)
+        add_open(r, work, &work->fx.opens[i]);
+    for (size_t i = 0; i < work->fx.close_count; i++)
+        r->closes[rows->close_count++] =
+            (struct sched_close_row){.shard = work->shard->number, .run = work->entry->id, .seq = work->fx.closes[i]};
+    for (size_t i = 0; i < work->fx.change_count; i++)
+        add_change(r, work, &work->fx.changes[i], first_open, first_change);
+}
+
+static void add_run(struct rows *r, const struct work *work)
+{
+    struct sched_run_row *row;
+
+    if (!work->fx.status_changed)
+        return;
+    row = &r->runs[r->batch->rows.run_count++];
+    *row = (struct sched_run_row){.run = work->entry->id,
+                                  .organisation = work->entry->run->organisation,
+                                  .status = (enum run_status)work->entry->run->status,
+                                  .started_at = work->run_started,
+                                  .ended_at = work->run_ended};
+    for (size_t i = 0; i < work->fx.event_count && work->run_ended.us != 0; i++) {
+        const struct event *event = &work->fx.events[i];
+
+        if (event->type < EVENT_RUN_SUCCEEDED || event->type > EVENT_RUN_TIMED_OUT || event->code.ptr == NULL)
+            continue;
+        row->error_code = event->code;
+        row->error_step = event->step;
+        row->error_text = event->message;
+    }
+}
+
+static void add_dead_letter(struct rows *r, const struct work *work, const struct input *input, const char *reason)
+{
+    const struct run_entry *entry = work->entry;
+    struct str body = input->raw;
+
+    if (input->command != NULL)
+        body = input->command->body;
+    if (body.len > DEAD_LETTER_MAX_BYTES)
+        body.len = DEAD_LETTER_MAX_BYTES;
+    if (entry == NULL && work->dead_only)
+        body = STR_NONE;
+    r->dead[r->batch->rows.dead_letter_count++] = (struct sched_dead_letter){
+        .organisation = entry == NULL || entry->run == NULL ? 0 : entry->run->organisation,
+        .kind = "message",
+        .source = str_of(arena_printf(r->arena, "ropewalk.inbox.%d",
+                                      input->delivery == NULL ? work->shard->number : input->delivery->shard)),
+        .has_run = entry != NULL,
+        .run = input->run,
+        .step = entry == NULL ? STR_NONE : input->in.step,
+        .reason = reason,
+        .body = body};
+    metric_add(METRIC_DEAD_LETTERS, 1);
+}
+
+static void add_held(struct rows *r, const struct work *work, const struct input *input)
+{
+    struct sched_batch *rows = &r->batch->rows;
+
+    if (input->command != NULL) {
+        struct sched_command_key key = {input->command->shard->number, input->command->id};
+
+        if (input->kind == INPUT_RELEASE)
+            r->deletes[rows->command_delete_count++] = key;
+        else
+            r->holds[rows->command_hold_count++] = key;
+        return;
+    }
+    if (input->delivery == NULL)
+        return;
+    if (work->dead_only || input->dead != NULL) {
+        add_dead_letter(r, work, input, input->dead != NULL ? input->dead : "the run is quarantined");
+        return;
+    }
+    r->inserts[rows->command_insert_count++] =
+        (struct sched_command_insert){.shard = work->shard->number,
+                                      .run = work->entry->id,
+                                      .kind = input->in.kind == IN_STARTED ? "held_started" : "held_result",
+                                      .body = input->raw};
+}
+
+static void add_inputs(struct rows *r, const struct work *work)
+{
+    struct sched_batch *rows = &r->batch->rows;
+
+    for (const struct input *input = work->first; input != NULL; input = input->next) {
+        if (work->holds) {
+            add_held(r, work, input);
+            continue;
+        }
+        if (input->command != NULL)
+            r->deletes[rows->command_delete_count++] =
+                (struct sched_command_key){input->command->shard->number, input->command->id};
+        if (input->dead != NULL)
+            add_dead_letter(r, work, input, input->dead);
+        else if (input->kind == INPUT_UNKNOWN_COMMAND)
+            add_dead_letter(r, work, input, "unknown command");
+    }
+}
+
+static void add_work(struct rows *r, const struct work *work)
+{
+    struct sched_batch *rows = &r->batch->rows;
+
+    add_shard(r, work->shard);
+    add_inputs(r, work);
+    if (work->hold_new)
+        r->quarantines[rows->quarantine_count++] =
+            (struct sched_quarantine_row){.run = work->entry->id, .shard = work->shard->number, .reason = work->reason};
+    if (work->release)
+        r->releases[rows->release_count++] =
+            (struct sched_close_row){.shard = work->shard->number, .run = work->entry->id};
+    if (work->entry == NULL || work->entry->run == NULL)
+        return;
+    add_events(r, work);
+    add_open_work(r, work);
+    add_run(r, work);
+}
+
+void batch_rows(struct sched *sched, struct batch *batch)
+{
+    struct rows r = {.sched = sched, .batch = batch, .arena = batch->arena};
+
+    arena_reset(batch->arena);
+    buf_reset(&sched->text);
+    batch->rows = (struct sched_batch){.number = batch->number};
+    allocate(&r);
+    for (const struct link *at = batch->works.next; at != &batch->works; at = at->next)
+        add_work(&r, CONTAINER(at, struct work, link));
+    set_texts(&r);
+    batch->rows.shards = r.shards;
+    batch->rows.epochs = r.epochs;
+    batch->rows.events = r.events;
+    batch->rows.opens = r.opens;
+    batch->rows.closes = r.closes;
+    batch->rows.changes = r.changes;
+    batch->rows.runs = r.runs;
+    batch->rows.command_deletes = r.deletes;
+    batch->rows.command_holds = r.holds;
+    batch->rows.command_inserts = r.inserts;
+    batch->rows.dead_letters = r.dead;
+    batch->rows.quarantines = r.quarantines;
+    batch->rows.releases = r.releases;
+}

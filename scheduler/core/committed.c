@@ -1,0 +1,249 @@
+/* After the commit: open work in memory follows the table, tasks are published, events pushed, and, last of all, the
+ * inputs acknowledged. A crash anywhere in here repeats work that history then recognises as done. */
+#include "scheduler/core/core_internal.h"
+
+#include "common/base/banned.h"
+
+static void close_items(struct sched *sched, const struct work *work)
+{
+    for (size_t i = 0; i < work->fx.close_count; i++) {
+        struct item *item = item_find(sched, work->entry->id, work->fx.closes[i]);
+
+        if (item == NULL)
+            continue;
+        if (item->kind == WORK_TASK)
+            task_finished(sched, item);
+        item_del(sched, item);
+    }
+}
+
+/* The event of this batch that opened the row. */
+static const struct event *event_of(const struct work *work, uint32_t seq)
+{
+    const struct effects *fx = &work->fx;
+
+    return seq < fx->events[0].seq ? NULL : &fx->events[seq - fx->events[0].seq];
+}
+
+static void task_opened(struct sched *sched, struct work *work, struct item *item, uint32_t node)
+{
+    const struct event *event = event_of(work, item->seq);
+    struct str with = event == NULL ? STR_NONE : event->output;
+
+    if (event != NULL && event->detail.ptr != NULL)
+        run_keep_key(work->entry, node, event->detail);
+    if (task_try_now(sched, item, work->entry, node, with))
+        return;
+    if (with.ptr != NULL)
+        body_put(sched, item->run, item->seq, with);
+    task_ready(sched, item, false);
+}
+
+static void open_items(struct sched *sched, struct work *work)
+{
+    struct run_entry *entry = work->entry;
+
+    for (size_t i = 0; i < work->fx.open_count; i++) {
+        const struct effect_work_open *open = &work->fx.opens[i];
+        const struct plan_step *step = open->node == NO_NODE ? NULL : &entry->run->plan->steps[open->node];
+        struct sched_work_row row = {
+            .run = entry->id,
+            .seq = open->seq,
+            .organisation = entry->run->organisation,
+            .kind = open->kind,
+            .step = step == NULL ? STR_NONE : step->name,
+            .attempt = open->attempt,
+            .dispatch = open->dispatch,
+            .pool = step == NULL ? STR_NONE : step->pool,
+            .priority = step == NULL || step->priority == PRIORITY_OF_RUN ? entry->run->priority : step->priority,
+            .due_at = open->due_at};
+        struct item *item = item_new(sched, &row, entry->shard);
+
+        if (open->kind == WORK_TASK)
+            task_opened(sched, work, item, open->node);
+    }
+}
+
+/* A deferral: another dispatch, later. Or its time has come. */
+static void change_items(struct sched *sched, struct work *work)
+{
+    for (size_t i = 0; i < work->fx.change_count; i++) {
+        const struct effect_work_change *change = &work->fx.changes[i];
+        struct item *item = item_find(sched, work->entry->id, change->seq);
+
+        if (item == NULL)
+            continue;
+        if (!change->publish) {
+            task_finished(sched, item);
+            task_unready(sched, item);
+        }
+        if (item->dispatch != change->dispatch) {
+            item->dispatch = change->dispatch;
+            item->publications = 0;
+            item->tries = 0;
+        }
+        item->due_at = change->due_at;
+        item->deferred = !change->publish;
+        item->firing = false;
+        timer_set(sched, item, item->due_at);
+        if (change->publish && item->state == ITEM_IDLE &&
+            !task_try_now(sched, item, work->entry, change->node, STR_NONE))
+            task_ready(sched, item, false);
+    }
+}
+
+static void keep_outputs(struct sched *sched, const struct work *work)
+{
+    const struct plan_info *plan = work->entry->plan;
+
+    for (size_t i = 0; i < work->fx.event_count; i++) {
+        const struct event *event = &work->fx.events[i];
+        uint32_t node;
+
+        if (event->type != EVENT_STEP_SUCCEEDED || event->output.ptr == NULL)
+            continue;
+        node = plan_find(plan->plan, event->step);
+        if (node != NO_NODE && plan->output_read[node])
+            body_put(sched, work->entry->id, event->seq, event->output);
+    }
+}
+
+/* Whoever said `started` has the attempt now; for at_most_once only the one that the history names. */
+static void begin_leases(struct sched *sched, const struct work *work)
+{
+    const struct run_state *run = work->entry->run;
+
+    for (const struct input *input = work->first; input != NULL; input = input->next) {
+        struct item *item;
+        uint32_t node;
+
+        if (input->kind != INPUT_ENGINE || input->in.kind != IN_STARTED)
+            continue;
+        item = item_find_task(sched, work->entry->id, str_hash(input->in.step));
+        if (item == NULL || item->attempt != input->in.attempt || item->dispatch != input->in.dispatch)
+            continue;
+        node = plan_find(run->plan, input->in.step);
+        if (run->plan->steps[node].at_most_once && run->steps[node].worker != str_hash(input->in.worker))
+            continue;
+        lease_begin(sched, item, input->reply_to);
+    }
+}
+
+/* Asked before the rows close: only they know who has the attempt. */
+static void send_cancels(struct sched *sched, const struct work *work)
+{
+    for (size_t i = 0; i < work->fx.cancel_count; i++) {
+        uint32_t node = work->fx.cancels[i];
+        const struct item *item =
+            item_find_task(sched, work->entry->id, str_hash(work->entry->run->plan->steps[node].name));
+
+        if (item != NULL && item->worker_queue.len > 0)
+            task_publish_cancel(sched, work->entry, node, item);
+    }
+}
+
+static enum log_level level_of(enum event_type type)
+{
+    switch (type) {
+    case EVENT_ATTEMPT_FAILED:
+    case EVENT_STEP_FAILED:
+    case EVENT_STEP_TIMED_OUT:
+    case EVENT_STEP_OUTCOME_UNKNOWN:
+        return LOG_WARN;
+    default:
+        return type < EVENT_STEP_DISPATCHED || type >= EVENT_COMMAND_APPLIED ? LOG_INFO : LOG_DEBUG;
+    }
+}
+
+/* One line per event: a run can be told from the logs alone (at level debug, without bodies). */
+static void log_events(const struct work *work)
+{
+    const struct run_entry *entry = work->entry;
+    char trace[33];
+
+    hex_encode(entry->id.bytes, sizeof(entry->id.bytes), trace);
+    for (size_t i = 0; i < work->fx.event_count; i++) {
+        const struct event *event = &work->fx.events[i];
+
+        log_event(level_of(event->type), "run.event", log_cstr("type", event_type_name(event->type)),
+                  log_run("run_id", entry->id), log_cstr("organisation", entry->org->name),
+                  log_str("workflow", entry->plan->workflow), log_i64("version", entry->plan->version),
+                  log_i64("seq", event->seq), log_str("step", event->step), log_i64("attempt", event->attempt),
+                  log_str("code", event->code), log_str("worker", event->worker), log_cstr("trace_id", trace));
+    }
+}
+
+static void count_events(const struct work *work)
+{
+    int64_t steps = 0;
+
+    for (size_t i = 0; i < work->fx.event_count; i++) {
+        enum event_type type = work->fx.events[i].type;
+
+        if (type >= EVENT_STEP_SUCCEEDED && type <= EVENT_STEP_OUTCOME_UNKNOWN)
+            steps++;
+    }
+    metric_add(METRIC_STEPS_ENDED, steps);
+    if (work->run_ended.us != 0)
+        metric_add(METRIC_RUNS_ENDED, 1);
+}
+
+static void follow(struct sched *sched, struct work *work)
+{
+    struct run_entry *entry = work->entry;
+
+    if (work->hold_new)
+        quarantine_add(sched, entry->id, true, work->reason);
+    if (work->release) {
+        quarantine_del(sched, entry->id);
+        commands_want(sched);
+    }
+    for (const struct grant *grant = work->grants; grant != NULL; grant = grant->next)
+        task_publish_grant(sched, grant);
+    if (entry->run == NULL)
+        return;
+    send_cancels(sched, work);
+    close_items(sched, work);
+    keep_outputs(sched, work);
+    open_items(sched, work);
+    change_items(sched, work);
+    begin_leases(sched, work);
+    count_events(work);
+}
+
+static void finish(struct sched *sched, struct work *work)
+{
+    bool lost = work->entry != NULL && work->entry->lost;
+
+    for (struct input *input = work->first, *next; input != NULL; input = next) {
+        next = input->next;
+        if (!lost)
+            input_done(sched, input);
+        else if (input->delivery != NULL)
+            delivery_unref(sched, input->delivery); /* it is in the history: nobody else need apply it */
+        else
+            input_drop(sched, input);
+    }
+    work_free(sched, work);
+}
+
+void works_committed(struct sched *sched, struct batch *batch)
+{
+    for (LIST_EACH(&batch->works, at)) {
+        struct work *work = CONTAINER(at, struct work, link);
+
+        if (work->entry != NULL && !work->entry->lost)
+            follow(sched, work);
+    }
+    for (LIST_EACH(&batch->works, at)) {
+        struct work *work = CONTAINER(at, struct work, link);
+
+        if (work->entry == NULL || work->entry->lost)
+            continue;
+        push_committed(sched, work);
+        if (work->entry->run != NULL)
+            log_events(work);
+    }
+    for (LIST_EACH(&batch->works, at))
+        finish(sched, CONTAINER(at, struct work, link));
+}

@@ -1,0 +1,570 @@
+/* What the files of the scheduler's core share. Not for the shell.
+ *
+ * The objects: an *input* is one thing to apply (a result of a message, a command, a timer that is due). It waits at
+ * the *entry* of its run in the cache. When the run is here, a *work* takes inputs and gathers what they change; works
+ * make a *batch*, which is one transaction. An *item* is a row of open work in memory: timer, backlog, task in a queue,
+ * or task under a lease. */
+#pragma once
+#include "common/base/ensure.h"
+#include "common/base/log.h"
+#include "common/base/metrics.h"
+#include "scheduler/core/list.h"
+#include "scheduler/core/sched_core.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+#define NEVER INT64_MAX
+#define EVENTS_PER_BATCH 1000 /* of one run */
+#define LARGE_RESULT_BYTES (64 * 1024)
+#define BODY_IN_UPDATE_BYTES 4096
+#define DEAD_LETTER_MAX_BYTES (1024 * 1024)
+#define QUEUE_NAME_SIZE 160
+
+struct shard {
+    int16_t number;
+    bool owned;     /* else it is only kept because works in flight still point to it */
+    bool ready;     /* its open work is here: runs may be applied */
+    bool releasing; /* nothing new is begun */
+    bool released;  /* the shell has been told */
+    int64_t epoch;
+    uint64_t fetch_barrier; /* answers of fetches up to this one are of before it was gained */
+    uint32_t works;         /* not yet ended */
+    uint64_t batch_mark;
+    struct link entries, items;   /* struct run_entry.in_shard, struct item.in_shard */
+    bool opening;                 /* load_shard is under way */
+    struct mono_us open_again_at; /* it failed: ask again */
+};
+
+struct org {
+    int32_t id;
+    uint32_t weight;
+    char name[64];
+};
+
+struct plan_info {
+    struct hnode node;
+    int32_t organisation, version;
+    struct str workflow;
+    struct plan *plan; /* NULL: not here */
+    bool asked, absent;
+    struct mono_us ask_at;
+    bool *output_read;             /* per step: some template reads its output */
+    struct link users;             /* entries that wait for it: run_entry.waits_plan */
+    bool input_read;               /* some template reads the run's input */
+    struct link in_lru, in_wanted; /* sched.plans_lru, sched.plans_wanted */
+    uint32_t entries;              /* that point to it */
+};
+
+/* ---- inputs ---- */
+struct delivery {
+    void *handle;
+    int16_t shard; /* of the inbox */
+    int64_t epoch;
+    uint32_t refs;
+    struct arena *arena; /* decoded text; NULL while none was needed */
+    struct link link;    /* sched.deliveries */
+    struct input *inputs;
+};
+
+struct command;
+enum input_kind { INPUT_ENGINE, INPUT_RELEASE, INPUT_UNKNOWN_COMMAND };
+
+struct input {
+    struct input *next;
+    enum input_kind kind;
+    struct engine_input in;
+    struct run_id run;
+    uint32_t seq;              /* IN_LOST: of the open work; step and attempt are looked up when it is applied */
+    struct delivery *delivery; /* of a message, or */
+    struct command *command;   /* of a command; neither: of a timer or lease */
+    struct str raw;            /* the result or started as it came */
+    struct str reply_to;       /* started: the worker's control queue */
+    const char *dead;          /* a dead letter of `raw` goes with it: why */
+    uint32_t bytes;
+};
+
+struct command {
+    struct hnode node; /* sched.commands, by id */
+    int64_t id;
+    struct shard *shard;
+    uint64_t done_fetch; /* committed while fetches up to this one might still show it */
+    struct link link;    /* sched.commands_done */
+    struct str kind, body, reply_to;
+    struct arena *arena; /* decoded text of held results; may be NULL */
+    struct input input;
+};
+
+/* ---- runs ---- */
+enum entry_state { ENTRY_EMPTY, ENTRY_LOADING, ENTRY_PLAN, ENTRY_HERE, ENTRY_ABSENT };
+
+struct own_key { /* an Idempotency-Key that an expression gave, of the step's first dispatch */
+    struct own_key *next;
+    uint32_t node;
+    struct str key; /* JSON text as in the event's detail */
+};
+
+struct run_entry {
+    struct hnode node; /* sched.runs */
+    struct run_id id;
+    struct shard *shard;
+    enum entry_state state;
+    bool lost;                 /* its shard went away while a work had it in hand: dies with the work */
+    bool reload;               /* its cached state is not to be trusted */
+    bool unloadable;           /* its history could not be folded */
+    bool greet;                /* somebody who watches has not heard of it yet */
+    struct mono_us recheck_at; /* load it once more: 0 not */
+    uint64_t load;             /* number of the load asked for */
+    struct run_state *run;
+    struct org *org;
+    struct plan_info *plan;
+    struct sched_loaded_run *pending; /* ENTRY_PLAN: what was loaded, in pending_arena */
+    struct arena *pending_arena;
+    struct link waits_plan;
+    struct str trigger;  /* owned */
+    struct str document; /* {"id", "workflow", ...} for expressions; owned, made when first read */
+    struct own_key *keys;
+    struct input *first, **last;
+    uint32_t input_count;
+    struct work *work;
+    struct link in_shard, in_lru, in_recheck;
+    struct link in_list; /* sched.to_load, sched.ready or sched.delayed */
+    struct link wanting; /* items picked for publication that wait for state or body: item.list */
+    uint32_t tries;      /* loads or stale inputs in a row */
+    struct mono_us not_before;
+    size_t bytes;
+};
+
+struct body {
+    struct hnode node;
+    struct run_id run;
+    uint32_t seq;
+    struct link in_lru;
+    bool asked, here;
+    struct mono_us used, ask_at;
+    struct str text; /* owned */
+};
+
+/* ---- open work in memory ---- */
+enum item_state {
+    ITEM_IDLE,      /* a timer, or a task that was deferred */
+    ITEM_BACKLOG,   /* ready, not published: in its organisation's list */
+    ITEM_FETCHING,  /* picked; its run or body is being brought: in run_entry.wanting */
+    ITEM_PUBLISHED, /* nothing heard of it yet: in task_queue.unheard[] */
+    ITEM_LEASED,    /* some worker has it: in sched.leases */
+    ITEM_DOUBTED,   /* its lease is over; whether that counts is being found out: in sched.doubted */
+    ITEM_LOSING,    /* IN_LOST is on its way */
+};
+
+struct item {
+    struct hnode node; /* sched.items, by run */
+    struct run_id run;
+    uint32_t seq;
+    uint32_t slot, generation; /* of the slab: for confirms */
+    struct shard *shard;
+    struct org *org;
+    uint8_t kind; /* enum work_kind */
+    uint8_t state, priority;
+    uint8_t tries; /* republications because nothing was heard */
+    bool firing;   /* its timer input is on its way */
+    bool deferred; /* a task that waits for due_at before it is published again */
+    uint16_t attempt;
+    uint32_t dispatch;
+    uint32_t publications;
+    uint64_t step_hash;
+    uint64_t mark; /* load that saw it */
+    struct task_queue *queue;
+    struct link list, in_shard;
+    struct wall_us due_at; /* as in the row */
+    struct wall_us fire_at;
+    uint32_t heap_pos; /* from 1; 0: not in the heap */
+    int64_t order;     /* of publication within its queue */
+    struct mono_us published_at, ready_at, lease_until;
+    struct str worker_queue; /* leased: the control queue; owned */
+};
+
+struct org_backlog {
+    struct link link; /* task_queue.orgs; an organisation without items is not in it */
+    struct link items;
+    struct org *org;
+    uint32_t count, credit;
+};
+
+#define OVERDUE_LEVELS 3
+struct task_queue {
+    struct task_queue *next;
+    struct str pool;
+    uint8_t priority;
+    char name[QUEUE_NAME_SIZE];
+    struct link orgs;     /* round robin: the first is next */
+    struct map *backlogs; /* organisation id -> struct org_backlog */
+    uint32_t backlog_count;
+    uint32_t published_count;
+    struct link unheard[OVERDUE_LEVELS]; /* by time of publication */
+    int64_t ready;                       /* messages that wait in the broker, as far as we know */
+    int64_t since_asked;                 /* published since the depth was asked for */
+    int64_t next_order, heard_order;
+    bool asking;
+    bool no_consumers; /* when it was last asked */
+    struct mono_us asked_at, consumers_since;
+    struct mono_us paused_until; /* a publication was not confirmed */
+    uint32_t last_depth;
+    struct mono_us window_start; /* tasks finished in this and the last 100 ms */
+    uint32_t finished, finished_before;
+};
+
+/* ---- applying ---- */
+struct grant {
+    struct grant *next;
+    struct str queue, task_id;
+    bool go;
+};
+
+struct eval_job;
+struct eval_ask { /* one expression at the sandbox */
+    struct hnode node;
+    uint64_t id;
+    struct work *work; /* NULL: nobody waits for it any more */
+    struct eval_job *job;
+    uint32_t index; /* of the expression */
+    uint32_t tries;
+    int32_t organisation;
+    struct plan *plan; /* referenced */
+    struct str source, document;
+    struct eval_ask *next_of_work;
+};
+struct eval_job {
+    struct eval_job *next;
+    uint32_t node, index;
+    enum eval_purpose purpose;
+    const struct template *template;
+    struct str *values;
+    bool *have, *asked;
+    uint32_t missing;
+    bool wants_body;
+    bool done, failed;
+    struct str message;
+};
+
+struct work {
+    struct link link;        /* sched.evaluating, sched.collecting or batch.works */
+    struct run_entry *entry; /* NULL: only a dead letter */
+    struct shard *shard;
+    struct arena *arena;
+    struct effects fx;
+    struct wall_us now;
+    struct input *first, **last; /* applied */
+    uint32_t input_count;
+    size_t bytes;
+    struct eval_job *jobs;
+    uint32_t pending; /* jobs not done */
+    size_t evals_seen;
+    struct eval_ask *asks;
+    struct mono_us pending_since;
+    struct grant *grants;
+    bool holds;     /* inputs are kept for later, nothing is applied: the run is quarantined */
+    bool hold_new;  /* ... by this work: the row has to be written */
+    bool release;   /* the quarantine ends */
+    bool dead_only; /* its inputs could not even be kept: dead letters */
+    const char *reason;
+    struct wall_us run_started, run_ended;
+};
+
+struct batch {
+    struct link link; /* sched.batches: the first is in flight or next */
+    uint64_t number;
+    struct link works;
+    uint32_t work_count;
+    struct arena *arena;
+    struct sched_batch rows;
+    bool in_flight, fenced, must_split;
+    struct mono_us not_before;
+    uint32_t tries;
+};
+
+struct forward { /* a result for a shard of another scheduler, until the broker has it */
+    struct hnode node;
+    uint64_t id;
+    struct delivery *delivery;
+    char queue[64];
+    const char *type;
+    struct str body;
+    struct mono_us again_at; /* 0: in flight */
+};
+
+struct quarantined {
+    struct hnode node;
+    struct run_id run;
+    bool written; /* the row is in the table */
+    const char *reason;
+};
+
+struct watcher {
+    struct link link;
+    char *reply_to;
+    int64_t after_seq; /* events beyond it are sent; INT64_MAX: only the end */
+    struct mono_us until;
+    bool greeted;
+};
+struct watched {
+    struct hnode node;
+    struct run_id run;
+    struct link watchers;
+    uint32_t last_seq;
+    uint8_t status;
+    bool known;
+};
+
+struct sched {
+    struct sched_ports ports;
+    struct sched_settings set;
+    char *name, *token_key;
+    int16_t slot_shards[SLOT_COUNT];
+    struct mono_us now;
+    struct wall_us wall;
+    struct mono_us last_tick;
+    struct mono_us wake; /* being computed by the tick */
+
+    struct shard **shards; /* by number */
+    size_t shard_cap;
+    size_t owned_count;
+    char reply_to[64]; /* an inbox of ours */
+
+    struct map *orgs;
+    struct htable plans;
+    struct link plans_lru, plans_wanted;
+    size_t plan_count;
+
+    struct htable runs;
+    struct link lru; /* entries without anything to do, least recently used first */
+    struct link to_load, ready, delayed, rechecks;
+    size_t run_bytes, inputs_waiting;
+    uint64_t next_load;
+
+    struct htable bodies;
+    struct link bodies_lru;
+    size_t body_bytes;
+    struct sched_body_want *body_wants;
+    size_t body_want_count, body_want_cap;
+
+    struct link deliveries;
+    struct htable forwards;
+    uint64_t next_forward;
+    struct htable commands;
+    struct link commands_done;
+    size_t commands_waiting;
+    uint64_t fetch_number, fetch_barrier; /* the newest asked; answers up to the barrier are of before */
+    bool fetching, fetch_wanted, fetch_failed;
+    struct mono_us fetch_at;
+
+    struct htable items;
+    struct item **slab; /* blocks of ITEM_BLOCK */
+    size_t slab_blocks;
+    struct link free_items;
+    struct item **heap; /* by fire_at, from 1 */
+    size_t heap_len, heap_cap;
+
+    struct task_queue *queues;
+    struct htable quarantine;
+    struct link leases, doubted;
+    size_t lease_count;
+    bool broker_up;
+    struct mono_us broker_since, doubt_asked_at;
+    struct map *inbox_depths; /* inboxes asked about, for leases: name -> struct inbox_ask */
+
+    struct link evaluating, collecting, batches;
+    uint32_t collecting_inputs;
+    size_t collecting_bytes;
+    struct mono_us collecting_since;
+    uint64_t next_batch;
+    struct htable asks;
+    uint64_t next_ask;
+    struct sched_evaluation *evaluations;
+    size_t evaluation_count, evaluation_cap;
+    struct arena **arenas; /* a few to use again */
+    size_t arena_count;
+    struct buf text; /* encoded data of a batch's events */
+    struct buf message, scratch;
+    struct htable watched;
+    size_t watcher_count;
+    struct mono_us watch_sweep_at;
+};
+
+static inline void wake_by(struct sched *sched, struct mono_us at)
+{
+    if (at.us < sched->wake.us)
+        sched->wake = at;
+}
+static inline struct mono_us mono_after(struct mono_us at, int64_t us)
+{
+    return (struct mono_us){at.us + us};
+}
+/* Run ids are random in these bytes; the slot, shared by children, is behind them. */
+static inline uint64_t run_hash(struct run_id id)
+{
+    uint64_t x;
+
+    memcpy(&x, id.bytes + 6, sizeof(x));
+    return hash_u64(x);
+}
+
+/* sched_core.c */
+void sched_log_run(enum log_level level, const char *event, const struct run_entry *entry, const struct err *err);
+
+/* shards.c */
+struct shard *shard_find(const struct sched *sched, int16_t number); /* owned ones; else NULL */
+static inline int16_t shard_of_run(const struct sched *sched, struct run_id run)
+{
+    return sched->slot_shards[run_id_slot(run)];
+}
+void shards_tick(struct sched *sched);
+void shard_work_ended(struct sched *sched, struct shard *shard);
+void shards_free(struct sched *sched);
+
+/* orgs_plans.c */
+struct org *org_get(struct sched *sched, int32_t id, struct str name, uint32_t weight);
+struct plan_info *plan_get(struct sched *sched, int32_t organisation, struct str workflow, int32_t version);
+void plan_wait(struct sched *sched, struct plan_info *info, struct run_entry *entry);
+void plans_tick(struct sched *sched);
+void plans_free(struct sched *sched);
+
+/* run_cache.c */
+struct run_entry *run_find(const struct sched *sched, struct run_id id);
+struct run_entry *run_get(struct sched *sched, struct run_id id, struct shard *shard);
+void run_kick(struct sched *sched, struct run_entry *entry); /* decides what the entry has to wait for next */
+void run_forget_state(struct sched *sched, struct run_entry *entry);
+void run_free(struct sched *sched, struct run_entry *entry);
+void run_recheck(struct sched *sched, struct run_entry *entry);
+/* An operator lets it out of quarantine, and that can be done. */
+bool run_has_release(const struct run_entry *entry);
+void run_plan_here(struct sched *sched, struct run_entry *entry);
+void run_delay(struct sched *sched, struct run_entry *entry, int64_t us);
+struct own_key *run_own_key(const struct run_entry *entry, uint32_t node);
+void run_keep_key(struct run_entry *entry, uint32_t node, struct str key);
+void runs_tick(struct sched *sched);
+void runs_evict(struct sched *sched);
+void runs_free(struct sched *sched);
+
+/* body_cache.c */
+/* False: not here, asked for; whoever wants it is kicked when it comes. */
+bool body_get(struct sched *sched, struct run_id run, uint32_t seq, struct str *ret);
+void body_put(struct sched *sched, struct run_id run, uint32_t seq, struct str text);
+void bodies_tick(struct sched *sched);
+void bodies_evict(struct sched *sched);
+void bodies_free(struct sched *sched);
+
+/* inputs.c */
+struct delivery *delivery_new(struct sched *sched, const struct sched_message *message, size_t inputs);
+struct arena *delivery_arena(struct delivery *delivery);
+void delivery_unref(struct sched *sched, struct delivery *delivery);
+struct input *input_new_internal(struct run_id run, enum engine_input_kind kind, uint32_t seq);
+void input_submit(struct sched *sched, struct input *input); /* to the entry of its run, or on to another's inbox */
+void input_done(struct sched *sched, struct input *input);   /* its effects are committed */
+void input_drop(struct sched *sched, struct input *input);   /* it is another's now */
+void inputs_put_back(struct sched *sched, struct run_entry *entry, struct input *first, bool drop_commands);
+void forward_confirmed(struct sched *sched, uint64_t id, bool confirmed);
+void forwards_tick(struct sched *sched);
+void inputs_free(struct sched *sched);
+
+/* messages.c */
+void message_decode(struct sched *sched, const struct sched_message *message);
+/* A result or started that was kept for a quarantined run; false: it is none. */
+bool message_decode_held(struct sched *sched, struct command *command);
+
+/* commands.c */
+void commands_want(struct sched *sched);
+void commands_tick(struct sched *sched);
+void command_done(struct sched *sched, struct command *command);
+void command_drop(struct sched *sched, struct command *command);
+void commands_distrust(struct sched *sched); /* what is being fetched may be of before something we just learnt */
+void commands_free(struct sched *sched);
+
+/* quarantine.c */
+struct quarantined *quarantine_find(const struct sched *sched, struct run_id run);
+struct quarantined *quarantine_add(struct sched *sched, struct run_id run, bool written, const char *reason);
+void quarantine_del(struct sched *sched, struct run_id run);
+void quarantine_shard_lost(struct sched *sched, int16_t shard);
+void quarantine_shard_ready(struct sched *sched, struct shard *shard);
+void quarantine_free(struct sched *sched);
+
+/* work.c */
+struct work *work_new(struct sched *sched, struct run_entry *entry, struct shard *shard);
+void work_collect(struct sched *sched, struct work *work); /* into the next batch */
+void work_take_input(struct work *work, struct input *input);
+void work_free(struct sched *sched, struct work *work);        /* its inputs have been dealt with */
+void work_apply(struct sched *sched, struct run_entry *entry); /* a ready entry: as many inputs as may be */
+void work_continue(struct sched *sched, struct work *work);    /* values came */
+enum err_code work_feed(struct sched *sched, struct work *work, struct engine_input *in, struct err *err) MUST_CHECK;
+void work_broken(struct sched *sched, struct work *work, const struct err *err);
+void work_dead_letter(struct sched *sched, struct shard *shard, struct input *input);
+/* Takes the work back: the run's state is dropped, the inputs wait again. */
+void work_abort(struct sched *sched, struct work *work);
+void work_drop(struct sched *sched, struct work *work);
+void work_quarantine(struct sched *sched, struct work *work, const char *reason);
+
+/* evaluate.c */
+enum err_code evaluate_start(struct sched *sched, struct work *work,
+                             struct err *err) MUST_CHECK; /* answers what can be answered here */
+void evaluate_ask(struct sched *sched, struct eval_ask *ask);
+void evaluate_again(struct sched *sched, struct run_entry *entry);
+void evaluate_flush(struct sched *sched);
+void evaluate_drop(struct sched *sched, struct work *work);
+void evaluate_free(struct sched *sched);
+
+/* batch.c */
+void batches_tick(struct sched *sched);
+void batches_unfence(struct sched *sched);
+void batches_free(struct sched *sched);
+/* batch_rows.c */
+void batch_rows(struct sched *sched, struct batch *batch);
+/* committed.c */
+void works_committed(struct sched *sched, struct batch *batch);
+
+/* items.c */
+struct item *item_find(const struct sched *sched, struct run_id run, uint32_t seq);
+struct item *item_find_task(const struct sched *sched, struct run_id run, uint64_t step_hash);
+struct item *item_of_slot(const struct sched *sched, uint32_t slot, uint32_t generation);
+struct item *item_new(struct sched *sched, const struct sched_work_row *row, struct shard *shard);
+/* ... and a task of it goes to the backlog, as one that may have been published before. */
+struct item *item_add(struct sched *sched, const struct sched_work_row *row, struct shard *shard);
+void item_del(struct sched *sched, struct item *item);
+void items_drop_unseen(struct sched *sched, struct run_id run, uint64_t mark);
+void items_free(struct sched *sched);
+
+/* timers.c */
+void timer_set(struct sched *sched, struct item *item, struct wall_us at); /* 0: none */
+void timers_tick(struct sched *sched);
+void timer_answered(struct sched *sched, struct run_id run, uint32_t seq);
+
+/* task_window.c */
+struct task_queue *task_queue_get(struct sched *sched, struct str pool, uint8_t priority);
+void task_ready(struct sched *sched, struct item *item, bool front);
+void task_unready(struct sched *sched, struct item *item); /* out of whatever list it is in, back to ITEM_IDLE */
+void task_finished(struct sched *sched, struct item *item);
+void task_heard(struct sched *sched, struct item *item);
+/* Publishes at once when there is room and its body is at hand (or given). */
+bool task_try_now(struct sched *sched, struct item *item, struct run_entry *entry, uint32_t node, struct str with);
+void task_publish_wanting(struct sched *sched, struct run_entry *entry);
+void task_confirmed(struct sched *sched, uint64_t confirm, bool confirmed);
+void tasks_tick(struct sched *sched);
+void tasks_free(struct sched *sched);
+/* task_message.c */
+void task_publish(struct sched *sched, const struct item *item, const struct run_entry *entry, uint32_t node,
+                  struct str with);
+void task_publish_grant(struct sched *sched, const struct grant *grant);
+void task_publish_cancel(struct sched *sched, const struct run_entry *entry, uint32_t node, const struct item *item);
+
+/* lease_table.c */
+void lease_begin(struct sched *sched, struct item *item, struct str worker_queue);
+void lease_end(struct sched *sched, struct item *item);
+void leases_tick(struct sched *sched);
+bool leases_depth(struct sched *sched, const char *queue, bool known, uint32_t ready);
+void leases_free(struct sched *sched);
+
+/* push.c */
+void push_watch(struct sched *sched, struct run_id run, struct str reply_to, int64_t after_seq, int64_t keep_us);
+void push_committed(struct sched *sched, struct work *work);
+void push_greet(struct sched *sched, struct run_entry *entry);
+void push_verdict(struct sched *sched, struct run_entry *entry, const struct command *command, bool applied,
+                  const char *code, struct str reason);
+void push_tick(struct sched *sched);
+void push_free(struct sched *sched);

@@ -1,0 +1,438 @@
+/* Values that the engine asks for: plain paths are answered here, the rest goes to the sandbox; a run whose values are
+ * not there keeps its inputs and comes back when they are. */
+#include "scheduler/core/core_internal.h"
+
+#include "common/base/banned.h"
+
+#define TRIES_MAX 3
+#define VALUE_MAX_BYTES ((size_t)1 << 20)
+
+struct reader { /* who reads a document: expr_doc.ctx */
+    struct sched *sched;
+    const struct work *work;
+    uint32_t node;   /* step that reads; NO_NODE: the run's output */
+    bool *ancestors; /* made when somebody asks for .steps as a whole */
+};
+
+static struct str quoted(struct arena *arena, const char *text)
+{
+    struct buf buf;
+    struct str result;
+
+    buf_init(&buf, 4096);
+    json_quote(&buf, str_of(text));
+    result = str_arena(arena, buf_str(&buf));
+    buf_deinit(&buf);
+    return result;
+}
+
+static struct str error_json(struct arena *arena, const struct step_error *error)
+{
+    struct buf buf;
+    struct jw w;
+    struct str result;
+
+    buf_init(&buf, 4096);
+    w = jw_to(&buf);
+    jw_obj(&w);
+    jw_kcstr(&w, "code", error->code);
+    jw_kcstr(&w, "message", error->message);
+    jw_end_obj(&w);
+    result = str_arena(arena, buf_str(&buf));
+    buf_deinit(&buf);
+    return result;
+}
+
+/* An output that this very batch has made is in its events only. */
+static bool find_output(const struct reader *reader, uint32_t seq, struct str *ret)
+{
+    const struct effects *fx = &reader->work->fx;
+
+    if (fx->event_count > 0 && seq >= fx->events[0].seq) {
+        *ret = fx->events[seq - fx->events[0].seq].output;
+        return true;
+    }
+    return body_get(reader->sched, reader->work->entry->id, seq, ret);
+}
+
+static bool read_step(void *ctx, struct str name, struct str *status, struct str *branch, struct str *output,
+                      struct str *error)
+{
+    const struct reader *reader = ctx;
+    const struct run_state *run = reader->work->entry->run;
+    uint32_t node = plan_find(run->plan, name);
+    const struct step_state *step;
+
+    *status = *branch = *output = *error = STR_NONE;
+    if (node == NO_NODE)
+        return true;
+    step = &run->steps[node];
+    *status = quoted(reader->work->arena, step_status_name((enum step_status)step->status));
+    if (step->branch != NO_BRANCH) {
+        struct str text = run->plan->steps[node].branches[step->branch];
+
+        *branch = quoted(reader->work->arena, arena_dup(reader->work->arena, text.ptr, text.len));
+    }
+    if (step->error != NULL && step->status != STEP_SUCCEEDED)
+        *error = error_json(reader->work->arena, step->error);
+    return step->output_seq == 0 || find_output(reader, step->output_seq, output);
+}
+
+static void mark_ancestors(const struct plan *plan, uint32_t node, bool *ancestors)
+{
+    for (size_t i = plan->step_count; i > 0; i--) {
+        uint32_t at = plan->topological[i - 1];
+        const struct plan_step *step = &plan->steps[at];
+
+        if (at != node && !ancestors[at])
+            continue;
+        for (size_t e = 0; e < step->edge_count; e++)
+            ancestors[step->edges[e].parent] = true;
+    }
+}
+
+static bool name_step(void *ctx, size_t index, struct str *ret)
+{
+    struct reader *reader = ctx;
+    const struct plan *plan = reader->work->entry->run->plan;
+
+    if (reader->ancestors == NULL && reader->node != NO_NODE) {
+        reader->ancestors = arena_array(reader->work->arena, plan->step_count, sizeof(bool));
+        mark_ancestors(plan, reader->node, reader->ancestors);
+    }
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        if (reader->node != NO_NODE && !reader->ancestors[i])
+            continue;
+        if (index-- == 0) {
+            *ret = plan->steps[i].name;
+            return true;
+        }
+    }
+    return false;
+}
+
+static struct str run_document(struct run_entry *entry)
+{
+    struct buf buf;
+    struct jw w;
+    char id[UUID_TEXT_SIZE], created[WALL_TEXT_SIZE];
+    size_t len;
+
+    if (entry->document.ptr != NULL)
+        return entry->document;
+    buf_init(&buf, 4096);
+    w = jw_to(&buf);
+    run_id_format(entry->id, id);
+    jw_obj(&w);
+    jw_kcstr(&w, "id", id);
+    jw_kstr(&w, "workflow", entry->plan->workflow);
+    jw_ki64(&w, "version", entry->plan->version);
+    wall_format(entry->run->created_at, created);
+    jw_kcstr(&w, "created_at", created);
+    jw_end_obj(&w);
+    entry->document.ptr = buf_take(&buf, &len);
+    entry->document.len = len;
+    return entry->document;
+}
+
+/* EXPR_NOT_HERE: a body is being brought. */
+static enum expr_status eval_expr(struct sched *sched, struct work *work, struct eval_job *job, uint32_t index,
+                                  struct err *err)
+{
+    const struct expr *expr = &job->template->exprs[index];
+    struct reader reader = {.sched = sched, .work = work, .node = job->node};
+    struct expr_doc doc = {.trigger = work->entry->trigger,
+                           .input = STR_NONE,
+                           .item = STR_NONE,
+                           .run = run_document(work->entry),
+                           .index = -1,
+                           .step = read_step,
+                           .step_name = name_step,
+                           .ctx = &reader};
+    enum expr_status status;
+    struct eval_ask *ask;
+
+    if (expr->uses_input && !body_get(sched, work->entry->id, 0, &doc.input))
+        return EXPR_NOT_HERE;
+    if (expr->native) {
+        status = expr_eval_native(expr, &doc, work->arena, &job->values[index], err);
+        /* Slices of cached bodies live until the tick ends; what waits longer needs its own. */
+        if (status == EXPR_OK && job->template->expr_count > 1)
+            job->values[index] = str_arena(work->arena, job->values[index]);
+        return status;
+    }
+    buf_reset(&sched->scratch);
+    status = expr_document(expr, &doc, sched->set.document_max_bytes, &sched->scratch, err);
+    if (status != EXPR_OK)
+        return status;
+    /* It outlives the work when the work is dropped: who evaluates may still be reading it. */
+    ask = mem_alloc(sizeof(*ask) + sched->scratch.len + 1);
+    memcpy(ask + 1, sched->scratch.ptr, sched->scratch.len);
+    ask->document = (struct str){(const char *)(ask + 1), sched->scratch.len};
+    ask->id = ++sched->next_ask;
+    ask->work = work;
+    ask->job = job;
+    ask->index = index;
+    ask->organisation = work->entry->run->organisation;
+    ask->plan = plan_ref(work->entry->run->plan);
+    ask->source = expr->source;
+    ask->next_of_work = work->asks;
+    work->asks = ask;
+    htable_add(&sched->asks, &ask->node, hash_u64(ask->id));
+    job->asked[index] = true;
+    evaluate_ask(sched, ask);
+    return EXPR_OK;
+}
+
+void evaluate_ask(struct sched *sched, struct eval_ask *ask)
+{
+    if (sched->evaluation_count == sched->evaluation_cap) {
+        sched->evaluation_cap = sched->evaluation_cap == 0 ? 16 : 2 * sched->evaluation_cap;
+        sched->evaluations = mem_grow(sched->evaluations, sched->evaluation_cap, sizeof(*sched->evaluations));
+    }
+    ask->tries++;
+    sched->evaluations[sched->evaluation_count++] = (struct sched_evaluation){.id = ask->id,
+                                                                              .organisation = ask->organisation,
+                                                                              .plan = ask->plan,
+                                                                              .source = ask->source,
+                                                                              .document = ask->document};
+}
+
+static void job_failed(struct work *work, struct eval_job *job, struct str message)
+{
+    job->failed = true;
+    job->message = str_arena(work->arena, message);
+}
+
+/* Tries what has not been tried, or lacked a body. */
+static void job_run(struct sched *sched, struct work *work, struct eval_job *job)
+{
+    struct err err = {.code = ERR_OK};
+
+    job->wants_body = false;
+    for (uint32_t i = 0; i < job->template->expr_count && !job->failed; i++) {
+        if (job->have[i] || job->asked[i])
+            continue;
+        if (job->template->exprs[i].secret) {
+            job->have[i] = true;
+            job->missing--;
+            continue;
+        }
+        switch (eval_expr(sched, work, job, i, &err)) {
+        case EXPR_OK:
+            if (job->asked[i])
+                break;
+            job->have[i] = true;
+            job->missing--;
+            break;
+        case EXPR_NOT_HERE:
+            job->wants_body = true;
+            break;
+        case EXPR_FAILED:
+            job_failed(work, job, str_of(err.message));
+            break;
+        }
+    }
+}
+
+/* Its value goes to the engine, which may ask for more. */
+static enum err_code job_finish(struct sched *sched, struct work *work, struct eval_job *job, struct err *err)
+{
+    struct engine_input in = {.kind = IN_VALUE, .node = job->node, .purpose = job->purpose, .index = job->index};
+    struct buf out;
+    enum err_code rc;
+
+    job->done = true;
+    work->pending--;
+    if (!job->failed) {
+        buf_init(&out, VALUE_MAX_BYTES);
+        rc = template_render(job->template, job->values, work->arena, &out, err);
+        if (rc == ERR_OK)
+            in.value = str_arena(work->arena, buf_str(&out));
+        else
+            job_failed(work, job, str_of(err->message));
+        buf_deinit(&out);
+    }
+    in.failed = job->failed;
+    in.message = job->message;
+    work->bytes += in.value.len;
+    if (sched->set.journal.enter != NULL)
+        sched->set.journal.enter(sched->set.journal.ctx, work->entry->id);
+    rc = work_feed(sched, work, &in, err);
+    if (sched->set.journal.leave != NULL)
+        sched->set.journal.leave(sched->set.journal.ctx, work->entry->id);
+    return rc;
+}
+
+static struct eval_job *job_new(struct work *work, const struct effect_eval *eval)
+{
+    struct eval_job *job = arena_alloc(work->arena, sizeof(*job));
+    size_t count = eval->template->expr_count;
+
+    job->node = eval->node;
+    job->purpose = eval->purpose;
+    job->index = eval->index;
+    job->template = eval->template;
+    job->values = arena_array(work->arena, count, sizeof(struct str));
+    job->have = arena_array(work->arena, count, sizeof(bool));
+    job->asked = arena_array(work->arena, count, sizeof(bool));
+    job->missing = (uint32_t)count;
+    job->next = work->jobs;
+    work->jobs = job;
+    work->pending++;
+    return job;
+}
+
+enum err_code evaluate_start(struct sched *sched, struct work *work, struct err *err)
+{
+    while (work->evals_seen < work->fx.eval_count) {
+        struct eval_job *job = job_new(work, &work->fx.evals[work->evals_seen++]);
+        enum err_code rc;
+
+        job_run(sched, work, job);
+        if (!job->failed && job->missing > 0)
+            continue;
+        rc = job_finish(sched, work, job, err);
+        if (rc != ERR_OK)
+            return rc;
+    }
+    return ERR_OK;
+}
+
+/* After something came: finishes what can be finished, and hands the work on when nothing is missing any more. */
+static void resume(struct sched *sched, struct work *work)
+{
+    struct err err = {.code = ERR_OK};
+    enum err_code rc = ERR_OK;
+    bool progress = true;
+
+    while (progress && rc == ERR_OK) {
+        progress = false;
+        for (struct eval_job *job = work->jobs; job != NULL && rc == ERR_OK; job = job->next) {
+            if (job->done || (!job->failed && job->missing > 0))
+                continue;
+            rc = job_finish(sched, work, job, &err);
+            progress = true;
+        }
+        if (rc == ERR_OK)
+            rc = evaluate_start(sched, work, &err);
+    }
+    if (rc != ERR_OK)
+        work_broken(sched, work, &err);
+    else
+        work_continue(sched, work);
+}
+
+void evaluate_again(struct sched *sched, struct run_entry *entry)
+{
+    struct work *work = entry->work;
+
+    if (work->pending == 0)
+        return;
+    for (struct eval_job *job = work->jobs; job != NULL; job = job->next)
+        if (!job->done && job->wants_body)
+            job_run(sched, work, job);
+    resume(sched, work);
+}
+
+static struct eval_ask *find_ask(const struct sched *sched, uint64_t id)
+{
+    for (struct hnode *n = htable_chain(&sched->asks, hash_u64(id)); n != NULL; n = n->next) {
+        struct eval_ask *ask = CONTAINER(n, struct eval_ask, node);
+
+        if (ask->id == id)
+            return ask;
+    }
+    return NULL;
+}
+
+static void ask_free(struct sched *sched, struct eval_ask *ask)
+{
+    htable_del(&sched->asks, &ask->node);
+    if (ask->work != NULL) {
+        struct eval_ask **at = &ask->work->asks;
+
+        while (*at != ask)
+            at = &(*at)->next_of_work;
+        *at = ask->next_of_work;
+    }
+    plan_unref(ask->plan);
+    mem_free(ask);
+}
+
+void sched_on_values(struct sched *sched, const struct sched_value *values, size_t count)
+{
+    sched->now = sched->ports.mono(sched->ports.ctx);
+    sched->wall = sched->ports.wall(sched->ports.ctx);
+    for (size_t i = 0; i < count; i++) {
+        struct eval_ask *ask = find_ask(sched, values[i].id);
+        struct work *work;
+        struct eval_job *job;
+        uint32_t index;
+
+        if (ask == NULL)
+            continue;
+        work = ask->work;
+        if (work != NULL && values[i].status == VALUE_AGAIN && ask->tries < TRIES_MAX) {
+            evaluate_ask(sched, ask);
+            continue;
+        }
+        job = ask->job;
+        index = ask->index;
+        ask_free(sched, ask);
+        metric_add(METRIC_EXPRESSIONS, 1);
+        if (work == NULL || job->done || job->failed)
+            continue;
+        if (values[i].status == VALUE_OK) {
+            job->values[index] = str_arena(work->arena, values[i].value);
+            job->have[index] = true;
+            job->missing--;
+        } else {
+            job_failed(work, job,
+                       values[i].status == VALUE_FAILED ? values[i].message
+                                                        : STR("the sandbox died whenever it was evaluated"));
+        }
+        resume(sched, work);
+    }
+}
+
+void evaluate_flush(struct sched *sched)
+{
+    if (sched->evaluation_count == 0)
+        return;
+    sched->ports.evaluate(sched->ports.ctx, sched->evaluations, sched->evaluation_count);
+    sched->evaluation_count = 0;
+}
+
+static bool take_back(struct sched *sched, uint64_t id)
+{
+    for (size_t i = 0; i < sched->evaluation_count; i++) {
+        if (sched->evaluations[i].id != id)
+            continue;
+        sched->evaluations[i] = sched->evaluations[--sched->evaluation_count];
+        return true;
+    }
+    return false;
+}
+
+/* Questions that were sent stay until they are answered; nobody waits for them any more. */
+void evaluate_drop(struct sched *sched, struct work *work)
+{
+    for (struct eval_ask *ask = work->asks, *next; ask != NULL; ask = next) {
+        next = ask->next_of_work;
+        ask->work = NULL;
+        if (take_back(sched, ask->id))
+            ask_free(sched, ask);
+    }
+    work->asks = NULL;
+}
+
+void evaluate_free(struct sched *sched)
+{
+    for (size_t i = 0; i < sched->asks.cap; i++) {
+        while (sched->asks.slots[i] != NULL)
+            ask_free(sched, CONTAINER(sched->asks.slots[i], struct eval_ask, node));
+    }
+    htable_deinit(&sched->asks);
+    mem_free(sched->evaluations);
+}

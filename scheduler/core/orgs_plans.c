@@ -1,0 +1,218 @@
+/* Organisations and compiled workflow versions: shared by runs, few, and immutable but for an organisation's weight. */
+#include "scheduler/core/core_internal.h"
+
+#include "common/base/banned.h"
+
+#define PLANS_KEPT 512
+#define PLAN_AGAIN_US (200 * US_PER_MS)
+
+struct org *org_get(struct sched *sched, int32_t id, struct str name, uint32_t weight)
+{
+    struct str key = {(const char *)&id, sizeof(id)};
+    struct org *org = map_get(sched->orgs, key);
+
+    if (org == NULL) {
+        org = mem_alloc(sizeof(*org));
+        org->id = id;
+        org->weight = 1;
+        map_put(sched->orgs, key, org);
+    }
+    if (name.ptr != NULL)
+        snprintf(org->name, sizeof(org->name), STR_FMT, STR_ARG(name));
+    if (weight > 0)
+        org->weight = weight;
+    return org;
+}
+
+static uint64_t plan_hash(int32_t organisation, struct str workflow, int32_t version)
+{
+    return hash_u64(str_hash(workflow) ^ ((uint64_t)(uint32_t)organisation << 32) ^ (uint32_t)version);
+}
+
+static struct plan_info *plan_find_info(const struct sched *sched, int32_t organisation, struct str workflow,
+                                        int32_t version)
+{
+    uint64_t hash = plan_hash(organisation, workflow, version);
+
+    for (struct hnode *n = htable_chain(&sched->plans, hash); n != NULL; n = n->next) {
+        struct plan_info *info = CONTAINER(n, struct plan_info, node);
+
+        if (n->hash == hash && info->organisation == organisation && info->version == version &&
+            str_eq(info->workflow, workflow))
+            return info;
+    }
+    return NULL;
+}
+
+struct plan_info *plan_get(struct sched *sched, int32_t organisation, struct str workflow, int32_t version)
+{
+    struct plan_info *info = plan_find_info(sched, organisation, workflow, version);
+
+    if (info == NULL) {
+        info = mem_alloc(sizeof(*info));
+        info->organisation = organisation;
+        info->version = version;
+        info->workflow = (struct str){mem_dup(workflow.ptr, workflow.len), workflow.len};
+        list_init(&info->users);
+        list_init(&info->in_lru);
+        list_init(&info->in_wanted);
+        htable_add(&sched->plans, &info->node, plan_hash(organisation, workflow, version));
+        sched->plan_count++;
+    }
+    list_del(&info->in_lru);
+    list_add_tail(&sched->plans_lru, &info->in_lru);
+    return info;
+}
+
+static void note_template(struct plan_info *info, const struct template *template)
+{
+    for (size_t i = 0; i < template->expr_count; i++) {
+        const struct expr *expr = &template->exprs[i];
+
+        info->input_read |= expr->uses_input;
+        for (size_t s = 0; s < info->plan->step_count && expr->all_steps; s++)
+            info->output_read[s] = true;
+        for (size_t s = 0; s < expr->step_count; s++) {
+            uint32_t node = plan_find(info->plan, expr->steps[s]);
+
+            if (node != NO_NODE)
+                info->output_read[node] = true;
+        }
+    }
+}
+
+/* Outputs that nobody reads need no place in the cache of bodies. */
+static void note_what_is_read(struct plan_info *info)
+{
+    const struct plan *plan = info->plan;
+
+    info->output_read = mem_array(plan->step_count, sizeof(bool));
+    for (size_t i = 0; i < plan->step_count; i++) {
+        const struct plan_step *step = &plan->steps[i];
+
+        note_template(info, &step->with);
+        if (step->has_when)
+            note_template(info, &step->when);
+        if (step->has_key)
+            note_template(info, &step->idempotency_key);
+        for (size_t c = 0; c < step->case_count; c++)
+            note_template(info, &step->cases[c]);
+    }
+    if (plan->has_output)
+        note_template(info, &plan->output);
+}
+
+static void compile(struct plan_info *info, struct str document)
+{
+    struct arena *arena = arena_new(4096);
+    struct plan_faults faults = {.arena = arena};
+    struct plan_limits limits = PLAN_LIMITS_DEFAULT;
+
+    /* It was checked when it was saved, under the limits of then. */
+    limits.max_steps = UINT32_MAX;
+    limits.max_depth = UINT32_MAX;
+    limits.max_run_us = INT64_MAX;
+    info->plan = plan_compile(document, &limits, &faults);
+    if (info->plan == NULL) {
+        info->absent = true;
+        log_event(LOG_ERROR, "plan.not_compiled", log_str("workflow", info->workflow),
+                  log_i64("version", info->version), log_i64("organisation_id", info->organisation),
+                  log_cstr("code", faults.count > 0 ? faults.items[0].code : ""),
+                  log_str("reason", faults.count > 0 ? faults.items[0].message : STR_NONE));
+    } else {
+        note_what_is_read(info);
+    }
+    arena_free(arena);
+}
+
+void sched_on_plans(struct sched *sched, const struct sched_plan_loaded *plans, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const struct sched_plan_want *key = &plans[i].key;
+        struct plan_info *info = plan_find_info(sched, key->organisation, key->workflow, key->version);
+
+        if (info == NULL || info->plan != NULL)
+            continue;
+        sched->now = sched->ports.mono(sched->ports.ctx);
+        info->asked = false;
+        if (plans[i].failed) {
+            info->ask_at = mono_after(sched->now, PLAN_AGAIN_US);
+            continue;
+        }
+        list_del(&info->in_wanted);
+        if (plans[i].document.ptr == NULL)
+            info->absent = true;
+        else
+            compile(info, plans[i].document);
+        for (LIST_EACH(&info->users, at))
+            run_plan_here(sched, CONTAINER(at, struct run_entry, waits_plan));
+        info->absent = false; /* asked for again by the next that wants it */
+    }
+}
+
+static void plan_free(struct sched *sched, struct plan_info *info)
+{
+    htable_del(&sched->plans, &info->node);
+    list_del(&info->in_lru);
+    list_del(&info->in_wanted);
+    sched->plan_count--;
+    plan_unref(info->plan);
+    mem_free(info->output_read);
+    mem_free((void *)(uintptr_t)info->workflow.ptr);
+    mem_free(info);
+}
+
+static void evict(struct sched *sched)
+{
+    for (struct link *at = sched->plans_lru.next; at != &sched->plans_lru && sched->plan_count > PLANS_KEPT;) {
+        struct plan_info *info = CONTAINER(at, struct plan_info, in_lru);
+
+        at = at->next;
+        if (info->entries == 0 && list_empty(&info->users))
+            plan_free(sched, info);
+    }
+}
+
+void plan_wait(struct sched *sched, struct plan_info *info, struct run_entry *entry)
+{
+    list_add_tail(&info->users, &entry->waits_plan);
+    if (list_empty(&info->in_wanted))
+        list_add_tail(&sched->plans_wanted, &info->in_wanted);
+}
+
+void plans_tick(struct sched *sched)
+{
+    struct sched_plan_want wants[16];
+    size_t n = 0;
+
+    for (LIST_EACH(&sched->plans_wanted, at)) {
+        struct plan_info *info = CONTAINER(at, struct plan_info, in_wanted);
+
+        if (info->asked || n == 16)
+            continue;
+        if (info->ask_at.us > sched->now.us) {
+            wake_by(sched, info->ask_at);
+            continue;
+        }
+        info->asked = true;
+        wants[n++] = (struct sched_plan_want){info->organisation, info->workflow, info->version};
+    }
+    if (n > 0) {
+        sched->ports.load_plans(sched->ports.ctx, wants, n);
+        evict(sched);
+    }
+}
+
+void plans_free(struct sched *sched)
+{
+    size_t pos = 0;
+    struct str key;
+    void *org;
+
+    for (LIST_EACH(&sched->plans_lru, at))
+        plan_free(sched, CONTAINER(at, struct plan_info, in_lru));
+    htable_deinit(&sched->plans);
+    while (map_next(sched->orgs, &pos, &key, &org))
+        mem_free(org);
+    map_free(sched->orgs);
+}

@@ -1,0 +1,282 @@
+/* The cache of runs: folded state within a bound in bytes, and what each run waits for. An entry exists while its run
+ * has something to do, and as long afterwards as there is room. */
+#include "scheduler/core/core_internal.h"
+
+#include "common/base/banned.h"
+
+#define LOAD_AT_ONCE 500
+#define RECHECK_US (10 * US_PER_S)
+
+struct run_entry *run_find(const struct sched *sched, struct run_id id)
+{
+    uint64_t hash = run_hash(id);
+
+    for (struct hnode *n = htable_chain(&sched->runs, hash); n != NULL; n = n->next) {
+        struct run_entry *entry = CONTAINER(n, struct run_entry, node);
+
+        if (n->hash == hash && !entry->lost && run_id_eq(entry->id, id))
+            return entry;
+    }
+    return NULL;
+}
+
+struct run_entry *run_get(struct sched *sched, struct run_id id, struct shard *shard)
+{
+    struct run_entry *entry = run_find(sched, id);
+
+    if (entry != NULL)
+        return entry;
+    entry = mem_alloc(sizeof(*entry));
+    entry->id = id;
+    entry->shard = shard;
+    entry->last = &entry->first;
+    entry->bytes = sizeof(*entry);
+    list_init(&entry->in_lru);
+    list_init(&entry->in_recheck);
+    list_init(&entry->in_list);
+    list_init(&entry->waits_plan);
+    list_init(&entry->wanting);
+    list_add_tail(&shard->entries, &entry->in_shard);
+    htable_add(&sched->runs, &entry->node, run_hash(id));
+    sched->run_bytes += entry->bytes;
+    return entry;
+}
+
+static void forget_keys(struct run_entry *entry)
+{
+    while (entry->keys != NULL) {
+        struct own_key *key = entry->keys;
+
+        entry->keys = key->next;
+        mem_free(key);
+    }
+}
+
+static void forget_pending(struct run_entry *entry)
+{
+    arena_free(entry->pending_arena);
+    entry->pending_arena = NULL;
+    entry->pending = NULL;
+    list_del(&entry->waits_plan);
+}
+
+void run_forget_state(struct sched *sched, struct run_entry *entry)
+{
+    run_state_free(entry->run);
+    entry->run = NULL;
+    if (entry->plan != NULL)
+        entry->plan->entries--;
+    entry->plan = NULL;
+    mem_free((void *)(uintptr_t)entry->trigger.ptr);
+    mem_free((void *)(uintptr_t)entry->document.ptr);
+    entry->trigger = STR_NONE;
+    entry->document = STR_NONE;
+    forget_keys(entry);
+    forget_pending(entry);
+    entry->state = ENTRY_EMPTY;
+    entry->reload = false;
+    sched->run_bytes -= entry->bytes;
+    entry->bytes = sizeof(*entry);
+    sched->run_bytes += entry->bytes;
+}
+
+void run_free(struct sched *sched, struct run_entry *entry)
+{
+    ENSURE(entry->work == NULL && entry->first == NULL);
+    run_forget_state(sched, entry);
+    /* Items that wait for it stay: they are picked again. */
+    for (LIST_EACH(&entry->wanting, at)) {
+        struct item *item = CONTAINER(at, struct item, list);
+
+        task_unready(sched, item);
+        task_ready(sched, item, true);
+    }
+    list_del(&entry->in_shard);
+    list_del(&entry->in_lru);
+    list_del(&entry->in_recheck);
+    list_del(&entry->in_list);
+    htable_del(&sched->runs, &entry->node);
+    sched->run_bytes -= entry->bytes;
+    mem_free(entry);
+}
+
+struct own_key *run_own_key(const struct run_entry *entry, uint32_t node)
+{
+    struct own_key *key = entry->keys;
+
+    while (key != NULL && key->node != node)
+        key = key->next;
+    return key;
+}
+
+void run_keep_key(struct run_entry *entry, uint32_t node, struct str text)
+{
+    struct own_key *key;
+
+    if (run_own_key(entry, node) != NULL)
+        return;
+    key = mem_alloc(sizeof(*key) + text.len + 1);
+    memcpy(key + 1, text.ptr, text.len);
+    key->node = node;
+    key->key = (struct str){(const char *)(key + 1), text.len};
+    key->next = entry->keys;
+    entry->keys = key;
+}
+
+bool run_has_release(const struct run_entry *entry)
+{
+    const struct input *input = entry->unloadable ? NULL : entry->first;
+
+    while (input != NULL && input->kind != INPUT_RELEASE)
+        input = input->next;
+    return input != NULL;
+}
+
+static void put_in(struct link *list, struct run_entry *entry)
+{
+    list_del(&entry->in_list);
+    list_add_tail(list, &entry->in_list);
+}
+
+void run_kick(struct sched *sched, struct run_entry *entry)
+{
+    bool held;
+
+    if (entry->lost || entry->work != NULL || !entry->shard->ready)
+        return;
+    held = sched->quarantine.len > 0 && quarantine_find(sched, entry->id) != NULL && !run_has_release(entry);
+    if (entry->first == NULL && (list_empty(&entry->wanting) || held) && !entry->greet && !entry->reload) {
+        list_del(&entry->in_list);
+        list_del(&entry->in_lru);
+        list_add_tail(&sched->lru, &entry->in_lru);
+        return;
+    }
+    list_del(&entry->in_lru);
+    if (entry->not_before.us > sched->now.us) {
+        put_in(&sched->delayed, entry);
+        return;
+    }
+    if (held) {
+        for (LIST_EACH(&entry->wanting, at))
+            task_unready(sched, CONTAINER(at, struct item, list));
+        if (entry->first != NULL && !entry->shard->releasing)
+            put_in(&sched->ready, entry);
+        return;
+    }
+    if (entry->reload && entry->state != ENTRY_LOADING)
+        run_forget_state(sched, entry);
+    switch (entry->state) {
+    case ENTRY_EMPTY:
+        put_in(&sched->to_load, entry);
+        break;
+    case ENTRY_LOADING:
+    case ENTRY_PLAN:
+        break;
+    case ENTRY_HERE:
+    case ENTRY_ABSENT:
+        if (entry->greet)
+            push_greet(sched, entry);
+        if (!list_empty(&entry->wanting))
+            task_publish_wanting(sched, entry);
+        if (entry->first != NULL && !entry->shard->releasing)
+            put_in(&sched->ready, entry);
+        else if (entry->first == NULL && list_empty(&entry->wanting))
+            run_kick(sched, entry);
+        break;
+    }
+}
+
+void run_delay(struct sched *sched, struct run_entry *entry, int64_t us)
+{
+    entry->not_before = mono_after(sched->now, us);
+}
+
+/* After a commit whose outcome was unknown the server may still be finishing it while we read: read once more later. */
+void run_recheck(struct sched *sched, struct run_entry *entry)
+{
+    entry->recheck_at = mono_after(sched->now, RECHECK_US);
+    list_del(&entry->in_recheck);
+    list_add_tail(&sched->rechecks, &entry->in_recheck);
+}
+
+static void tick_delayed(struct sched *sched)
+{
+    for (LIST_EACH(&sched->delayed, at)) {
+        struct run_entry *entry = CONTAINER(at, struct run_entry, in_list);
+
+        if (entry->not_before.us > sched->now.us) {
+            wake_by(sched, entry->not_before);
+            continue;
+        }
+        list_del(&entry->in_list);
+        run_kick(sched, entry);
+    }
+    while (!list_empty(&sched->rechecks)) {
+        struct run_entry *entry = CONTAINER(sched->rechecks.next, struct run_entry, in_recheck);
+
+        if (entry->recheck_at.us > sched->now.us) {
+            wake_by(sched, entry->recheck_at);
+            break;
+        }
+        list_del(&entry->in_recheck);
+        entry->reload = true;
+        run_kick(sched, entry);
+    }
+}
+
+void runs_tick(struct sched *sched)
+{
+    struct run_id ids[LOAD_AT_ONCE];
+    size_t n;
+
+    tick_delayed(sched);
+    while (!list_empty(&sched->to_load)) {
+        uint64_t load = ++sched->next_load;
+
+        for (n = 0; n < LOAD_AT_ONCE && !list_empty(&sched->to_load); n++) {
+            struct run_entry *entry = CONTAINER(sched->to_load.next, struct run_entry, in_list);
+
+            list_del(&entry->in_list);
+            entry->state = ENTRY_LOADING;
+            entry->reload = false;
+            entry->load = load;
+            ids[n] = entry->id;
+        }
+        sched->ports.load_runs(sched->ports.ctx, load, ids, n);
+    }
+}
+
+void runs_evict(struct sched *sched)
+{
+    for (LIST_EACH(&sched->lru, at)) {
+        struct run_entry *entry = CONTAINER(at, struct run_entry, in_lru);
+
+        if (sched->run_bytes <= sched->set.cache_runs_bytes)
+            break;
+        if (list_empty(&entry->in_recheck) && entry->state != ENTRY_LOADING && entry->state != ENTRY_PLAN)
+            run_free(sched, entry);
+    }
+}
+
+void runs_free(struct sched *sched)
+{
+    for (size_t i = 0; i < sched->runs.cap; i++) {
+        while (sched->runs.slots[i] != NULL) {
+            struct run_entry *entry = CONTAINER(sched->runs.slots[i], struct run_entry, node);
+            struct input *input = entry->first;
+
+            entry->first = NULL;
+            while (input != NULL) {
+                struct input *next = input->next;
+
+                if (input->delivery == NULL && input->command == NULL)
+                    mem_free(input);
+                input = next;
+            }
+            for (LIST_EACH(&entry->wanting, item))
+                list_del(item);
+            run_free(sched, entry);
+        }
+    }
+    htable_deinit(&sched->runs);
+}

@@ -1,0 +1,171 @@
+/* From rows to a run in memory: fold the history, take over what is open. */
+#include "scheduler/core/core_internal.h"
+
+#include "common/base/banned.h"
+
+#define LOAD_AGAIN_US (200 * US_PER_MS)
+
+static enum err_code fold(struct run_entry *entry, const struct sched_loaded_run *loaded, struct arena *arena,
+                          struct err *err)
+{
+    enum err_code rc;
+
+    for (size_t i = 0; i < loaded->event_count; i++) {
+        const struct sched_event_loaded *row = &loaded->events[i];
+        struct event event = {.seq = row->seq,
+                              .type = (enum event_type)row->type,
+                              .at = row->at,
+                              .step = row->step,
+                              .attempt = row->attempt,
+                              .output_bytes = row->output_bytes};
+
+        rc = event_decode_data(row->data, arena, &event, err);
+        if (rc != ERR_OK)
+            return err_prefix(err, rc, "event %" PRIu32, row->seq);
+        rc = engine_fold(entry->run, &event, err);
+        if (rc != ERR_OK)
+            return rc;
+        if (event.type == EVENT_STEP_DISPATCHED && event.detail.ptr != NULL)
+            run_keep_key(entry, plan_find(entry->plan->plan, event.step), event.detail);
+    }
+    for (size_t i = 0; i < loaded->work_count; i++)
+        engine_restore_work(entry->run, loaded->work[i].seq, loaded->work[i].dispatch, loaded->work[i].due_at);
+    return ERR_OK;
+}
+
+/* What we hold of its open work gives way to what the table holds. */
+static void reconcile_item(struct sched *sched, struct run_entry *entry, const struct sched_work_row *row,
+                           uint64_t mark)
+{
+    struct item *item = item_find(sched, row->run, row->seq);
+
+    if (item != NULL && (item->dispatch != row->dispatch || item->due_at.us != row->due_at.us)) {
+        item_del(sched, item);
+        item = NULL;
+    }
+    if (item == NULL)
+        item = item_add(sched, row, entry->shard);
+    item->mark = mark;
+}
+
+static void loaded_here(struct sched *sched, struct run_entry *entry, const struct sched_loaded_run *loaded)
+{
+    struct arena *arena = arena_new(16 * 1024);
+    struct err err = {.code = ERR_OK};
+    enum err_code rc;
+
+    entry->run = run_state_new(entry->id, loaded->organisation, entry->plan->plan, loaded->created_at);
+    entry->run->priority = loaded->priority < PRIORITY_COUNT ? loaded->priority : PRIORITY_NORMAL;
+    if (loaded->trigger.ptr != NULL)
+        entry->trigger = (struct str){mem_dup(loaded->trigger.ptr, loaded->trigger.len), loaded->trigger.len};
+    if (sched->set.journal.enter != NULL)
+        sched->set.journal.enter(sched->set.journal.ctx, entry->id);
+    rc = fold(entry, loaded, arena, &err);
+    if (sched->set.journal.leave != NULL)
+        sched->set.journal.leave(sched->set.journal.ctx, entry->id);
+    arena_free(arena);
+    sched->run_bytes -= entry->bytes;
+    entry->bytes = sizeof(*entry) + run_state_bytes(entry->run) + entry->trigger.len;
+    sched->run_bytes += entry->bytes;
+    if (rc != ERR_OK) {
+        sched_log_run(LOG_ERROR, "run.history_not_folded", entry, &err);
+        run_forget_state(sched, entry);
+        entry->unloadable = true;
+        quarantine_add(sched, entry->id, false, "its history cannot be folded");
+        return;
+    }
+    entry->state = ENTRY_HERE;
+    if (entry->plan->input_read && !run_ended((enum run_status)entry->run->status))
+        body_put(sched, entry->id, 0, loaded->input);
+    for (size_t i = 0; i < loaded->work_count; i++)
+        reconcile_item(sched, entry, &loaded->work[i], entry->load);
+    items_drop_unseen(sched, entry->id, entry->load);
+}
+
+static struct sched_loaded_run *copy_loaded(struct arena *arena, const struct sched_loaded_run *from)
+{
+    struct sched_loaded_run *to = arena_alloc(arena, sizeof(*to));
+    struct sched_event_loaded *events = arena_array(arena, from->event_count, sizeof(*events));
+    struct sched_work_row *work = arena_array(arena, from->work_count, sizeof(*work));
+
+    *to = *from;
+    to->organisation_name = str_arena(arena, from->organisation_name);
+    to->workflow = str_arena(arena, from->workflow);
+    to->input = str_arena(arena, from->input);
+    to->trigger = str_arena(arena, from->trigger);
+    for (size_t i = 0; i < from->event_count; i++) {
+        events[i] = from->events[i];
+        events[i].step = str_arena(arena, from->events[i].step);
+        events[i].data = str_arena(arena, from->events[i].data);
+    }
+    for (size_t i = 0; i < from->work_count; i++) {
+        work[i] = from->work[i];
+        work[i].step = str_arena(arena, from->work[i].step);
+        work[i].pool = str_arena(arena, from->work[i].pool);
+    }
+    to->events = events;
+    to->work = work;
+    return to;
+}
+
+void run_plan_here(struct sched *sched, struct run_entry *entry)
+{
+    struct plan_info *plan = entry->plan;
+
+    list_del(&entry->waits_plan);
+    if (plan->plan == NULL) {
+        run_forget_state(sched, entry);
+        entry->unloadable = true;
+        quarantine_add(sched, entry->id, false, "its workflow version cannot be read");
+    } else {
+        struct sched_loaded_run *loaded = entry->pending;
+        struct arena *arena = entry->pending_arena;
+
+        entry->pending_arena = NULL;
+        entry->pending = NULL;
+        loaded_here(sched, entry, loaded);
+        arena_free(arena);
+    }
+    run_kick(sched, entry);
+}
+
+static void one_loaded(struct sched *sched, struct run_entry *entry, const struct sched_loaded_run *loaded)
+{
+    struct plan_info *plan;
+
+    if (loaded->failed) {
+        entry->state = ENTRY_EMPTY;
+        run_delay(sched, entry, LOAD_AGAIN_US);
+        return;
+    }
+    if (!loaded->found) {
+        entry->state = ENTRY_ABSENT;
+        return;
+    }
+    entry->org = org_get(sched, loaded->organisation, loaded->organisation_name, loaded->weight);
+    plan = plan_get(sched, loaded->organisation, loaded->workflow, loaded->version);
+    entry->plan = plan;
+    plan->entries++;
+    if (plan->plan != NULL) {
+        loaded_here(sched, entry, loaded);
+        return;
+    }
+    entry->state = ENTRY_PLAN;
+    entry->pending_arena = arena_new(4096);
+    entry->pending = copy_loaded(entry->pending_arena, loaded);
+    plan_wait(sched, plan, entry);
+}
+
+void sched_on_loaded(struct sched *sched, uint64_t load, const struct sched_loaded_run *runs, size_t count)
+{
+    sched->now = sched->ports.mono(sched->ports.ctx);
+    sched->wall = sched->ports.wall(sched->ports.ctx);
+    for (size_t i = 0; i < count; i++) {
+        struct run_entry *entry = run_find(sched, runs[i].id);
+
+        if (entry == NULL || entry->state != ENTRY_LOADING || entry->load != load)
+            continue;
+        one_loaded(sched, entry, &runs[i]);
+        run_kick(sched, entry);
+    }
+}

@@ -1,0 +1,124 @@
+/* Messages to workers: tasks, grants, cancels. Schemas: proto/. */
+#include "scheduler/core/core_internal.h"
+
+#include "common/base/banned.h"
+
+static void put_duration(struct jw *w, const char *key, int64_t us)
+{
+    char text[32];
+
+    if (us <= 0)
+        return;
+    snprintf(text, sizeof(text), "%" PRId64 "ms", (us + US_PER_MS - 1) / US_PER_MS);
+    jw_kcstr(w, key, text);
+}
+
+/* "{run}:{step}" and so on, or the text that the step's own expression gave. */
+static void put_key(struct jw *w, const struct run_entry *entry, uint32_t node)
+{
+    const struct own_key *own = run_own_key(entry, node);
+    struct arena *arena = NULL;
+    struct str text = STR_NONE;
+    struct buf key;
+
+    if (own != NULL) {
+        arena = arena_new(1024);
+        if (!jt_string(own->key, arena, &text))
+            text = own->key; /* a number and the like: as its JSON reads */
+    }
+    buf_init(&key, 2048);
+    engine_idempotency_key(entry->run, node, text, &key);
+    if (key.len > 0)
+        jw_kstr(w, "idempotency_key", buf_str(&key));
+    buf_deinit(&key);
+    arena_free(arena);
+}
+
+/* The trace is the run, the span the attempt: the same after a takeover. */
+static void put_traceparent(struct jw *w, struct run_id run, const char *token)
+{
+    char text[64], trace[33];
+
+    hex_encode(run.bytes, sizeof(run.bytes), trace);
+    snprintf(text, sizeof(text), "00-%s-%.16s-01", trace, token);
+    jw_kcstr(w, "traceparent", text);
+}
+
+void task_publish(struct sched *sched, const struct item *item, const struct run_entry *entry, uint32_t node,
+                  struct str with)
+{
+    const struct plan_step *step = &entry->run->plan->steps[node];
+    struct jw w = jw_to(&sched->message);
+    char token[SCHED_TOKEN_SIZE], run[UUID_TEXT_SIZE], when[WALL_TEXT_SIZE], id[640];
+    struct sched_publish publish = {.queue = item->queue->name,
+                                    .type = "task",
+                                    .message_id = id,
+                                    .reply_to = sched->reply_to,
+                                    .persistent = true,
+                                    .confirm = ((uint64_t)item->generation << 32) | item->slot};
+
+    run_id_format(entry->id, run);
+    snprintf(id, sizeof(id), "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(step->name), (unsigned)item->attempt,
+             item->dispatch);
+    sched_task_token(sched->set.token_key, sched->set.incarnation, str_of(id), token);
+    buf_reset(&sched->message);
+    jw_obj(&w);
+    jw_ki64(&w, "v", 1);
+    jw_kcstr(&w, "task_id", id);
+    jw_kcstr(&w, "token", token);
+    jw_ki64(&w, "publication", item->publications);
+    jw_kcstr(&w, "run_id", run);
+    jw_kstr(&w, "step", step->name);
+    jw_ki64(&w, "attempt", item->attempt);
+    jw_kstr(&w, "workflow", entry->plan->workflow);
+    jw_kcstr(&w, "organisation", entry->org->name);
+    jw_kstr(&w, "call", step->call);
+    jw_kraw(&w, "with", with.ptr == NULL ? STR("{}") : with);
+    put_duration(&w, "timeout", step->timeout_us);
+    if (item->due_at.us != 0 && !item->deferred) {
+        wall_format(item->due_at, when);
+        jw_kcstr(&w, "deadline", when);
+    }
+    jw_kcstr(&w, "delivery", step->at_most_once ? "at_most_once" : "at_least_once");
+    put_key(&w, entry, node);
+    put_traceparent(&w, entry->id, token);
+    jw_kcstr(&w, "reply_to", sched->reply_to);
+    jw_end_obj(&w);
+    publish.body = buf_str(&sched->message);
+    metric_add(METRIC_TASKS_PUBLISHED, 1);
+    sched->ports.publish(sched->ports.ctx, &publish);
+}
+
+static void send_small(struct sched *sched, const char *type, struct str queue, struct str task_id, bool is_grant,
+                       bool go)
+{
+    struct jw w = jw_to(&sched->message);
+    char name[QUEUE_NAME_SIZE];
+    struct sched_publish publish = {.queue = name, .type = type};
+
+    snprintf(name, sizeof(name), STR_FMT, STR_ARG(queue));
+    buf_reset(&sched->message);
+    jw_obj(&w);
+    jw_ki64(&w, "v", 1);
+    jw_kstr(&w, "task_id", task_id);
+    if (is_grant)
+        jw_kbool(&w, "go", go);
+    jw_end_obj(&w);
+    publish.body = buf_str(&sched->message);
+    sched->ports.publish(sched->ports.ctx, &publish);
+}
+
+void task_publish_grant(struct sched *sched, const struct grant *grant)
+{
+    send_small(sched, "grant", grant->queue, grant->task_id, true, grant->go);
+}
+
+void task_publish_cancel(struct sched *sched, const struct run_entry *entry, uint32_t node, const struct item *item)
+{
+    char run[UUID_TEXT_SIZE], id[640];
+
+    run_id_format(entry->id, run);
+    snprintf(id, sizeof(id), "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(entry->run->plan->steps[node].name),
+             (unsigned)item->attempt, item->dispatch);
+    send_small(sched, "cancel", item->worker_queue, str_of(id), false, false);
+}

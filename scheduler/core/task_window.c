@@ -1,0 +1,401 @@
+/* Task queues are kept short: what is ready beyond a window stays in the backlog and is released round robin over
+ * organisations by weight. And what was published and not heard of is published again, when there is reason to believe
+ * that it is lost. Rules: architecture.md "Queues and fairness" and "Lost messages". */
+#include "scheduler/core/core_internal.h"
+
+#include "common/base/banned.h"
+
+#define FINISHED_WINDOW_US (100 * US_PER_MS)
+#define ASK_US (100 * US_PER_MS)       /* the depth, while there is a backlog */
+#define ASK_HUNGRY_US (10 * US_PER_MS) /* ... and the queue was nearly empty */
+#define ASK_OVERDUE_US (1 * US_PER_S)
+#define ASK_LOST_US (5 * US_PER_S) /* an answer that has not come by then never will */
+#define PAUSE_US (200 * US_PER_MS)
+
+static uint32_t window(const struct sched *sched, const struct task_queue *q)
+{
+    uint32_t finished = q->finished > q->finished_before ? q->finished : q->finished_before;
+
+    if (finished < sched->set.window_min)
+        return sched->set.window_min;
+    return finished > sched->set.window_max ? sched->set.window_max : finished;
+}
+
+static bool has_room(const struct sched *sched, const struct task_queue *q)
+{
+    return sched->broker_up && q->paused_until.us <= sched->now.us && q->ready < (int64_t)window(sched, q);
+}
+
+struct task_queue *task_queue_get(struct sched *sched, struct str pool, uint8_t priority)
+{
+    struct task_queue *q = sched->queues;
+
+    while (q != NULL && (q->priority != priority || !str_eq(q->pool, pool)))
+        q = q->next;
+    if (q != NULL)
+        return q;
+    q = mem_alloc(sizeof(*q));
+    q->pool = (struct str){mem_dup(pool.ptr, pool.len), pool.len};
+    q->priority = priority;
+    snprintf(q->name, sizeof(q->name), "ropewalk.task." STR_FMT ".%s", STR_ARG(pool), sched_priority_names[priority]);
+    q->backlogs = map_new();
+    list_init(&q->orgs);
+    for (size_t i = 0; i < OVERDUE_LEVELS; i++)
+        list_init(&q->unheard[i]);
+    q->window_start = sched->now;
+    q->heard_order = -1;
+    q->next = sched->queues;
+    sched->queues = q;
+    return q;
+}
+
+static struct org_backlog *backlog_of(struct task_queue *q, struct org *org)
+{
+    struct str key = {(const char *)&org->id, sizeof(org->id)};
+    struct org_backlog *backlog = map_get(q->backlogs, key);
+
+    if (backlog != NULL)
+        return backlog;
+    backlog = mem_alloc(sizeof(*backlog));
+    backlog->org = org;
+    list_init(&backlog->link);
+    list_init(&backlog->items);
+    map_put(q->backlogs, key, backlog);
+    return backlog;
+}
+
+void task_ready(struct sched *sched, struct item *item, bool front)
+{
+    struct org_backlog *backlog = backlog_of(item->queue, item->org);
+
+    (void)sched;
+    ENSURE(item->state == ITEM_IDLE);
+    if (list_empty(&backlog->items))
+        list_add_tail(&item->queue->orgs, &backlog->link);
+    if (front)
+        list_add_head(&backlog->items, &item->list);
+    else
+        list_add_tail(&backlog->items, &item->list);
+    backlog->count++;
+    item->queue->backlog_count++;
+    item->state = ITEM_BACKLOG;
+}
+
+static void leave_backlog(struct item *item)
+{
+    struct org_backlog *backlog = backlog_of(item->queue, item->org);
+
+    list_del(&item->list);
+    backlog->count--;
+    item->queue->backlog_count--;
+    if (!list_empty(&backlog->items))
+        return;
+    list_del(&backlog->link);
+    backlog->credit = 0;
+}
+
+static void one_less_ready(struct task_queue *q)
+{
+    if (q->ready > 0)
+        q->ready--;
+}
+
+void task_unready(struct sched *sched, struct item *item)
+{
+    switch ((enum item_state)item->state) {
+    case ITEM_BACKLOG:
+        leave_backlog(item);
+        break;
+    case ITEM_FETCHING:
+        list_del(&item->list);
+        one_less_ready(item->queue);
+        break;
+    case ITEM_PUBLISHED:
+        list_del(&item->list);
+        item->queue->published_count--;
+        break;
+    case ITEM_LEASED:
+    case ITEM_DOUBTED:
+        lease_end(sched, item);
+        break;
+    case ITEM_IDLE:
+    case ITEM_LOSING:
+        break;
+    }
+    item->state = ITEM_IDLE;
+}
+
+/* A sign of life: its message has left the queue. */
+void task_heard(struct sched *sched, struct item *item)
+{
+    struct task_queue *q = item->queue;
+
+    (void)sched;
+    if (item->state != ITEM_PUBLISHED)
+        return;
+    one_less_ready(q);
+    if (item->order > q->heard_order)
+        q->heard_order = item->order;
+}
+
+void task_finished(struct sched *sched, struct item *item)
+{
+    struct task_queue *q = item->queue;
+
+    task_heard(sched, item);
+    if (sched->now.us - q->window_start.us >= FINISHED_WINDOW_US) {
+        bool idle = sched->now.us - q->window_start.us >= 2 * FINISHED_WINDOW_US;
+
+        q->finished_before = idle ? 0 : q->finished;
+        q->finished = 0;
+        q->window_start = sched->now;
+    }
+    q->finished++;
+}
+
+/* Makes the message of a task whose run is at hand; false when its body is not. */
+static bool publish_with(struct sched *sched, struct item *item, struct run_entry *entry, uint32_t node,
+                         struct str with)
+{
+    const struct plan_step *step = &entry->run->plan->steps[node];
+    const struct step_state *state = &entry->run->steps[node];
+
+    if (with.ptr == NULL && step->with.constant)
+        with = step->with.literal;
+    if (with.ptr == NULL && state->input_seq != 0 && !body_get(sched, entry->id, state->input_seq, &with))
+        return false;
+    if (item->state == ITEM_FETCHING)
+        list_del(&item->list);
+    else
+        item->queue->ready++;
+    item->publications++;
+    item->state = ITEM_PUBLISHED;
+    item->order = ++item->queue->next_order;
+    item->published_at = sched->now;
+    item->queue->published_count++;
+    item->queue->since_asked++;
+    list_add_tail(&item->queue->unheard[item->tries < OVERDUE_LEVELS ? item->tries : OVERDUE_LEVELS - 1], &item->list);
+    task_publish(sched, item, entry, node, with);
+    return true;
+}
+
+bool task_try_now(struct sched *sched, struct item *item, struct run_entry *entry, uint32_t node, struct str with)
+{
+    if (item->queue->backlog_count > 0 || !has_room(sched, item->queue))
+        return false;
+    return publish_with(sched, item, entry, node, with);
+}
+
+static uint32_t node_of(const struct run_entry *entry, const struct item *item)
+{
+    const struct run_state *run = entry->run;
+
+    for (uint32_t i = 0; run != NULL && i < run->plan->step_count; i++)
+        if (run->steps[i].open_seq == item->seq)
+            return i;
+    return NO_NODE;
+}
+
+/* The run is here, and no work has it in hand: what was picked of it can go. */
+void task_publish_wanting(struct sched *sched, struct run_entry *entry)
+{
+    for (LIST_EACH(&entry->wanting, at)) {
+        struct item *item = CONTAINER(at, struct item, list);
+        uint32_t node = node_of(entry, item);
+
+        if (node == NO_NODE) {
+            sched_log_run(LOG_ERROR, "task.not_in_history", entry, NULL);
+            task_unready(sched, item);
+        } else if (entry->run->steps[node].status == STEP_RUNNING) {
+            /* Of a time before us: some worker has it, or had. Never published again when it was granted. */
+            task_unready(sched, item);
+            lease_begin(sched, item, STR_NONE);
+        } else {
+            publish_with(sched, item, entry, node, STR_NONE);
+        }
+    }
+}
+
+static void pick(struct sched *sched, struct item *item)
+{
+    struct run_entry *entry = run_get(sched, item->run, item->shard);
+
+    leave_backlog(item);
+    item->state = ITEM_FETCHING;
+    item->queue->ready++;
+    list_add_tail(&entry->wanting, &item->list);
+    run_kick(sched, entry);
+}
+
+static void release(struct sched *sched, struct task_queue *q)
+{
+    while (!list_empty(&q->orgs) && has_room(sched, q)) {
+        struct org_backlog *backlog = CONTAINER(q->orgs.next, struct org_backlog, link);
+
+        if (backlog->credit == 0)
+            backlog->credit = backlog->org->weight;
+        pick(sched, CONTAINER(backlog->items.next, struct item, list));
+        if (list_empty(&backlog->items) || --backlog->credit > 0)
+            continue;
+        list_del(&backlog->link);
+        list_add_tail(&q->orgs, &backlog->link);
+    }
+}
+
+void task_confirmed(struct sched *sched, uint64_t confirm, bool confirmed)
+{
+    struct item *item;
+
+    if (confirmed)
+        return;
+    item = item_of_slot(sched, (uint32_t)confirm, (uint32_t)(confirm >> 32));
+    if (item == NULL || item->state != ITEM_PUBLISHED)
+        return;
+    one_less_ready(item->queue);
+    task_unready(sched, item);
+    task_ready(sched, item, true);
+    item->queue->paused_until = mono_after(sched->ports.mono(sched->ports.ctx), PAUSE_US);
+}
+
+static int64_t overdue_after(const struct sched *sched, size_t level)
+{
+    return sched->set.overdue_us << level;
+}
+
+static void ask_depth(struct sched *sched, struct task_queue *q)
+{
+    q->asking = true;
+    q->asked_at = sched->now;
+    q->since_asked = 0;
+    sched->ports.queue_depth(sched->ports.ctx, q->name);
+}
+
+/* Has the time of some unheard task come? Then the queue's depth says what that means. */
+static bool suspicious(struct sched *sched, struct task_queue *q)
+{
+    bool found = false;
+
+    for (size_t level = 0; level < OVERDUE_LEVELS; level++) {
+        const struct item *oldest;
+        struct mono_us at;
+
+        if (list_empty(&q->unheard[level]))
+            continue;
+        oldest = CONTAINER(q->unheard[level].next, struct item, list);
+        at = mono_after(oldest->published_at, overdue_after(sched, level));
+        if (at.us > sched->now.us)
+            wake_by(sched, at);
+        else
+            found = true;
+    }
+    return found;
+}
+
+static void tick_queue(struct sched *sched, struct task_queue *q)
+{
+    bool overdue = suspicious(sched, q);
+    int64_t every_us = ASK_OVERDUE_US;
+
+    if (q->paused_until.us > sched->now.us)
+        wake_by(sched, q->paused_until);
+    release(sched, q);
+    if (q->asking && sched->now.us - q->asked_at.us > ASK_LOST_US)
+        q->asking = false;
+    if ((!overdue && q->backlog_count == 0) || !sched->broker_up || q->asking)
+        return;
+    if (q->backlog_count > 0)
+        every_us = q->last_depth < window(sched, q) / 2 ? ASK_HUNGRY_US : ASK_US;
+    if (q->asked_at.us + every_us <= sched->now.us)
+        ask_depth(sched, q);
+    else
+        wake_by(sched, mono_after(q->asked_at, every_us));
+}
+
+void tasks_tick(struct sched *sched)
+{
+    for (struct task_queue *q = sched->queues; q != NULL; q = q->next)
+        tick_queue(sched, q);
+}
+
+/* Lost, as far as can be told: its queue was empty after it was published, or a later task has begun. A queue without
+ * consumers is never to blame, nor are consumers that have only just come. */
+static void publish_overdue(struct sched *sched, struct task_queue *q, uint32_t depth)
+{
+    if (q->consumers_since.us != 0 && sched->now.us - q->consumers_since.us < sched->set.overdue_us)
+        return;
+    for (size_t level = 0; level < OVERDUE_LEVELS; level++) {
+        for (LIST_EACH(&q->unheard[level], at)) {
+            struct item *item = CONTAINER(at, struct item, list);
+
+            if (item->published_at.us + overdue_after(sched, level) > sched->now.us)
+                break;
+            if (q->heard_order < item->order && (depth > 0 || item->published_at.us >= q->asked_at.us))
+                continue;
+            task_unready(sched, item);
+            if (item->tries < OVERDUE_LEVELS)
+                item->tries++;
+            task_ready(sched, item, true);
+            metric_add(METRIC_TASKS_REPUBLISHED, 1);
+        }
+    }
+}
+
+void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, uint32_t depth, uint32_t consumers)
+{
+    struct task_queue *q = sched->queues;
+
+    sched->now = sched->ports.mono(sched->ports.ctx);
+    if (leases_depth(sched, queue, known, depth))
+        return;
+    while (q != NULL && strcmp(q->name, queue) != 0)
+        q = q->next;
+    if (q == NULL || !q->asking)
+        return;
+    q->asking = false;
+    if (!known)
+        return;
+    q->ready = (int64_t)depth + q->since_asked;
+    q->last_depth = depth;
+    if (consumers == 0)
+        q->no_consumers = true;
+    else if (q->no_consumers) {
+        q->no_consumers = false;
+        q->consumers_since = sched->now;
+    }
+    if (consumers > 0)
+        publish_overdue(sched, q, depth);
+}
+
+void sched_each_queue(const struct sched *sched, void (*fn)(void *ctx, const struct sched_queue_stat *stat), void *ctx)
+{
+    for (const struct task_queue *q = sched->queues; q != NULL; q = q->next) {
+        struct sched_queue_stat stat = {
+            .pool = q->pool, .priority = q->priority, .backlog = q->backlog_count, .published = q->published_count};
+
+        for (const struct link *at = q->orgs.next; at != &q->orgs; at = at->next) {
+            const struct org_backlog *backlog = CONTAINER(at, struct org_backlog, link);
+            const struct item *oldest = CONTAINER(backlog->items.next, struct item, list);
+
+            if (sched->now.us - oldest->ready_at.us > stat.oldest_us)
+                stat.oldest_us = sched->now.us - oldest->ready_at.us;
+        }
+        fn(ctx, &stat);
+    }
+}
+
+void tasks_free(struct sched *sched)
+{
+    while (sched->queues != NULL) {
+        struct task_queue *q = sched->queues;
+        size_t pos = 0;
+        struct str key;
+        void *backlog;
+
+        sched->queues = q->next;
+        while (map_next(q->backlogs, &pos, &key, &backlog))
+            mem_free(backlog);
+        map_free(q->backlogs);
+        mem_free((void *)(uintptr_t)q->pool.ptr);
+        mem_free(q);
+    }
+}
