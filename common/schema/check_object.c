@@ -207,7 +207,7 @@ bool walk_object(struct walk *w, const struct schema_node *node, struct str valu
 
     if (!looks_inside(node))
         return true;
-    m.properties = w->schema->properties + node->properties.first;
+    m.properties = node->properties.count == 0 ? NULL : w->schema->properties + node->properties.first;
     m.seen = m.small;
     w->budget -= (int64_t)value.len / 64;
     if (words > SEEN_WORDS) {
