@@ -4,17 +4,7 @@
 #include "common/engine/engine_internal.h"
 #include <inttypes.h>
 
-#define GROW(c, array, count, cap)                                                                                     \
-    do {                                                                                                               \
-        if ((c)->fx->count == (c)->fx->cap) {                                                                          \
-            size_t cap_ = (c)->fx->cap == 0 ? 8 : 2 * (c)->fx->cap;                                                    \
-            void *grown_ = arena_array((c)->fx->arena, cap_, sizeof(*(c)->fx->array));                                 \
-            if ((c)->fx->count > 0)                                                                                    \
-                memcpy(grown_, (c)->fx->array, (c)->fx->count * sizeof(*(c)->fx->array));                              \
-            (c)->fx->array = grown_;                                                                                   \
-            (c)->fx->cap = cap_;                                                                                       \
-        }                                                                                                              \
-    } while (0)
+#define DEFER_MAX_US (3600 * US_PER_S)
 
 void effects_init(struct effects *effects, struct arena *arena)
 {
@@ -32,26 +22,28 @@ void engine_emit(struct ctx *c, struct event event)
     c->rc = engine_fold(c->state, &event, c->err);
     if (c->rc != ERR_OK)
         return;
-    GROW(c, events, event_count, event_cap);
+    GROW(c, c->fx->events, c->fx->event_count, c->fx->event_cap);
     c->fx->events[c->fx->event_count++] = event;
 }
 
 static void open_work(struct ctx *c, struct effect_work_open work)
 {
-    GROW(c, opens, open_count, open_cap);
+    GROW(c, c->fx->opens, c->fx->open_count, c->fx->open_cap);
     c->fx->opens[c->fx->open_count++] = work;
 }
 
 void engine_close_seq(struct ctx *c, uint32_t seq)
 {
+    bool of_batch = c->fx->event_count > 0 && seq >= c->fx->events[0].seq;
+
     /* opened by this very batch: the row never has to exist */
-    for (size_t i = c->fx->open_count; i > 0; i--) {
+    for (size_t i = of_batch ? c->fx->open_count : 0; i > 0; i--) {
         if (c->fx->opens[i - 1].seq == seq) {
             c->fx->opens[i - 1] = c->fx->opens[--c->fx->open_count];
             return;
         }
     }
-    GROW(c, closes, close_count, close_cap);
+    GROW(c, c->fx->closes, c->fx->close_count, c->fx->close_cap);
     c->fx->closes[c->fx->close_count++] = seq;
 }
 
@@ -82,10 +74,14 @@ void engine_emit_step(struct ctx *c, enum event_type type, uint32_t node, struct
 void engine_ask(struct ctx *c, uint32_t node, enum eval_purpose purpose, uint32_t index,
                 const struct template *template)
 {
-    GROW(c, evals, eval_count, eval_cap);
+    GROW(c, c->fx->evals, c->fx->eval_count, c->fx->eval_cap);
     c->fx->evals[c->fx->eval_count++] =
         (struct effect_eval){.node = node, .purpose = purpose, .index = index, .template = template};
     c->state->evaluating = true;
+    if (node == NO_NODE)
+        return;
+    c->state->steps[node].asked = (uint8_t)(purpose + 1);
+    c->state->steps[node].asked_index = index;
 }
 
 struct event engine_failure(const char *code, const char *error_class, struct str message)
@@ -93,17 +89,25 @@ struct event engine_failure(const char *code, const char *error_class, struct st
     return (struct event){.code = str_of(code), .error_class = str_of(error_class), .message = message};
 }
 
+/* One change for each row and batch: the last says it all. */
 static void change_work(struct ctx *c, uint32_t node, const char *reason, bool publish)
 {
     const struct step_state *s = &c->state->steps[node];
+    struct effect_work_change change = {.seq = s->open_seq,
+                                        .node = node,
+                                        .dispatch = s->dispatch,
+                                        .due_at = s->due_at,
+                                        .reason = reason,
+                                        .publish = publish};
 
-    GROW(c, changes, change_count, change_cap);
-    c->fx->changes[c->fx->change_count++] = (struct effect_work_change){.seq = s->open_seq,
-                                                                        .node = node,
-                                                                        .dispatch = s->dispatch,
-                                                                        .due_at = s->due_at,
-                                                                        .reason = reason,
-                                                                        .publish = publish};
+    for (size_t i = 0; i < c->fx->change_count; i++) {
+        if (c->fx->changes[i].seq == change.seq) {
+            c->fx->changes[i] = change;
+            return;
+        }
+    }
+    GROW(c, c->fx->changes, c->fx->change_count, c->fx->change_cap);
+    c->fx->changes[c->fx->change_count++] = change;
 }
 
 static struct wall_us deadline_of(const struct ctx *c, uint32_t node)
@@ -121,8 +125,16 @@ void engine_defer(struct ctx *c, uint32_t node, int64_t after_us)
     struct step_state *s = &c->state->steps[node];
     struct wall_us deadline = deadline_of(c, node);
 
+    if (engine_stopping(c->state)) { /* it has not begun, and nothing new starts */
+        engine_emit_step(c, EVENT_STEP_CANCELLED, node, (struct event){.attempt = s->attempt});
+        engine_children_ready(c, node);
+        return;
+    }
+    if (after_us > DEFER_MAX_US)
+        after_us = DEFER_MAX_US;
     s->dispatch++;
     s->status = STEP_QUEUED;
+    s->worker = 0;
     s->deferred = true;
     s->due_at.us = c->now.us + (after_us > 0 ? after_us : US_PER_MS);
     if (deadline.us != 0 && s->due_at.us >= deadline.us) {
@@ -150,7 +162,7 @@ static void start(struct ctx *c)
                   .seq = c->state->timeout_seq, .kind = WORK_RUN_TIMEOUT, .node = NO_NODE, .due_at = started.due_at});
     for (uint32_t i = 0; i < c->state->plan->step_count; i++)
         if (c->state->plan->steps[i].edge_count == 0)
-            c->ready[c->ready_count++] = i;
+            engine_ready(c, i);
 }
 
 static void cancel(struct ctx *c)
@@ -179,11 +191,12 @@ static void timer_of_step(struct ctx *c, uint32_t node)
     struct wall_us deadline = deadline_of(c, node);
     bool over = deadline.us != 0 && c->now.us >= deadline.us;
 
+    /* a delay that ended before the deadline has ended, however late its timer is heard */
+    if (s->open_kind == WORK_DELAY && s->due_at.us < deadline.us)
+        over = false;
     if (over) {
-        if (s->status == STEP_RUNNING || s->open_kind == WORK_TASK) {
-            GROW(c, cancels, cancel_count, cancel_cap);
-            c->fx->cancels[c->fx->cancel_count++] = node;
-        }
+        if (s->open_kind == WORK_TASK)
+            engine_tell_to_stop(c, node);
         engine_step_failed(c, node, s->open_kind == WORK_UNKNOWN ? EVENT_STEP_OUTCOME_UNKNOWN : EVENT_STEP_TIMED_OUT,
                            engine_failure("deadline", "permanent", STR("the step's deadline has passed")));
         return;
@@ -197,14 +210,17 @@ static void timer_of_step(struct ctx *c, uint32_t node)
         engine_children_ready(c, node);
         break;
     case WORK_TASK:
-        if (!s->deferred)
+        if (!s->deferred) {
+            c->fx->ignored = true;
             break;
+        }
         s->deferred = false;
         s->due_at = deadline;
         change_work(c, node, NULL, true);
         break;
     case WORK_RUN_TIMEOUT:
     case WORK_UNKNOWN:
+        c->fx->ignored = true;
         break;
     }
 }
@@ -212,12 +228,13 @@ static void timer_of_step(struct ctx *c, uint32_t node)
 static void timer(struct ctx *c)
 {
     struct run_state *state = c->state;
+    uint32_t node;
 
     if (c->input->seq > state->last_seq) {
         c->fx->stale_cache = true;
         return;
     }
-    if (run_ended(state->status)) {
+    if (run_ended(state->status) || c->input->seq == 0) {
         c->fx->ignored = true;
         return;
     }
@@ -230,15 +247,12 @@ static void timer(struct ctx *c)
         engine_stop_all(c);
         return;
     }
-    for (uint32_t i = 0; i < state->plan->step_count; i++) {
-        if (state->steps[i].open_seq != c->input->seq)
-            continue;
-        if (state->steps[i].due_at.us == 0 || c->now.us < state->steps[i].due_at.us)
-            break; /* a timer of before a change: its new time is in the row */
-        timer_of_step(c, i);
-        return;
-    }
-    c->fx->ignored = true;
+    node = engine_find_row(state, c->input->seq);
+    /* one that is early is of before a change: its new time is in the row */
+    if (node == NO_NODE || state->steps[node].due_at.us == 0 || c->now.us < state->steps[node].due_at.us)
+        c->fx->ignored = true;
+    else
+        timer_of_step(c, node);
 }
 
 enum err_code engine_apply(struct run_state *state, const struct engine_input *input, struct wall_us now,
@@ -249,7 +263,6 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
     effects->answer = STARTED_NONE;
     effects->ignored = false;
     effects->stale_cache = false;
-    c.ready = arena_array(effects->arena, state->plan->step_count + 1, sizeof(*c.ready));
     switch (input->kind) {
     case IN_START:
         start(&c);

@@ -59,10 +59,11 @@ struct step_state {
     uint16_t attempt;         /* of the newest dispatch, from 1 */
     uint16_t generation;      /* of the idempotency key */
     uint16_t lost_in_row;     /* worker_lost attempts in a row */
-    bool stopping;            /* cancelled while an attempt runs: its result still counts, nothing follows it */
     bool deferred;            /* the open task waits for due_at before it is published again */
-    bool late_recorded;       /* a late result of it is in the history already */
     bool ran;                 /* reached an outcome other than skipped or cancelled */
+    uint8_t asked;            /* 1 + purpose of the evaluation that is outstanding, 0: none */
+    uint32_t asked_index;     /* EVAL_CASE: which */
+    uint64_t unheard;         /* bit n: attempt - n ended without a word of its worker; the last 64 are remembered */
     uint32_t waiting_for;     /* parents that have not ended */
     uint64_t worker;          /* hash of the worker that began the attempt, 0: none */
     struct step_error *error; /* of a failed outcome; owned */
@@ -70,6 +71,7 @@ struct step_state {
     uint32_t open_seq;        /* of its open work, 0: none */
     uint8_t open_kind;        /* enum work_kind */
     uint32_t dispatch;        /* of the open task, from 1; from open_work */
+    uint32_t began_dispatch;  /* dispatch that a worker has begun; RUNNING only while it is the open one */
     uint32_t input_seq;       /* event that holds the rendered with, 0: none (constant) */
     uint32_t output_seq, output_bytes; /* event that holds the output, 0: null */
     uint32_t ended_seq;                /* event of its outcome */
@@ -97,6 +99,8 @@ struct run_state {
     uint8_t priority;            /* of the run: steps without one of their own take it */
     bool evaluating;             /* values are outstanding: not to be committed; never true in a committed state */
     bool output_asked;           /* of the run's output */
+    bool stopped;                /* what had not begun when nothing new was to start has been cancelled */
+    uint32_t seek;               /* where the search for an open row begins: rows come in the order of steps */
     struct step_error run_error; /* of an end that no step explains: the run's output could not be made */
     struct wall_us created_at;
     struct step_state *steps; /* plan->step_count */
@@ -106,10 +110,11 @@ struct run_state *run_state_new(struct run_id id, int32_t organisation, struct p
 void run_state_free(struct run_state *state); /* accepts NULL */
 size_t run_state_bytes(const struct run_state *state);
 
-/* Folds one event of history. ERR_INTERNAL when seq is not last_seq + 1 or the event cannot follow (corrupt history).
- */
+/* Folds one event of history. ERR_INTERNAL when seq is not last_seq + 1 or the event cannot follow (corrupt history);
+ * the state is then as it was. */
 enum err_code engine_fold(struct run_state *state, const struct event *event, struct err *err) MUST_CHECK;
-/* Restores what history does not hold of an open work row: dispatch and due_at. */
+/* Restores what history does not hold of an open work row: dispatch and due_at, and so whether the dispatch that began
+ * is still the open one. */
 void engine_restore_work(struct run_state *state, uint32_t seq, uint32_t dispatch, struct wall_us due_at);
 
 enum result_status { RESULT_SUCCEEDED, RESULT_FAILED, RESULT_DEFERRED, RESULT_ABANDONED };

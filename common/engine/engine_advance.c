@@ -4,9 +4,13 @@
 #include "common/engine/engine_internal.h"
 #include <inttypes.h>
 
-static bool stopping(const struct run_state *state)
+#define KEY_MAX_BYTES 1026    /* of a step's own idempotency key, with its quotes */
+#define SOURCE_MAX_BYTES 1024 /* of an expression that history names as the reason of a skip */
+
+void engine_ready(struct ctx *c, uint32_t node)
 {
-    return state->failing || state->cancelling || state->timing_out;
+    GROW(c, c->ready, c->ready_count, c->ready_cap);
+    c->ready[c->ready_count++] = node;
 }
 
 void engine_children_ready(struct ctx *c, uint32_t node)
@@ -18,7 +22,7 @@ void engine_children_ready(struct ctx *c, uint32_t node)
     for (size_t i = 0; i < step->child_count; i++) {
         const struct step_state *child = &c->state->steps[step->children[i]];
         if (child->waiting_for == 0 && child->status == STEP_PENDING)
-            c->ready[c->ready_count++] = step->children[i];
+            engine_ready(c, step->children[i]);
     }
 }
 
@@ -127,6 +131,49 @@ void engine_dispatch(struct ctx *c, uint32_t node)
     dispatch_with(c, node, STR_NONE, STR_NONE);
 }
 
+/* The step's own key came: text, or a number, which is kept as text too. */
+static void key_value(struct ctx *c, uint32_t node, struct str with, struct str key)
+{
+    enum jt_type type = jt_type(key);
+    const char *fault = NULL;
+
+    if (type == JT_NUMBER)
+        key = str_of(arena_printf(c->fx->arena, "\"" STR_FMT "\"", STR_ARG(key)));
+    else if (type != JT_STRING)
+        fault = jt_type_name(type);
+    else if (key.len <= 2)
+        fault = "an empty string";
+    if (fault == NULL && key.len > KEY_MAX_BYTES)
+        fault = "more than 1024 bytes";
+    if (fault == NULL)
+        dispatch_with(c, node, c->state->plan->steps[node].with.constant ? STR_NONE : with, key);
+    else
+        engine_step_failed(
+            c, node, EVENT_STEP_FAILED,
+            engine_failure("expression_failed", "permanent",
+                           str_of(arena_printf(c->fx->arena, "'idempotency.key' gave %s: it must be text", fault))));
+}
+
+static void task_value(struct ctx *c, uint32_t node, struct str value)
+{
+    const struct plan_step *step = &c->state->plan->steps[node];
+    struct str *kept;
+
+    if (!step->has_key) {
+        dispatch_with(c, node, step->with.constant ? STR_NONE : value, STR_NONE);
+        return;
+    }
+    if (step->idempotency_key.constant) {
+        key_value(c, node, value, step->idempotency_key.literal);
+        return;
+    }
+    /* the key is asked for after `with`; until then the rendered text waits in the step's own place */
+    kept = arena_alloc(c->fx->arena, sizeof(*kept));
+    *kept = value;
+    c->state->steps[node].pending_with = kept;
+    engine_ask(c, node, EVAL_KEY, 0, &step->idempotency_key);
+}
+
 static void with_value(struct ctx *c, uint32_t node, struct str value)
 {
     const struct plan_step *step = &c->state->plan->steps[node];
@@ -134,20 +181,7 @@ static void with_value(struct ctx *c, uint32_t node, struct str value)
 
     switch (step->kind) {
     case CALL_TASK:
-        if (step->has_key) {
-            /* the key is asked for after `with`; until then the rendered text waits in the step's own place */
-            struct str *kept = arena_alloc(c->fx->arena, sizeof(*kept));
-            *kept = value;
-            c->state->steps[node].pending_with = kept;
-            if (step->idempotency_key.constant) {
-                dispatch_with(c, node, step->with.constant ? STR_NONE : value, step->idempotency_key.literal);
-                c->state->steps[node].pending_with = NULL;
-            } else {
-                engine_ask(c, node, EVAL_KEY, 0, &step->idempotency_key);
-            }
-            break;
-        }
-        dispatch_with(c, node, step->with.constant ? STR_NONE : value, STR_NONE);
+        task_value(c, node, value);
         break;
     case CALL_TRANSFORM:
         succeed(c, node, STR_NONE, value);
@@ -221,6 +255,7 @@ static void began(struct ctx *c, uint32_t node)
 
 static void when_value(struct ctx *c, uint32_t node, struct str value)
 {
+    const struct template *when = &c->state->plan->steps[node].when;
     bool holds = false;
 
     if (!jt_bool(value, &holds)) {
@@ -230,10 +265,13 @@ static void when_value(struct ctx *c, uint32_t node, struct str value)
                                                               jt_type_name(jt_type(value))))));
         return;
     }
-    if (!holds)
-        skip(c, node, "when", str_of(arena_printf(c->fx->arena, "{\"value\":false}")));
-    else
+    if (holds)
         began(c, node);
+    else if (when->constant || when->source.len > SOURCE_MAX_BYTES)
+        skip(c, node, "when", STR("{\"value\":false}"));
+    else
+        skip(c, node, "when",
+             str_of(arena_printf(c->fx->arena, "{\"expression\":" STR_FMT ",\"value\":false}", STR_ARG(when->source))));
 }
 
 static void decide(struct ctx *c, uint32_t node)
@@ -244,7 +282,7 @@ static void decide(struct ctx *c, uint32_t node)
 
     if (c->state->steps[node].status != STEP_PENDING)
         return;
-    if (stopping(c->state)) {
+    if (engine_stopping(c->state)) {
         engine_emit_step(c, EVENT_STEP_CANCELLED, node, (struct event){0});
         engine_children_ready(c, node);
         return;
@@ -269,28 +307,36 @@ static void decide(struct ctx *c, uint32_t node)
 
 void engine_advance(struct ctx *c)
 {
-    while (c->ready_count > 0 && c->rc == ERR_OK) {
-        uint32_t node = c->ready[--c->ready_count];
-        decide(c, node);
-        if (c->state->failing && !c->state->cancelling && !c->state->timing_out)
-            engine_stop_all(c);
+    while (c->ready_head < c->ready_count && c->rc == ERR_OK) {
+        decide(c, c->ready[c->ready_head++]);
+        engine_stop_when_failing(c);
     }
 }
 
 void engine_value(struct ctx *c)
 {
     const struct engine_input *in = c->input;
+    const struct str *kept;
     struct step_state *s;
 
     c->state->evaluating = false; /* the caller keeps count of what else is outstanding */
     if (in->node == NO_NODE) {
-        engine_output_value(c);
+        if (c->state->output_asked)
+            engine_output_value(c);
+        else
+            c->fx->ignored = true;
         return;
     }
     ENSURE(in->node < c->state->plan->step_count);
     s = &c->state->steps[in->node];
-    if (s->status != STEP_PENDING)
-        return; /* cancelled while it was evaluated */
+    /* what nobody asked for, or not any more: the step was cancelled while it was evaluated */
+    if (s->status != STEP_PENDING || s->asked != in->purpose + 1 || s->asked_index != in->index) {
+        c->fx->ignored = true;
+        return;
+    }
+    kept = s->pending_with;
+    s->asked = 0;
+    s->pending_with = NULL;
     if (in->failed) {
         expression_failed(c, in->node);
         return;
@@ -306,9 +352,7 @@ void engine_value(struct ctx *c)
         case_value(c, in->node, in->index, in->value);
         break;
     case EVAL_KEY:
-        dispatch_with(c, in->node, c->state->plan->steps[in->node].with.constant ? STR_NONE : *s->pending_with,
-                      in->value);
-        s->pending_with = NULL;
+        key_value(c, in->node, kept == NULL ? STR_NONE : *kept, in->value);
         break;
     case EVAL_OUTPUT:
         break;

@@ -2,41 +2,42 @@
 #include "common/base/banned.h"
 #include "common/engine/engine_internal.h"
 
-static void tell_to_stop(struct ctx *c, uint32_t node)
+bool engine_stopping(const struct run_state *state)
 {
-    struct effects *fx = c->fx;
-
-    if (fx->cancel_count == fx->cancel_cap) {
-        size_t cap = fx->cancel_cap == 0 ? 8 : 2 * fx->cancel_cap;
-        uint32_t *grown = arena_array(fx->arena, cap, sizeof(*grown));
-        if (fx->cancel_count > 0)
-            memcpy(grown, fx->cancels, fx->cancel_count * sizeof(*grown));
-        fx->cancels = grown;
-        fx->cancel_cap = cap;
-    }
-    fx->cancels[fx->cancel_count++] = node;
+    return state->failing || state->cancelling || state->timing_out;
 }
 
-/* Nothing new starts: what runs may finish and count (a cancelled or timed out run cuts it), all else is cancelled. */
+void engine_tell_to_stop(struct ctx *c, uint32_t node)
+{
+    GROW(c, c->fx->cancels, c->fx->cancel_count, c->fx->cancel_cap);
+    c->fx->cancels[c->fx->cancel_count++] = node;
+}
+
+/* Nothing new starts: what runs may finish and count (a cancelled run asks it to stop, a run that has timed out does
+ * not wait for it), all else is cancelled. That includes what still waits for a step that runs, so once done there is
+ * nothing left to do: only the command and the timer come here again, and they are what tells workers to stop. */
 void engine_stop_all(struct ctx *c)
 {
     struct run_state *state = c->state;
     bool cut = state->cancelling || state->timing_out;
 
     for (uint32_t i = 0; i < state->plan->step_count && c->rc == ERR_OK; i++) {
-        struct step_state *s = &state->steps[i];
+        const struct step_state *s = &state->steps[i];
         if (step_ended((enum step_status)s->status))
             continue;
-        if (s->status == STEP_RUNNING && !state->timing_out) {
-            if (!s->stopping && cut)
-                tell_to_stop(c, i);
-            s->stopping = true;
-            continue;
-        }
-        if (s->status == STEP_RUNNING)
-            tell_to_stop(c, i);
-        engine_emit_step(c, EVENT_STEP_CANCELLED, i, (struct event){.attempt = s->attempt});
+        if (s->status == STEP_RUNNING && cut)
+            engine_tell_to_stop(c, i);
+        if (s->status != STEP_RUNNING || state->timing_out)
+            engine_emit_step(c, EVENT_STEP_CANCELLED, i, (struct event){.attempt = s->attempt});
     }
+    state->stopped = true;
+}
+
+/* After a failure: the first that is decisive stops what has not begun. */
+void engine_stop_when_failing(struct ctx *c)
+{
+    if (c->rc == ERR_OK && c->state->failing && !c->state->stopped)
+        engine_stop_all(c);
 }
 
 static bool is_failure(const struct step_state *s)
@@ -61,10 +62,11 @@ static bool handled(const struct run_state *state, uint32_t node)
     return false;
 }
 
+/* How the run ends, and the failure that explains it: the one that stopped it, else the first unhandled failure of
+ * those that count as the end says. */
 static enum event_type verdict(const struct run_state *state, uint32_t *ret_decisive)
 {
-    uint32_t first = NO_NODE;
-    bool fails = state->failing;
+    uint32_t first_failed = NO_NODE, first_continued = NO_NODE;
 
     *ret_decisive = state->decisive;
     if (state->timing_out)
@@ -72,18 +74,18 @@ static enum event_type verdict(const struct run_state *state, uint32_t *ret_deci
     if (state->cancelling)
         return EVENT_RUN_CANCELLED;
     for (uint32_t i = 0; i < state->plan->step_count; i++) {
+        uint32_t *first = state->plan->steps[i].continue_on_failure ? &first_continued : &first_failed;
         if (!is_failure(&state->steps[i]) || handled(state, i))
             continue;
-        if (!state->plan->steps[i].continue_on_failure)
-            fails = true;
-        if (first == NO_NODE || state->steps[i].ended_seq < state->steps[first].ended_seq)
-            first = i;
+        if (*first == NO_NODE || state->steps[i].ended_seq < state->steps[*first].ended_seq)
+            *first = i;
     }
-    if (*ret_decisive == NO_NODE)
-        *ret_decisive = first;
-    if (fails)
+    if (state->failing)
         return EVENT_RUN_FAILED;
-    return first == NO_NODE ? EVENT_RUN_SUCCEEDED : EVENT_RUN_PARTIALLY_COMPLETED;
+    *ret_decisive = first_failed != NO_NODE ? first_failed : first_continued;
+    if (first_failed != NO_NODE)
+        return EVENT_RUN_FAILED;
+    return first_continued == NO_NODE ? EVENT_RUN_SUCCEEDED : EVENT_RUN_PARTIALLY_COMPLETED;
 }
 
 static void end_run(struct ctx *c, enum event_type type, uint32_t decisive, struct event event)
@@ -92,7 +94,10 @@ static void end_run(struct ctx *c, enum event_type type, uint32_t decisive, stru
     const struct run_state *state = c->state;
 
     event.type = type;
-    if (decisive != NO_NODE && event.code.ptr == NULL) {
+    if (type == EVENT_RUN_TIMED_OUT) {
+        event.code = STR("timeout");
+        event.message = STR("the run's timeout has passed");
+    } else if (decisive != NO_NODE && event.code.ptr == NULL) {
         const struct step_error *error = state->steps[decisive].error;
         event.step = state->plan->steps[decisive].name;
         if (error != NULL) {
@@ -113,7 +118,9 @@ void engine_finish_if_at_rest(struct ctx *c)
     enum event_type type;
     uint32_t decisive;
 
-    if (state->status != RUN_ACTIVE || state->ended_steps < state->plan->step_count || state->output_asked)
+    bool begun = state->status == RUN_ACTIVE || (state->status == RUN_PENDING && state->cancelling);
+
+    if (!begun || state->ended_steps < state->plan->step_count || state->output_asked)
         return;
     type = verdict(state, &decisive);
     if (type == EVENT_RUN_SUCCEEDED || type == EVENT_RUN_PARTIALLY_COMPLETED) {
@@ -137,6 +144,10 @@ void engine_output_value(struct ctx *c)
     enum event_type type = verdict(c->state, &decisive);
 
     c->state->output_asked = false;
+    if (type != EVENT_RUN_SUCCEEDED && type != EVENT_RUN_PARTIALLY_COMPLETED) {
+        end_run(c, type, decisive, (struct event){0}); /* stopped while it was evaluated */
+        return;
+    }
     if (c->input->failed) {
         end_run(c, EVENT_RUN_FAILED, NO_NODE,
                 engine_failure(

@@ -6,14 +6,16 @@
 #include <math.h>
 
 #define POISON_AFTER 3
+#define CODE_MAX_BYTES 63
+#define MESSAGE_MAX_BYTES 2048
+#define DETAIL_MAX_BYTES 16384
 #define RETRY_AFTER_MAX_US (3600 * US_PER_S)
 
 void engine_step_failed(struct ctx *c, uint32_t node, enum event_type type, struct event event)
 {
     engine_emit_step(c, type, node, event);
     engine_children_ready(c, node);
-    if (c->rc == ERR_OK && c->state->failing)
-        engine_stop_all(c);
+    engine_stop_when_failing(c);
 }
 
 /* Wait = min(max, initial * factor^(n-1)) * (1 + random(0..jitter)); the draw is fixed by run, step and attempt. */
@@ -39,16 +41,17 @@ static int64_t backoff_us(const struct run_state *state, uint32_t node, uint32_t
     return wait < (double)retry_after_us ? retry_after_us : (int64_t)wait;
 }
 
+/* History is small: what a worker says at length is cut, never refused. */
 static struct event failure_event(const struct ctx *c)
 {
     const struct engine_input *in = c->input;
 
     return (struct event){.attempt = (uint16_t)in->attempt,
-                          .code = in->code.ptr == NULL ? STR("failed") : in->code,
+                          .code = in->code.ptr == NULL ? STR("failed") : utf8_prefix(in->code, CODE_MAX_BYTES),
                           .error_class = in->error_class.ptr == NULL ? STR("transient") : in->error_class,
-                          .message = in->message,
+                          .message = utf8_prefix(in->message, MESSAGE_MAX_BYTES),
                           .http_status = in->http_status,
-                          .detail = in->detail,
+                          .detail = in->detail.len > DETAIL_MAX_BYTES ? STR_NONE : in->detail,
                           .worker = in->worker,
                           .started_at = in->started_at,
                           .ended_at = in->ended_at};
@@ -59,7 +62,7 @@ static void outcome_unknown(struct ctx *c, uint32_t node, struct event event)
     const struct plan_step *step = &c->state->plan->steps[node];
     struct step_state *s = &c->state->steps[node];
 
-    if (step->hold_unknown && !c->state->failing && !c->state->cancelling && !c->state->timing_out) {
+    if (step->hold_unknown && !engine_stopping(c->state)) {
         event.code = STR("unknown_outcome");
         if (step->deadline_us != 0)
             event.due_at.us = s->ready_at.us + step->deadline_us;
@@ -69,17 +72,37 @@ static void outcome_unknown(struct ctx *c, uint32_t node, struct event event)
     engine_step_failed(c, node, EVENT_STEP_OUTCOME_UNKNOWN, event);
 }
 
+/* May the attempt be followed by another? */
+static bool may_repeat(const struct ctx *c, uint32_t node)
+{
+    return c->state->steps[node].attempt < c->state->plan->steps[node].retry.max_attempts &&
+           !engine_stopping(c->state) && c->state->last_seq < HISTORY_MAX;
+}
+
+static void end_failed(struct ctx *c, uint32_t node, struct event event)
+{
+    bool asked_to_stop = c->state->cancelling && str_is(event.code, "cancelled");
+    bool timeout = str_is(event.code, "timeout");
+
+    if (c->state->last_seq >= HISTORY_MAX && str_is(event.error_class, "transient")) {
+        event.code = STR("history_limit");
+        event.message = STR("the run's history is full: nothing is tried again");
+    }
+    engine_step_failed(
+        c, node, asked_to_stop ? EVENT_STEP_CANCELLED : (timeout ? EVENT_STEP_TIMED_OUT : EVENT_STEP_FAILED), event);
+}
+
 static void attempt_failed(struct ctx *c, uint32_t node)
 {
     const struct engine_input *in = c->input;
     const struct plan_step *step = &c->state->plan->steps[node];
-    struct step_state *s = &c->state->steps[node];
+    const struct step_state *s = &c->state->steps[node];
     struct event event = failure_event(c);
-    bool timeout = str_is(event.code, "timeout");
-    bool again = str_is(event.error_class, "transient") && s->attempt < step->retry.max_attempts && !s->stopping &&
-                 !c->state->failing && !c->state->cancelling && !c->state->timing_out;
+    bool again = str_is(event.error_class, "transient") && may_repeat(c, node);
+    /* a granted attempt of which no worker tells (its result could not be read) may have been sent, too */
+    bool may_have_left = in->sent || (s->status == STEP_RUNNING && in->worker.ptr == NULL);
 
-    if (step->at_most_once && in->sent) {
+    if (step->at_most_once && may_have_left) {
         if (!in->answered) {
             outcome_unknown(c, node, event);
             return;
@@ -87,7 +110,7 @@ static void attempt_failed(struct ctx *c, uint32_t node)
         again = false; /* only an error that proves that no byte left may be retried */
     }
     if (!again) {
-        engine_step_failed(c, node, timeout ? EVENT_STEP_TIMED_OUT : EVENT_STEP_FAILED, event);
+        end_failed(c, node, event);
         return;
     }
     /* receivers replay the first answer of a key: after a definite answer the next attempt needs a new one */
@@ -102,7 +125,7 @@ static void attempt_failed(struct ctx *c, uint32_t node)
 static void attempt_lost(struct ctx *c, uint32_t node)
 {
     const struct plan_step *step = &c->state->plan->steps[node];
-    struct step_state *s = &c->state->steps[node];
+    const struct step_state *s = &c->state->steps[node];
     struct event event = {.attempt = s->attempt,
                           .code = STR("worker_lost"),
                           .error_class = STR("transient"),
@@ -114,17 +137,15 @@ static void attempt_lost(struct ctx *c, uint32_t node)
         outcome_unknown(c, node, event);
         return;
     }
-    if (s->stopping || c->state->failing || c->state->cancelling || c->state->timing_out) {
+    if (s->lost_in_row + 1 >= POISON_AFTER && !engine_stopping(c->state)) {
+        event.code = STR("poison");
+        event.error_class = STR("permanent");
+        event.message = STR("three workers in a row were lost while they ran it");
         engine_step_failed(c, node, EVENT_STEP_FAILED, event);
         return;
     }
-    if (s->lost_in_row + 1 >= POISON_AFTER || s->attempt >= step->retry.max_attempts) {
-        if (s->lost_in_row + 1 >= POISON_AFTER) {
-            event.code = STR("poison");
-            event.error_class = STR("permanent");
-            event.message = STR("three workers in a row were lost while they ran it");
-        }
-        engine_step_failed(c, node, EVENT_STEP_FAILED, event);
+    if (!may_repeat(c, node)) {
+        end_failed(c, node, event);
         return;
     }
     event.due_at = c->now;
@@ -142,43 +163,45 @@ static void succeeded(struct ctx *c, uint32_t node)
         event.output = in->output;
     engine_emit_step(c, EVENT_STEP_SUCCEEDED, node, event);
     engine_children_ready(c, node);
-    if (c->state->failing)
-        engine_stop_all(c);
 }
 
-/* Was this attempt given up as lost, with the step still open? */
-static bool was_lost(const struct step_state *s, uint32_t attempt)
+/* Did this attempt end without a word of its worker: lost, or cut by a deadline or a cancellation? */
+static bool was_unheard(const struct step_state *s, uint32_t attempt)
 {
-    uint32_t newest = s->open_kind == WORK_TASK ? (uint32_t)s->attempt - 1 : s->attempt;
+    uint32_t back = s->attempt - attempt;
 
-    return attempt <= newest && newest - attempt < s->lost_in_row;
+    return attempt >= 1 && attempt <= s->attempt && back < 64 && ((s->unheard >> back) & 1) != 0;
 }
 
+/* A result of what is not open (any more): the truth of an attempt that was given up counts while the step is open, and
+ * is kept once when it is not; everything else has been heard before. */
 static void late(struct ctx *c, uint32_t node)
 {
     const struct engine_input *in = c->input;
     const struct step_state *s = &c->state->steps[node];
     bool open = !step_ended((enum step_status)s->status);
+    bool unsettled = s->open_kind == WORK_UNKNOWN && in->attempt == s->attempt;
 
-    if (open && in->result == RESULT_SUCCEEDED &&
-        (was_lost(s, in->attempt) || (s->open_kind == WORK_UNKNOWN && in->attempt == s->attempt))) {
+    /* one of an earlier dispatch: another copy of the task was deferred while this one was being done */
+    bool same_attempt = s->open_kind == WORK_TASK && in->attempt == s->attempt;
+
+    if (open && in->result == RESULT_SUCCEEDED && (same_attempt || unsettled || was_unheard(s, in->attempt))) {
         succeeded(c, node); /* the truth came late, but it came */
         return;
     }
-    if (s->open_kind == WORK_UNKNOWN && in->attempt == s->attempt && in->result == RESULT_FAILED && in->answered) {
+    if (unsettled && in->result == RESULT_FAILED && in->answered) {
         engine_step_failed(c, node, EVENT_STEP_FAILED, failure_event(c));
         return;
     }
-    /* An attempt whose own result is in the history already is a duplicate; of others the first word is kept. */
-    if (s->late_recorded || in->result > RESULT_FAILED || s->status == STEP_SUCCEEDED || s->status == STEP_FAILED ||
-        s->status == STEP_SKIPPED || in->attempt != s->attempt || open) {
+    if (in->result > RESULT_FAILED || !was_unheard(s, in->attempt)) {
         c->fx->ignored = true;
         return;
     }
     engine_emit_step(c, EVENT_LATE_RESULT, node,
                      (struct event){.attempt = (uint16_t)in->attempt,
-                                    .code = in->result == RESULT_SUCCEEDED ? STR("succeeded") : in->code,
-                                    .message = in->message,
+                                    .code = in->result == RESULT_SUCCEEDED ? STR("succeeded")
+                                                                           : utf8_prefix(in->code, CODE_MAX_BYTES),
+                                    .message = utf8_prefix(in->message, MESSAGE_MAX_BYTES),
                                     .worker = in->worker,
                                     .started_at = in->started_at,
                                     .ended_at = in->ended_at});
@@ -206,6 +229,19 @@ static bool find_open(struct ctx *c, uint32_t *ret_node, bool *is_open)
     return true;
 }
 
+/* While one worker has begun the attempt, another that says of its own copy of the task that it was not begun
+ * (deferred) or could not be (failed) says nothing about the one that was. Without this a copy that met a rate limit
+ * would free an at_most_once attempt that is being sent. A success is the truth from whomever it comes, and `abandoned`
+ * is a verdict on the one that began. */
+static bool is_of_idle_copy(const struct ctx *c, uint32_t node)
+{
+    const struct engine_input *in = c->input;
+    const struct step_state *s = &c->state->steps[node];
+
+    return s->status == STEP_RUNNING && in->worker.ptr != NULL && s->worker != str_hash(in->worker) &&
+           (in->result == RESULT_DEFERRED || (in->result == RESULT_FAILED && c->state->plan->steps[node].at_most_once));
+}
+
 void engine_result(struct ctx *c)
 {
     uint32_t node = 0;
@@ -215,6 +251,10 @@ void engine_result(struct ctx *c)
         return;
     if (!is_open) {
         late(c, node);
+        return;
+    }
+    if (is_of_idle_copy(c, node)) {
+        c->fx->ignored = true;
         return;
     }
     switch (c->input->result) {
@@ -244,8 +284,8 @@ void engine_started(struct ctx *c)
         return;
     s = &c->state->steps[node];
     c->fx->answer = STARTED_NO;
-    if (!is_open || s->stopping) {
-        c->fx->ignored = !is_open;
+    if (!is_open) {
+        c->fx->ignored = true;
         return;
     }
     if (s->status == STEP_RUNNING) {
@@ -256,7 +296,10 @@ void engine_started(struct ctx *c)
         return;
     }
     engine_emit_step(c, EVENT_STEP_STARTED, node,
-                     (struct event){.attempt = s->attempt, .worker = in->worker, .started_at = in->started_at});
+                     (struct event){.attempt = s->attempt,
+                                    .dispatch = s->dispatch > 1 ? s->dispatch : 0,
+                                    .worker = in->worker,
+                                    .started_at = in->started_at});
     c->fx->answer = STARTED_GO;
 }
 

@@ -45,6 +45,7 @@ void event_encode_data(const struct event *event, struct buf *out)
     put_int(&w, "due_at", event->due_at.us);
     put_str(&w, "worker", event->worker);
     put_int(&w, "generation", event->generation);
+    put_int(&w, "dispatch", event->dispatch);
     put_int(&w, "started_at", event->started_at.us);
     put_int(&w, "ended_at", event->ended_at.us);
     put_int(&w, "command", event->command);
@@ -97,6 +98,8 @@ enum err_code event_decode_data(struct str data, struct arena *arena, struct eve
             event->due_at.us = n;
         else if (str_is(it.key, "generation"))
             event->generation = (uint16_t)n;
+        else if (str_is(it.key, "dispatch"))
+            event->dispatch = (uint32_t)n;
         else if (str_is(it.key, "started_at"))
             event->started_at.us = n;
         else if (str_is(it.key, "ended_at"))

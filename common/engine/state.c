@@ -129,16 +129,28 @@ static bool someone_accepts(const struct plan *plan, uint32_t node, uint8_t outc
     return false;
 }
 
+/* Did the open attempt end without a result of its own? The worker may still tell. */
+static bool cut_short(const struct event *event)
+{
+    if (event->type == EVENT_STEP_CANCELLED)
+        return event->worker.ptr == NULL;
+    return (event->type == EVENT_STEP_TIMED_OUT && str_is(event->code, "deadline")) ||
+           str_is(event->code, "worker_lost") || str_is(event->code, "poison");
+}
+
 static void step_has_ended(struct run_state *state, uint32_t node, const struct event *event, enum step_status status)
 {
     struct step_state *s = &state->steps[node];
     const struct plan_step *step = &state->plan->steps[node];
     bool failure = status == STEP_FAILED || status == STEP_TIMED_OUT || status == STEP_OUTCOME_UNKNOWN;
 
+    if (s->open_kind == WORK_TASK && cut_short(event))
+        s->unheard |= 1;
     work_closed(state, s);
     s->status = (uint8_t)status;
     s->ended_seq = event->seq;
-    s->stopping = false;
+    s->asked = 0;
+    s->pending_with = NULL;
     s->ran = status != STEP_SKIPPED && status != STEP_CANCELLED;
     state->ended_steps++;
     for (size_t c = 0; c < step->child_count; c++)
@@ -156,8 +168,20 @@ static void step_has_ended(struct run_state *state, uint32_t node, const struct 
     }
 }
 
-static enum err_code fold_run(struct run_state *state, const struct event *event)
+static enum err_code cannot_follow(const struct event *event, const char *why, struct err *err)
 {
+    return err_set(err, ERR_INTERNAL, "event %" PRIu32 " (%s) cannot follow: %s", event->seq,
+                   event_type_name(event->type), why);
+}
+
+static enum err_code fold_run(struct run_state *state, const struct event *event, struct err *err)
+{
+    bool verdict = event->type >= EVENT_COMMAND_APPLIED; /* on a command: also of a run that has ended */
+
+    if (run_ended((enum run_status)state->status) && !verdict)
+        return cannot_follow(event, "the run has ended", err);
+    if (event->type == EVENT_RUN_STARTED && state->status != RUN_PENDING)
+        return cannot_follow(event, "the run has started", err);
     switch (event->type) {
     case EVENT_RUN_STARTED:
         state->status = RUN_ACTIVE;
@@ -174,9 +198,6 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
         break;
     case EVENT_RUN_FAILED:
         state->status = RUN_FAILED;
-        copy_text(state->run_error.code, sizeof(state->run_error.code), event->code);
-        copy_text(state->run_error.message, sizeof(state->run_error.message), event->message);
-        state->decisive = event->step.ptr == NULL ? NO_NODE : plan_find(state->plan, event->step);
         break;
     case EVENT_RUN_PARTIALLY_COMPLETED:
         state->status = RUN_PARTIALLY_COMPLETED;
@@ -190,8 +211,12 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
     default: /* of commands: verdicts change nothing */
         break;
     }
-    if (run_ended(state->status))
-        state->timeout_seq = 0;
+    if (verdict || !run_ended((enum run_status)state->status))
+        return ERR_OK;
+    state->timeout_seq = 0;
+    state->decisive = event->step.ptr == NULL ? NO_NODE : plan_find(state->plan, event->step);
+    copy_text(state->run_error.code, sizeof(state->run_error.code), event->code);
+    copy_text(state->run_error.message, sizeof(state->run_error.message), event->message);
     return ERR_OK;
 }
 
@@ -210,19 +235,25 @@ static void fold_open(struct run_state *state, struct step_state *s, const struc
     case EVENT_STEP_DISPATCHED:
         work_opened(state, s, event, WORK_TASK);
         s->status = STEP_QUEUED;
+        s->asked = 0;
         s->attempt = event->attempt;
+        s->unheard <<= 1; /* its bits count back from the newest attempt */
         s->generation = event->generation;
         s->dispatch = 1;
+        s->began_dispatch = 0;
         s->worker = 0;
-        if (event->output_bytes > 0 || event->detail.ptr != NULL)
+        if (event->output_bytes > 0)
             s->input_seq = event->seq;
         break;
     case EVENT_STEP_STARTED:
         s->status = STEP_RUNNING;
+        s->began_dispatch = event->dispatch == 0 ? 1 : event->dispatch;
+        s->dispatch = s->began_dispatch;
         s->worker = str_hash(event->worker);
         break;
     case EVENT_STEP_WAITING:
         work_opened(state, s, event, event->code.ptr != NULL ? WORK_UNKNOWN : WORK_DELAY);
+        s->asked = 0;
         s->status = STEP_WAITING;
         break;
     default: /* EVENT_ATTEMPT_FAILED */
@@ -230,7 +261,40 @@ static void fold_open(struct run_state *state, struct step_state *s, const struc
         s->status = STEP_WAITING;
         s->generation = event->generation;
         s->lost_in_row = str_is(event->code, "worker_lost") ? (uint16_t)(s->lost_in_row + 1) : 0;
+        if (s->lost_in_row > 0)
+            s->unheard |= 1;
         break;
+    }
+}
+
+/* Is this a thing that can happen to the step as it is? */
+static enum err_code may_follow(const struct run_state *state, const struct step_state *s, const struct event *event,
+                                struct err *err)
+{
+    bool at_work = s->open_kind == WORK_TASK;
+
+    if (step_ended((enum step_status)s->status))
+        return cannot_follow(event, "the step has ended", err);
+    if (run_ended((enum run_status)state->status))
+        return cannot_follow(event, "the run has ended", err);
+    if (state->status == RUN_PENDING && !(state->cancelling && event->type == EVENT_STEP_CANCELLED))
+        return cannot_follow(event, "the run has not started", err);
+    switch (event->type) {
+    case EVENT_STEP_DISPATCHED:
+        if (s->status != STEP_PENDING && s->open_kind != WORK_BACKOFF)
+            return cannot_follow(event, "the step is not waiting for an attempt", err);
+        if (event->attempt != s->attempt + 1)
+            return cannot_follow(event, "an attempt is missing", err);
+        return ERR_OK;
+    case EVENT_STEP_STARTED:
+    case EVENT_ATTEMPT_FAILED:
+        return at_work ? ERR_OK : cannot_follow(event, "no attempt is open", err);
+    case EVENT_STEP_WAITING:
+        return at_work || s->status == STEP_PENDING ? ERR_OK : cannot_follow(event, "the step waits already", err);
+    case EVENT_STEP_SKIPPED:
+        return s->status == STEP_PENDING ? ERR_OK : cannot_follow(event, "the step has begun", err);
+    default: /* outcomes */
+        return ERR_OK;
     }
 }
 
@@ -238,13 +302,17 @@ static enum err_code fold_step(struct run_state *state, uint32_t node, const str
 {
     struct step_state *s = &state->steps[node];
 
+    enum err_code rc;
+
     if (event->type == EVENT_LATE_RESULT) {
-        s->late_recorded = true;
+        /* one word of each attempt is kept */
+        if (event->attempt <= s->attempt && s->attempt - event->attempt < 64)
+            s->unheard &= ~(UINT64_C(1) << (s->attempt - event->attempt));
         return ERR_OK;
     }
-    if (step_ended(s->status))
-        return err_set(err, ERR_INTERNAL, "event %" PRIu32 " (%s) of step '" STR_FMT "' follows its end", event->seq,
-                       event_type_name(event->type), STR_ARG(event->step));
+    rc = may_follow(state, s, event, err);
+    if (rc != ERR_OK)
+        return rc;
     switch (event->type) {
     case EVENT_STEP_SUCCEEDED:
         s->branch = branch_index(&state->plan->steps[node], event->branch);
@@ -284,7 +352,7 @@ enum err_code engine_fold(struct run_state *state, const struct event *event, st
         return err_set(err, ERR_NOT_AVAILABLE, "event %" PRIu32 " is of type %d, which this release does not know",
                        event->seq, (int)event->type);
     if (event->type < EVENT_STEP_DISPATCHED || event->type >= EVENT_COMMAND_APPLIED) {
-        rc = fold_run(state, event);
+        rc = fold_run(state, event, err);
     } else {
         uint32_t node = plan_find(state->plan, event->step);
         if (node == NO_NODE)
@@ -298,19 +366,42 @@ enum err_code engine_fold(struct run_state *state, const struct event *event, st
     return rc;
 }
 
+/* Rows are restored, and timers come, mostly in the order in which they were opened, and steps open theirs mostly in
+ * the order of the document: the search begins where the last one ended. */
+uint32_t engine_find_row(struct run_state *state, uint32_t seq)
+{
+    uint32_t count = (uint32_t)state->plan->step_count;
+    uint32_t node = state->seek;
+
+    for (uint32_t n = 0; seq != 0 && n < count; n++, node++) {
+        if (node >= count)
+            node = 0;
+        if (state->steps[node].open_seq == seq) {
+            state->seek = node;
+            return node;
+        }
+    }
+    return NO_NODE;
+}
+
 void engine_restore_work(struct run_state *state, uint32_t seq, uint32_t dispatch, struct wall_us due_at)
 {
-    for (size_t i = 0; i < state->plan->step_count; i++) {
-        struct step_state *s = &state->steps[i];
-        int64_t deadline_us = state->plan->steps[i].deadline_us;
+    uint32_t node = engine_find_row(state, seq);
+    struct step_state *s;
+    int64_t deadline_us;
 
-        if (s->open_seq != seq)
-            continue;
-        s->dispatch = dispatch;
-        s->due_at = due_at;
-        /* an open task has a due time for its deadline, or, before that, because it was deferred */
-        s->deferred = s->open_kind == WORK_TASK && due_at.us != 0 &&
-                      (deadline_us == 0 || due_at.us < s->ready_at.us + deadline_us);
+    if (node == NO_NODE)
         return;
+    s = &state->steps[node];
+    deadline_us = state->plan->steps[node].deadline_us;
+    s->due_at = due_at;
+    if (s->open_kind != WORK_TASK)
+        return;
+    s->dispatch = dispatch;
+    if (dispatch != s->began_dispatch) { /* deferred since: the worker that had begun has given it back */
+        s->status = STEP_QUEUED;
+        s->worker = 0;
     }
+    /* an open task has a due time for its deadline, or, before that, because it was deferred */
+    s->deferred = due_at.us != 0 && (deadline_us == 0 || due_at.us < s->ready_at.us + deadline_us);
 }

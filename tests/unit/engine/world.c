@@ -19,6 +19,7 @@ void world_init(struct world *w, const char *document)
     arena_free(faults.arena);
     w->state = run_state_new(run_id_make(w->now, 7), 1, w->plan, w->now);
     w->history = mem_array(WORLD_EVENTS, sizeof(*w->history));
+    w->rows = mem_array(WORLD_EVENTS, sizeof(*w->rows));
 }
 
 void world_deinit(struct world *w)
@@ -26,6 +27,7 @@ void world_deinit(struct world *w)
     run_state_free(w->state);
     plan_unref(w->plan);
     mem_free(w->history);
+    mem_free(w->rows);
     arena_free(w->arena);
 }
 
@@ -54,9 +56,41 @@ static void store(struct world *w, const struct event *event)
     buf_deinit(&data);
 }
 
+static struct world_row *row_at(const struct world *w, uint32_t seq)
+{
+    for (size_t i = 0; i < w->row_count; i++)
+        if (w->rows[i].seq == seq)
+            return &w->rows[i];
+    return NULL;
+}
+
+/* The statements of one transaction: insert, update, delete. */
+static void store_rows(struct world *w)
+{
+    for (size_t i = 0; i < w->fx.open_count; i++) {
+        const struct effect_work_open *open = &w->fx.opens[i];
+        ENSURE(row_at(w, open->seq) == NULL && w->row_count < WORLD_EVENTS);
+        w->rows[w->row_count++] = (struct world_row){open->seq, open->dispatch, open->kind, open->due_at};
+    }
+    for (size_t i = 0; i < w->fx.change_count; i++) {
+        struct world_row *row = row_at(w, w->fx.changes[i].seq);
+        ENSURE(row != NULL && row->kind == WORK_TASK);
+        row->dispatch = w->fx.changes[i].dispatch;
+        row->due_at = w->fx.changes[i].due_at;
+        for (size_t k = 0; k < i; k++)
+            ENSURE(w->fx.changes[k].seq != w->fx.changes[i].seq);
+    }
+    for (size_t i = 0; i < w->fx.close_count; i++) {
+        struct world_row *row = row_at(w, w->fx.closes[i]);
+        ENSURE(row != NULL);
+        *row = w->rows[--w->row_count];
+    }
+}
+
 static void compare_with_fold(struct world *w)
 {
     struct run_state *fresh = run_state_new(w->state->id, 1, w->plan, w->state->created_at);
+    size_t open = w->state->timeout_seq != 0;
     struct err err;
 
     for (size_t i = 0; i < w->history_count; i++)
@@ -67,16 +101,29 @@ static void compare_with_fold(struct world *w)
     ENSURE(fresh->status == w->state->status);
     ENSURE(fresh->failing == w->state->failing && fresh->cancelling == w->state->cancelling);
     ENSURE(fresh->open_steps == w->state->open_steps && fresh->ended_steps == w->state->ended_steps);
-    ENSURE(fresh->last_seq == w->state->last_seq);
+    ENSURE(fresh->last_seq == w->state->last_seq && fresh->timeout_seq == w->state->timeout_seq);
+    ENSURE(fresh->timing_out == w->state->timing_out && fresh->decisive == w->state->decisive);
+    ENSURE(strcmp(fresh->run_error.code, w->state->run_error.code) == 0);
+    for (size_t i = 0; i < w->row_count; i++)
+        engine_restore_work(fresh, w->rows[i].seq, w->rows[i].dispatch, w->rows[i].due_at);
     for (size_t i = 0; i < w->plan->step_count; i++) {
         const struct step_state *a = &fresh->steps[i];
         const struct step_state *b = &w->state->steps[i];
-        ENSURE(a->status == b->status || (b->deferred && b->status == STEP_QUEUED));
+        ENSURE(a->status == b->status && a->deferred == b->deferred && a->worker == b->worker);
+        ENSURE(a->due_at.us == b->due_at.us && a->unheard == b->unheard && a->input_seq == b->input_seq);
+        ENSURE(a->open_kind != WORK_TASK || a->dispatch == b->dispatch);
+        ENSURE((a->error == NULL) == (b->error == NULL) && a->asked == 0);
+        ENSURE(a->error == NULL || strcmp(a->error->code, b->error->code) == 0);
+        open += b->open_seq != 0;
+        ENSURE(b->open_seq == 0 || row_at(w, b->open_seq) != NULL);
         ENSURE(a->branch == b->branch && a->attempt == b->attempt && a->generation == b->generation);
         ENSURE(a->open_seq == b->open_seq && a->open_kind == b->open_kind && a->waiting_for == b->waiting_for);
         ENSURE(a->output_seq == b->output_seq && a->output_bytes == b->output_bytes && a->ended_seq == b->ended_seq);
         ENSURE(a->ready_at.us == b->ready_at.us && a->lost_in_row == b->lost_in_row && a->ran == b->ran);
     }
+    /* a row for each thing the run waits for and no other, and while it is open at least one */
+    ENSURE(open == w->row_count);
+    ENSURE(w->state->status != RUN_ACTIVE || open > 0);
     run_state_free(fresh);
 }
 
@@ -130,6 +177,14 @@ static void answer(struct world *w, const struct effect_eval *eval)
     }
 }
 
+static void commit(struct world *w)
+{
+    for (size_t i = 0; i < w->fx.event_count; i++)
+        store(w, &w->fx.events[i]);
+    store_rows(w);
+    compare_with_fold(w);
+}
+
 void world_apply(struct world *w, struct engine_input input)
 {
     effects_init(&w->fx, w->arena);
@@ -137,13 +192,23 @@ void world_apply(struct world *w, struct engine_input input)
         fprintf(stderr, "apply: %s\n", w->err.message);
         ENSURE(false);
     }
+    if (w->unanswered && w->fx.eval_count > 0)
+        return;
     for (size_t i = 0; i < w->fx.eval_count; i++) {
         struct effect_eval eval = w->fx.evals[i];
         answer(w, &eval);
     }
-    for (size_t i = 0; i < w->fx.event_count; i++)
-        store(w, &w->fx.events[i]);
-    compare_with_fold(w);
+    commit(w);
+}
+
+void world_answer(struct world *w, size_t index)
+{
+    struct effect_eval eval = w->fx.evals[index];
+
+    w->unanswered = false;
+    answer(w, &eval);
+    if (!w->state->evaluating)
+        commit(w);
 }
 
 void world_start(struct world *w)
