@@ -1,11 +1,19 @@
 /* Connections and reads of the store. Batches are in store_commit.c. */
 #include "scheduler/store_internal.h"
 #include "common/base/log.h"
-#include "scheduler_sql.h"
+#include "rw_scheduler_sql.h"
 #include <stdlib.h>
+
+#include "common/base/banned.h"
 
 #define COMMANDS_MAX 1000
 #define LOAD_CHUNK 256 /* runs per statement, so that one answer stays within reason */
+#define PAGE_ROWS 5000 /* of a shard's open work */
+
+/* Everything here is found by a key. The planner shall neither choose another way while a table is small or its
+ * statistics are old, nor plan again for each array. */
+#define SETTINGS                                                                                                       \
+    "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off -c plan_cache_mode=force_generic_plan"
 
 static void tell_state(struct store *store, const struct err *err)
 {
@@ -58,6 +66,7 @@ struct store *store_new(const struct store_options *options)
     struct pg_options pg = {.loop = options->loop,
                             .url = options->url,
                             .prepared = options->prepared,
+                            .settings = SETTINGS,
                             .statement_timeout_ms = 30000,
                             .idle_in_transaction_timeout_ms = 2000,
                             .answer_timeout_ms = 10000,
@@ -79,6 +88,7 @@ void store_free(struct store *store)
 {
     if (store == NULL)
         return;
+    store->freeing = true;
     pg_free(store->reader);
     pg_free(store->writer);
     mem_free(store);
@@ -133,6 +143,23 @@ static void read_done(struct read *read, const struct pg_outcome *o, const char 
     store->options.woken(store->options.ctx);
 }
 
+static size_t part_of_each(size_t shards)
+{
+    return (COMMANDS_MAX + shards - 1) / shards;
+}
+
+/* A shard that has filled its part may have more. */
+static bool all_fetched(const struct read *read, const struct sched_command *rows, size_t count)
+{
+    size_t part = part_of_each(read->count);
+    size_t *counts = arena_array(read->arena, SLOT_COUNT, sizeof(*counts));
+
+    for (size_t i = 0; i < count; i++)
+        if (++counts[(size_t)rows[i].shard % SLOT_COUNT] >= part)
+            return false;
+    return true;
+}
+
 static void commands_fetched(void *ctx, const struct pg_outcome *o)
 {
     struct read *read = ctx;
@@ -149,7 +176,7 @@ static void commands_fetched(void *ctx, const struct pg_outcome *o)
                                          .body = pg_get_str(res, i, 5),
                                          .reply_to = pg_get_str(res, i, 6)};
     }
-    sched_on_commands(read->store->sched, read->fetch, rows, count, count < COMMANDS_MAX, o->rc != ERR_OK);
+    sched_on_commands(read->store->sched, read->fetch, rows, count, all_fetched(read, rows, count), o->rc != ERR_OK);
     read_done(read, o, "commands");
 }
 
@@ -162,20 +189,24 @@ void store_fetch_commands(struct store *store, uint64_t fetch, const int16_t *sh
     read->fetch = fetch;
     for (size_t i = 0; i < count; i++)
         pg_array_add(array, pg_i16(shards[i]));
-    (void)pg_add(pg, SQL_COMMAND_FETCH, pg_array_param(array), pg_i32(COMMANDS_MAX));
+    (void)pg_add(pg, SQL_COMMAND_FETCH, pg_array_param(array), pg_i32((int32_t)part_of_each(count)));
     pg_submit(store->reader, pg, commands_fetched, read);
 }
 
-static void shard_loaded(void *ctx, const struct pg_outcome *o)
+static void load_page(struct read *read, struct run_id after, uint32_t after_seq);
+
+static void page_loaded(void *ctx, const struct pg_outcome *o)
 {
     struct read *read = ctx;
     bool good = o->rc == ERR_OK;
     size_t count = good ? pg_rows(o->results[0]) : 0, held = good ? pg_rows(o->results[1]) : 0;
     struct sched_work_row *rows = arena_array(read->arena, count + 1, sizeof(*rows));
     struct run_id *quarantined = arena_array(read->arena, held + 1, sizeof(*quarantined));
+    bool last = count < PAGE_ROWS;
 
     for (size_t i = 0; i < count; i++) {
         const struct pg_result *res = o->results[0];
+
         rows[i] = (struct sched_work_row){.run = pg_get_uuid(res, i, 0),
                                           .seq = (uint32_t)pg_get_int(res, i, 1),
                                           .organisation = (int32_t)pg_get_int(res, i, 2),
@@ -190,20 +221,35 @@ static void shard_loaded(void *ctx, const struct pg_outcome *o)
     }
     for (size_t i = 0; i < held; i++)
         quarantined[i] = pg_get_uuid(o->results[1], i, 0);
-    sched_on_open_work(read->store->sched, read->shard, read->epoch, rows, count, quarantined, held, true, !good);
-    read_done(read, o, "open work of a shard");
+    sched_on_open_work(read->store->sched, read->shard, read->epoch, rows, count, quarantined, last ? held : 0, last,
+                       !good);
+    if (last) {
+        read_done(read, o, "open work of a shard");
+        return;
+    }
+    read->store->options.woken(read->store->options.ctx);
+    load_page(read, rows[count - 1].run, rows[count - 1].seq);
+}
+
+/* Quarantined runs are few: they come with each page and are told with the last. */
+static void load_page(struct read *read, struct run_id after, uint32_t after_seq)
+{
+    struct pg_batch *pg = pg_batch_new(false);
+
+    arena_reset(read->arena);
+    (void)pg_add(pg, SQL_SHARD_WORK, pg_i16(read->shard), pg_uuid(after), pg_i32((int32_t)after_seq),
+                 pg_i32(PAGE_ROWS));
+    (void)pg_add(pg, SQL_SHARD_QUARANTINED, pg_i16(read->shard));
+    pg_submit(read->store->reader, pg, page_loaded, read);
 }
 
 void store_load_shard(struct store *store, int16_t shard, int64_t epoch)
 {
-    struct pg_batch *pg = pg_batch_new(false);
     struct read *read = read_new(store, 1);
 
     read->shard = shard;
     read->epoch = epoch;
-    (void)pg_add(pg, SQL_SHARD_WORK, pg_i16(shard));
-    (void)pg_add(pg, SQL_SHARD_QUARANTINED, pg_i16(shard));
-    pg_submit(store->reader, pg, shard_loaded, read);
+    load_page(read, (struct run_id){{0}}, 0);
 }
 
 static void fill_run(struct sched_loaded_run *run, const struct pg_result *res, size_t i)

@@ -1,11 +1,16 @@
 /* One batch is one transaction: the guard first, then rows as arrays, one statement per table. */
 #include "scheduler/store_internal.h"
 #include "common/base/log.h"
-#include "scheduler_sql.h"
+#include "rw_scheduler_sql.h"
+
+#include "common/base/banned.h"
 
 struct commit {
     struct store *store;
     uint64_t number;
+    size_t shard_count;
+    int16_t *shards;
+    struct sched_commit_outcome outcome;
 };
 
 static enum sched_outcome outcome_of(const struct pg_outcome *o)
@@ -26,18 +31,55 @@ static enum sched_outcome outcome_of(const struct pg_outcome *o)
     }
 }
 
+static void tell(struct commit *commit)
+{
+    struct store *store = commit->store;
+
+    sched_on_committed(store->sched, commit->number, &commit->outcome);
+    mem_free(commit->shards);
+    mem_free(commit);
+    store->options.woken(store->options.ctx);
+}
+
+static void wait_for_decision(struct commit *commit);
+
+static void decided(void *ctx, const struct pg_outcome *o)
+{
+    struct commit *commit = ctx;
+
+    if (o->rc == ERR_OK || commit->store->freeing)
+        tell(commit);
+    else
+        wait_for_decision(commit);
+}
+
+/* A transaction whose answer was lost may still be running. Read now, its rows would be missing, and they would be
+ * there a moment later. It holds its shards' locks until it has ended: whoever has had them exclusively reads the
+ * truth. Without a connection the batch waits for one (5 s each time), so this does not spin. */
+static void wait_for_decision(struct commit *commit)
+{
+    struct pg_batch *pg = pg_batch_new(false);
+    struct pg_array *shards = pg_array_new(pg, PG_E_I16);
+
+    for (size_t i = 0; i < commit->shard_count; i++)
+        pg_array_add(shards, pg_i16(commit->shards[i]));
+    (void)pg_add(pg, SQL_SHARD_BARRIER, pg_array_param(shards));
+    pg_submit(commit->store->writer, pg, decided, commit);
+}
+
 static void committed(void *ctx, const struct pg_outcome *o)
 {
     struct commit *commit = ctx;
-    struct store *store = commit->store;
-    struct sched_commit_outcome outcome = {.outcome = outcome_of(o), .err = *o->err};
 
-    if (outcome.outcome != SCHED_COMMITTED)
-        log_event(LOG_WARN, "batch.not_committed", log_i64("batch", (int64_t)commit->number),
-                  log_i64("statement", o->failed_statement), log_bool("unknown", o->unknown), log_err(o->err));
-    sched_on_committed(store->sched, commit->number, &outcome);
-    mem_free(commit);
-    store->options.woken(store->options.ctx);
+    commit->outcome = (struct sched_commit_outcome){.outcome = outcome_of(o), .err = *o->err};
+    if (commit->outcome.outcome != SCHED_COMMITTED)
+        log_event(o->rc == ERR_INTERNAL ? LOG_ERROR : LOG_WARN, "batch.not_committed",
+                  log_i64("batch", (int64_t)commit->number), log_i64("statement", o->failed_statement),
+                  log_bool("unknown", o->unknown), log_err(o->err));
+    if (o->unknown && !commit->store->freeing)
+        wait_for_decision(commit);
+    else
+        tell(commit);
 }
 
 static void add_events(struct pg_batch *pg, const struct sched_batch *b)
@@ -280,7 +322,9 @@ void store_commit(struct store *store, const struct sched_batch *b)
     struct pg_array *shards = pg_array_new(pg, PG_E_I16);
     struct pg_array *epochs = pg_array_new(pg, PG_E_I64);
 
-    *commit = (struct commit){store, b->number};
+    *commit = (struct commit){.store = store, .number = b->number, .shard_count = b->shard_count};
+    commit->shards = mem_array(b->shard_count, sizeof(*commit->shards));
+    memcpy(commit->shards, b->shards, b->shard_count * sizeof(*b->shards));
     for (size_t i = 0; i < b->shard_count; i++) {
         pg_array_add(shards, pg_i16(b->shards[i]));
         pg_array_add(epochs, pg_i64(b->epochs[i]));

@@ -7,4 +7,5 @@ struct store {
     struct pg *reader, *writer;
     struct sched *sched;
     bool reader_up, writer_up, up;
+    bool freeing;
 };

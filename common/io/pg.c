@@ -85,6 +85,7 @@ static void maybe_free(struct pg *pg)
     arena_free(pg->stmt_arena);
     mem_free((char *)pg->options.url);
     mem_free((char *)pg->options.application);
+    mem_free((char *)pg->options.settings);
     pg->magic = 0;
     mem_free(pg);
 }
@@ -506,6 +507,7 @@ struct pg *pg_new(const struct pg_options *options)
     pg->options = *options;
     pg->options.url = mem_strdup(options->url);
     pg->options.application = options->application == NULL ? NULL : mem_strdup(options->application);
+    pg->options.settings = options->settings == NULL ? NULL : mem_strdup(options->settings);
     if (pg->options.wait_ms <= 0)
         pg->options.wait_ms = WAIT_DEFAULT_MS;
     if (pg->options.answer_timeout_ms <= 0)

@@ -16,6 +16,7 @@ struct pg_options {
     uv_loop_t *loop;
     const char *url;          /* conninfo or URL */
     const char *application;  /* application_name */
+    const char *settings;     /* more of the session's, as "-c name=value -c ..."; NULL: none */
     int statement_timeout_ms; /* 0: none */
     int idle_in_transaction_timeout_ms;
     int wait_ms;              /* how long a batch waits for a connection before ERR_UNAVAILABLE; 0: 5 s */

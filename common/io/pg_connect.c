@@ -40,9 +40,9 @@ static const char *session_options(struct arena *arena, PQconninfoOption *list, 
 
     return arena_printf(arena,
                         "%s -c search_path=ropewalk,pg_temp -c jit=off -c timezone=UTC -c statement_timeout=%d"
-                        " -c idle_in_transaction_session_timeout=%d",
+                        " -c idle_in_transaction_session_timeout=%d %s",
                         own != NULL && own->val != NULL ? own->val : "", options->statement_timeout_ms,
-                        options->idle_in_transaction_timeout_ms);
+                        options->idle_in_transaction_timeout_ms, options->settings != NULL ? options->settings : "");
 }
 
 enum err_code pg_conninfo_parse(const char *url, const struct pg_options *options, struct pg_conninfo *ret,

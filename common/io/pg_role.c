@@ -23,9 +23,6 @@ static enum err_code judge(const struct pg_result *res, struct err *err)
     if (owned.ptr != NULL)
         return err_set(err, ERR_FORBIDDEN, "the database role '" STR_FMT "' owns the table '" STR_FMT "'",
                        STR_ARG(name), STR_ARG(owned));
-    if (!pg_get_bool(res, 0, 4))
-        return err_set(err, ERR_FORBIDDEN, "the database role '" STR_FMT "' cannot use the schema ropewalk",
-                       STR_ARG(name));
     return ERR_OK;
 }
 

@@ -77,12 +77,14 @@ static void respond_ready(struct service *service, struct http_request *request)
     respond_text(request, ready ? 200 : 503, "text/plain; charset=utf-8", buf_str(&lines));
 }
 
-static void respond_metrics(struct http_request *request)
+static void respond_metrics(struct service *service, struct http_request *request)
 {
     CLEANUP(buf_deinit) struct buf text = {0};
 
     buf_init(&text, HEALTH_BODY_MAX);
     metrics_write(&text);
+    if (service->options.metrics != NULL)
+        service->options.metrics(service->options.ctx, &text);
     respond_text(request, 200, "text/plain; version=0.0.4; charset=utf-8", buf_str(&text));
 }
 
@@ -104,7 +106,7 @@ bool service_handle_health(struct service *service, struct http_request *request
     else if (ready)
         respond_ready(service, request);
     else
-        respond_metrics(request);
+        respond_metrics(service, request);
     return true;
 }
 

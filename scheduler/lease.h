@@ -1,0 +1,43 @@
+/* Which shards are ours. One row per scheduler, renewed each second on a connection of its own, so that neither a long
+ * batch nor a slow read lets it lapse; a lease lasts 3 s by PostgreSQL's clock. Shards of a lapsed lease are taken,
+ * each scheduler up to its share, with the epoch raised under the shard's exclusive advisory lock; a scheduler with
+ * more than its share gives the rest up at a batch's end. Lease and epoch decide who works; that nobody else's work
+ * counts is the guard's business, in every batch (sql/batch_guard.sql). Loop thread only. Nothing calls back from
+ * inside these functions. */
+#pragma once
+#include "common/io/pg.h"
+#include "scheduler/core/sched_core.h"
+
+struct lease;
+struct lease_options {
+    uv_loop_t *loop;
+    const char *url;
+    const char *name; /* of this scheduler, unique in the installation; copied */
+    struct run_id me; /* incarnation of this process */
+    int format;       /* newest event format that it can write */
+    int lease_ms;     /* 3000 */
+    int renew_ms;     /* 1000 */
+    /* Gained and lost shards; `count` may be 0 after lease_check. */
+    void (*on_shards)(void *ctx, const struct sched_shard_change *changes, size_t count);
+    /* More than our share: finish what is in hand of the shard, then lease_release it. */
+    void (*on_surplus)(void *ctx, int16_t shard);
+    /* PostgreSQL's clock, with each renewal. */
+    void (*on_clock)(void *ctx, struct wall_us now, struct mono_us at);
+    /* Another process has our name: this one must end. */
+    void (*on_replaced)(void *ctx);
+    void *ctx;
+};
+
+struct lease *lease_new(const struct lease_options *options); /* registers and takes shards as soon as it can */
+void lease_free(struct lease *lease);
+/* Reads who owns what now; on_shards is called afterwards in any case, as soon as PostgreSQL has answered. */
+void lease_check(struct lease *lease);
+/* Gives one shard up. The caller has nothing of it in hand any more. */
+void lease_release(struct lease *lease, int16_t shard);
+/* Takes no more shards; on_surplus is not called again. */
+void lease_stop(struct lease *lease);
+/* Gives everything up in one transaction, then `done` (also when PostgreSQL cannot be reached within a second). */
+void lease_leave(struct lease *lease, void (*done)(void *ctx), void *ctx);
+bool lease_is_live(const struct lease *lease);  /* renewed within its time, by our own clock from before the renewal */
+size_t lease_shards(const struct lease *lease); /* how many are held */
+int lease_format(const struct lease *lease);    /* the oldest newest format of all live schedulers */

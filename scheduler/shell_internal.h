@@ -1,0 +1,48 @@
+/* What shell.c (life: starting, shards, stopping) and ports.c (the core's ports) share. */
+#pragma once
+#include "common/base/ensure.h"
+#include "common/base/log.h"
+#include "common/expr/sandbox.h"
+#include "scheduler/broker.h"
+#include "scheduler/journal_file.h"
+#include "scheduler/lease.h"
+#include "scheduler/shell.h"
+#include "scheduler/store.h"
+#include "scheduler/upkeep.h"
+
+struct shell {
+    struct service *service;
+    uv_loop_t *loop;
+    const struct config *config;
+    struct run_id me; /* incarnation of this process */
+
+    struct store *store;
+    struct broker *broker;
+    struct lease *lease;
+    struct sandbox *sandbox;
+    struct journal_file *journal;
+    struct upkeep *upkeep;
+    struct sched *sched; /* NULL until everything it needs was read */
+
+    /* read at start */
+    struct db_clock clock;
+    char token_key[64];
+    size_t token_key_len;
+    int32_t incarnation; /* of the installation */
+    int16_t slot_shard[SLOT_COUNT];
+    size_t shard_count;
+
+    uv_prepare_t prepare;
+    uv_check_t check;
+    uv_timer_t wake;  /* when the core wants its next tick */
+    uv_timer_t retry; /* of a start that failed; the end of a drain */
+    bool input;       /* the core has inputs that it has not worked on */
+    bool starting, stopping, leaving;
+    bool owned[SLOT_COUNT];
+    size_t owned_count;
+};
+
+/* ports.c */
+struct sched_ports shell_ports(struct shell *shell);
+void shell_woken(void *ctx); /* the core has an input */
+void shell_maybe_leave(struct shell *shell);

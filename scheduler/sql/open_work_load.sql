@@ -1,7 +1,0 @@
--- The open work of a shard, page by page, for its new owner. $1 smallint: shard; $2 uuid and $3 int: run and seq of the last
--- row of the page before; $4 int: rows of a page. Columns: run_id, seq, organisation, its weight, kind, step, attempt,
--- dispatch, pool, priority, due_at. Index: primary key. No locks.
-SELECT w.run_id, w.seq, w.organisation, o.weight, w.kind, w.step, w.attempt, w.dispatch, w.pool, w.priority, w.due_at
-  FROM open_work w JOIN organisation o ON o.id = w.organisation
- WHERE w.shard = $1 AND (w.run_id, w.seq) > ($2::uuid, $3::int)
- ORDER BY w.run_id, w.seq LIMIT $4::int

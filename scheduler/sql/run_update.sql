@@ -1,9 +1,0 @@
--- What lists show of runs; NULL leaves a column as it is. Arrays: $1 uuid[]: run; $2 text[]: status; $3 timestamptz[]:
--- started_at; $4 timestamptz[]: ended_at; $5 text[]: error_code; $6 text[]: error_step; $7 text[]: error_text.
--- Index: primary key, of the one partition that the id names.
-UPDATE run r SET status = u.status, started_at = coalesce(u.started_at, r.started_at),
-                 ended_at = coalesce(u.ended_at, r.ended_at), error_code = coalesce(u.error_code, r.error_code),
-                 error_step = coalesce(u.error_step, r.error_step), error_text = coalesce(u.error_text, r.error_text)
-  FROM unnest($1::uuid[], $2::text[], $3::timestamptz[], $4::timestamptz[], $5::text[], $6::text[], $7::text[])
-       AS u (id, status, started_at, ended_at, error_code, error_step, error_text)
- WHERE r.id = u.id
