@@ -1,15 +1,13 @@
-/* The thread of a broker link: connects, declares, consumes, publishes, and does all of it again after a loss. See
- * amqp.h for what it promises, amqp_wire.h for the connection, amqp_link.c for the loop's side.
+/* The session of a broker link: declares, consumes, publishes, and does all of it again on the next connection. See
+ * amqp.h for what it promises, amqp_wire.h for the connection, amqp_internal.h for who calls.
  *
  * Channel 1 carries confirmed messages, 2 transient ones, 3 topology, 4 depth questions, 5.. one consumer each. A
  * failed declaration is a failed connection (the next attempt says it again); any other channel that the broker closes
  * is opened again by itself. While there is no connection, messages are answered AMQP_UNKNOWN at once and nothing is
  * kept: what must not be lost stands in PostgreSQL or is still unacknowledged. */
 #include "common/base/ensure.h"
-#include "common/base/id.h"
 #include "common/base/metrics.h"
 #include "common/io/amqp_internal.h"
-#include "common/io/amqp_wire.h"
 #include <errno.h>
 #include <poll.h>
 #include <unistd.h>
@@ -19,30 +17,11 @@
 enum { CHANNEL_CONFIRMED = 1, CHANNEL_TRANSIENT, CHANNEL_TOPOLOGY, CHANNEL_DEPTH, CHANNEL_FIRST_CONSUMER };
 
 #define BACKOFF_FIRST_US (50 * US_PER_MS)
-#define BACKOFF_MAX_US (2 * US_PER_S)
 #define SETUP_TIMEOUT_US (10 * US_PER_S)
 #define CONSUMER_RETRY_US (1 * US_PER_S)
-#define TICK_MS 500
 #define OUT_ENOUGH ((size_t)1 << 20) /* bytes handed to the socket at a time; the rest stays queued */
-#define FRAMES_PER_TURN 4096
-#define STOP_FLUSH_US (400 * US_PER_MS)
-
-struct session {
-    struct amqp_shared *shared;
-    struct wire *wire; /* NULL between connections */
-    struct amqp_events events;
-    struct amqp_cmds publishes, depths, topology; /* topology: remembered for every connection */
-    struct amqp_consumer *consumers;
-    struct amqp_consumer *channels[WIRE_CHANNELS]; /* consumer by channel */
-    bool closing[WIRE_CHANNELS];                   /* we asked; not to be used before the answer */
-    struct confirm_window confirms;
-    unsigned declares_pending;
-    bool selected, ready, blocked, depth_open, depth_asked;
-    bool told_down, was_up;
-    struct mono_us setup_until;
-    int64_t backoff_us;
-    struct amqp_consumer *acks; /* consumers with acknowledgements to send */
-};
+#define FRAMES_PER_TURN 1024
+#define LAST_WORDS_US (400 * US_PER_MS)
 
 /* --- events ---------------------------------------------------------------------------------------------------------
  */
@@ -89,7 +68,7 @@ static void report_confirm(void *ctx, const struct confirm_entry *entry, enum am
     amqp_event_confirm(&s->events, entry->fn, entry->ctx, outcome);
 }
 
-static void refuse_publishes(struct session *s)
+void amqp_session_refuse(struct session *s)
 {
     struct amqp_cmd *cmd;
 
@@ -181,9 +160,9 @@ static void close_consumer(struct session *s, struct amqp_consumer *consumer)
     }
     consumer->generation++;
     consumer->state = CONSUMER_CLOSED;
-    for (struct amqp_consumer **at = &s->consumers; *at != NULL; at = &(*at)->thread_next) {
+    for (struct amqp_consumer **at = &s->consumers; *at != NULL; at = &(*at)->session_next) {
         if (*at == consumer) {
-            *at = consumer->thread_next;
+            *at = consumer->session_next;
             break;
         }
     }
@@ -197,7 +176,7 @@ static void proceed(struct session *s)
 
     if (!s->selected || s->declares_pending > 0)
         return;
-    for (struct amqp_consumer *c = s->consumers; c != NULL; c = c->thread_next) {
+    for (struct amqp_consumer *c = s->consumers; c != NULL; c = c->session_next) {
         if (c->state == CONSUMER_RETRY && now.us >= c->retry_at.us) {
             c->state = CONSUMER_WANTED;
             again = true;
@@ -208,7 +187,7 @@ static void proceed(struct session *s)
         if (s->declares_pending > 0)
             return;
     }
-    for (struct amqp_consumer *c = s->consumers; c != NULL; c = c->thread_next) {
+    for (struct amqp_consumer *c = s->consumers; c != NULL; c = c->session_next) {
         if (c->state == CONSUMER_WANTED)
             open_consumer(s, c);
         opening = opening || c->state == CONSUMER_OPENING;
@@ -285,7 +264,7 @@ static void control_cmd(struct session *s, struct amqp_cmd *cmd)
         return;
     case CMD_CONSUME:
         cmd->consumer->state = CONSUMER_WANTED;
-        cmd->consumer->thread_next = s->consumers;
+        cmd->consumer->session_next = s->consumers;
         s->consumers = cmd->consumer;
         break;
     case CMD_CLOSE:
@@ -306,23 +285,13 @@ static void control_cmd(struct session *s, struct amqp_cmd *cmd)
     amqp_cmd_free(cmd);
 }
 
-/* Takes what the loop has handed over. True when there was something. */
-static bool take_commands(struct session *s, bool *ret_stopping)
+void amqp_session_commands(struct session *s, struct amqp_cmds *cmds)
 {
-    struct amqp_cmds cmds = {0};
     struct amqp_cmd *cmd;
-    bool any;
 
-    pthread_mutex_lock(&s->shared->lock);
-    amqp_cmds_append(&cmds, &s->shared->inbox);
-    s->shared->sleeping = false;
-    *ret_stopping = s->shared->stopping;
-    pthread_mutex_unlock(&s->shared->lock);
-    any = cmds.head != NULL;
-    while ((cmd = amqp_cmds_pop(&cmds)) != NULL)
+    while ((cmd = amqp_cmds_pop(cmds)) != NULL)
         control_cmd(s, cmd);
     flush_acks(s);
-    return any;
 }
 
 static void put_publishes(struct session *s)
@@ -459,17 +428,20 @@ static enum err_code on_event(struct session *s, const struct wire_event *event,
     return ERR_OK;
 }
 
-static enum err_code read_events(struct session *s, struct err *err)
+enum err_code amqp_session_read(struct session *s, struct err *err)
 {
     struct wire_event event;
     enum err_code rc;
 
+    s->more_to_read = true;
     for (unsigned i = 0; i < FRAMES_PER_TURN; i++) {
         rc = wire_read(s->wire, &event, err);
         if (rc != ERR_OK)
             return rc;
-        if (event.kind == WIRE_NOTHING)
+        if (event.kind == WIRE_NOTHING) {
+            s->more_to_read = false;
             break;
+        }
         rc = on_event(s, &event, err);
         if (rc != ERR_OK)
             return rc;
@@ -477,28 +449,73 @@ static enum err_code read_events(struct session *s, struct err *err)
     return ERR_OK;
 }
 
-/* --- the loop of one connection
- * ---------------------------------------------------------------------------------------- */
+/* --- the life of a session --- */
 
-static enum err_code connect_session(struct session *s, struct err *err)
+struct session *amqp_session_new(struct amqp_shared *shared)
 {
-    enum err_code rc = wire_open(s->shared->url, s->shared->name, s->shared->heartbeat_s, &s->wire, err);
+    struct session *s = mem_alloc(sizeof(*s));
 
-    if (rc != ERR_OK)
-        return rc;
+    s->shared = shared;
+    s->backoff_us = BACKOFF_FIRST_US;
+    confirm_window_init(&s->confirms);
+    return s;
+}
+
+void amqp_session_free(struct session *s)
+{
+    struct amqp_cmd *cmd;
+
+    while ((cmd = amqp_cmds_pop(&s->topology)) != NULL)
+        amqp_cmd_free(cmd);
+    confirm_window_deinit(&s->confirms);
+    mem_free(s);
+}
+
+void amqp_session_begin(struct session *s)
+{
     wire_put_channel_open(s->wire, CHANNEL_CONFIRMED);
     wire_put_confirm_select(s->wire, CHANNEL_CONFIRMED);
     wire_put_channel_open(s->wire, CHANNEL_TRANSIENT);
     wire_put_channel_open(s->wire, CHANNEL_TOPOLOGY);
     put_topology(s);
-    return ERR_OK;
 }
 
-static void drop_session(struct session *s, bool polite)
+enum err_code amqp_session_push(struct session *s, struct err *err)
+{
+    proceed(s);
+    put_publishes(s);
+    put_depth(s);
+    return wire_write(s->wire, err);
+}
+
+bool amqp_session_has_more(const struct session *s)
+{
+    if (s->more_to_read)
+        return true;
+    return s->publishes.head != NULL && s->ready && !s->blocked && s->declares_pending == 0 &&
+           wire_pending(s->wire) < OUT_ENOUGH;
+}
+
+enum err_code amqp_session_tick(struct session *s, struct err *err)
+{
+    enum err_code rc;
+
+    if (clock_mono().us < s->next_tick.us)
+        return ERR_OK;
+    s->next_tick.us = clock_mono().us + AMQP_TICK_MS * US_PER_MS;
+    rc = amqp_session_read(s, err); /* over TLS the library beats only when asked to read */
+    if (rc == ERR_OK)
+        rc = wire_tick(s->wire, err);
+    if (rc == ERR_OK && (!s->ready || s->declares_pending > 0) && clock_mono().us > s->setup_until.us)
+        rc = err_set(err, ERR_TIMEOUT, "the broker did not answer declarations in time");
+    return rc;
+}
+
+void amqp_session_drop(struct session *s, bool polite)
 {
     wire_close(s->wire, polite);
     s->wire = NULL;
-    for (struct amqp_consumer *c = s->consumers; c != NULL; c = c->thread_next) {
+    for (struct amqp_consumer *c = s->consumers; c != NULL; c = c->session_next) {
         if (c->channel != 0)
             lose_consumer(s, c, (struct mono_us){0});
         if (c->state == CONSUMER_RETRY)
@@ -509,21 +526,27 @@ static void drop_session(struct session *s, bool polite)
     if (s->blocked)
         event_new(s, EV_BLOCKED)->flag = false;
     s->declares_pending = 0;
-    s->selected = s->ready = s->blocked = s->depth_open = s->depth_asked = false;
-    refuse_publishes(s);
+    s->selected = s->ready = s->blocked = s->depth_open = s->depth_asked = s->more_to_read = false;
+    amqp_session_refuse(s);
 }
 
-/* Waits for the socket, the loop or the clock. `hurry`: something is left to do, only look. */
-static bool wait_turn(struct session *s, int timeout_ms)
+void amqp_session_down(struct session *s, const struct err *err)
+{
+    struct amqp_event *event;
+
+    if (s->told_down)
+        return;
+    s->told_down = true;
+    event = event_new(s, EV_DOWN);
+    event->err = mem_alloc(sizeof(*event->err));
+    *event->err = *err;
+}
+
+bool amqp_session_wait(struct session *s, int timeout_ms)
 {
     struct pollfd fds[2] = {{.fd = s->shared->wake_fd, .events = POLLIN}, {.fd = -1}};
     uint64_t drain;
 
-    pthread_mutex_lock(&s->shared->lock);
-    s->shared->sleeping = s->shared->inbox.head == NULL;
-    if (!s->shared->sleeping)
-        timeout_ms = 0;
-    pthread_mutex_unlock(&s->shared->lock);
     if (s->wire != NULL) {
         fds[1].fd = wire_fd(s->wire);
         fds[1].events = wire_pending(s->wire) > 0 ? POLLIN | POLLOUT : POLLIN;
@@ -536,135 +559,17 @@ static bool wait_turn(struct session *s, int timeout_ms)
     return fds[1].fd >= 0 && (fds[1].revents & (POLLIN | POLLHUP | POLLERR)) != 0;
 }
 
-/* Until the connection is lost (an error) or the link is freed (ERR_OK). */
-static enum err_code run_session(struct session *s, struct err *err)
+void amqp_session_last_words(struct session *s)
 {
-    struct mono_us next_tick = clock_mono();
-    bool stopping = false, readable = true;
-    enum err_code rc;
-
-    for (;;) {
-        take_commands(s, &stopping);
-        proceed(s);
-        put_publishes(s);
-        put_depth(s);
-        rc = wire_write(s->wire, err);
-        if (rc != ERR_OK)
-            return rc;
-        if (stopping)
-            return ERR_OK;
-        amqp_shared_post(s->shared, &s->events);
-        /* More to send and room for it: turn again without waiting. */
-        readable = wait_turn(s, s->publishes.head != NULL && s->ready && !s->blocked && s->declares_pending == 0 &&
-                                        wire_pending(s->wire) < OUT_ENOUGH
-                                    ? 0
-                                    : TICK_MS);
-        if (readable) {
-            wire_heard(s->wire);
-            rc = read_events(s, err);
-            if (rc != ERR_OK)
-                return rc;
-        }
-        if (clock_mono().us < next_tick.us)
-            continue;
-        next_tick.us = clock_mono().us + TICK_MS * US_PER_MS;
-        if (!readable) { /* over TLS the library beats only when asked to read */
-            rc = read_events(s, err);
-            if (rc != ERR_OK)
-                return rc;
-        }
-        rc = wire_tick(s->wire, err);
-        if (rc != ERR_OK)
-            return rc;
-        if ((!s->ready || s->declares_pending > 0) && clock_mono().us > s->setup_until.us)
-            return err_set(err, ERR_TIMEOUT, "the broker did not answer declarations in time");
-    }
-}
-
-/* The last bytes (acknowledgements, results) get a moment to leave. */
-static void flush_before_stop(struct session *s)
-{
-    struct mono_us until = {clock_mono().us + STOP_FLUSH_US};
+    struct mono_us until = {clock_mono().us + LAST_WORDS_US};
     struct err err;
 
     while (clock_mono().us < until.us) {
-        bool work = wire_pending(s->wire) > 0 || s->publishes.head != NULL || s->confirms.base != s->confirms.next;
-
-        if (!work || s->blocked)
+        if (s->blocked || amqp_session_push(s, &err) != ERR_OK)
             return;
-        put_publishes(s);
-        if (wire_write(s->wire, &err) != ERR_OK)
+        if (wire_pending(s->wire) == 0 && s->publishes.head == NULL && s->confirms.base == s->confirms.next)
             return;
-        if (wait_turn(s, 20) && read_events(s, &err) != ERR_OK)
+        if (amqp_session_wait(s, 20) && amqp_session_read(s, &err) != ERR_OK)
             return;
     }
-}
-
-static void report_down(struct session *s, const struct err *err)
-{
-    struct amqp_event *event;
-
-    if (s->told_down)
-        return;
-    s->told_down = true;
-    event = event_new(s, EV_DOWN);
-    event->err = mem_alloc(sizeof(*event->err));
-    *event->err = *err;
-}
-
-/* Between two connections commands are still answered. True when the link is being freed. */
-static bool wait_backoff(struct session *s)
-{
-    struct mono_us until = {clock_mono().us + s->backoff_us / 2 +
-                            (int64_t)(random_u64() % (uint64_t)(s->backoff_us / 2))};
-    bool stopping = false;
-
-    s->backoff_us = s->backoff_us * 2 > BACKOFF_MAX_US ? BACKOFF_MAX_US : s->backoff_us * 2;
-    for (;;) {
-        int64_t left = until.us - clock_mono().us;
-
-        take_commands(s, &stopping);
-        refuse_publishes(s);
-        amqp_shared_post(s->shared, &s->events);
-        if (stopping || left <= 0)
-            return stopping;
-        wait_turn(s, (int)(left / US_PER_MS) + 1);
-    }
-}
-
-void *amqp_thread_main(void *arg)
-{
-    struct session *s = mem_alloc(sizeof(*s));
-    struct amqp_cmd *cmd;
-    bool stopping = false;
-
-    s->shared = arg;
-    s->backoff_us = BACKOFF_FIRST_US;
-    confirm_window_init(&s->confirms);
-    while (!stopping) {
-        struct err err = {0};
-        enum err_code rc = connect_session(s, &err);
-
-        if (rc == ERR_OK)
-            rc = run_session(s, &err);
-        if (rc == ERR_OK) {
-            flush_before_stop(s);
-            drop_session(s, true);
-            break;
-        }
-        drop_session(s, false);
-        report_down(s, &err);
-        stopping = wait_backoff(s);
-    }
-    amqp_shared_post(s->shared, &s->events);
-    while ((cmd = amqp_cmds_pop(&s->topology)) != NULL)
-        amqp_cmd_free(cmd);
-    confirm_window_deinit(&s->confirms);
-    pthread_mutex_lock(&s->shared->lock);
-    s->shared->thread_done = true;
-    pthread_cond_signal(&s->shared->ended);
-    pthread_mutex_unlock(&s->shared->lock);
-    amqp_shared_unref(s->shared);
-    mem_free(s);
-    return NULL;
 }

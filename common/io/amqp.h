@@ -1,8 +1,8 @@
-/* RabbitMQ through librabbitmq. A link is one connection in a thread of its own, because the library blocks when the
- * broker does; the loop and the thread hand messages over through locked queues and wake each other. A process has one
- * link for publishing and one for consuming (alarms stop publishing connections only). Links connect again by
- * themselves with backoff, declare their topology again and consume again on new channels. amqp_wire.c alone meets the
- * library. All functions: loop thread. While a link is down its messages are answered AMQP_UNKNOWN at once. */
+/* RabbitMQ through librabbitmq. A link is one connection. Whatever may block (name resolution, login, everything over
+ * TLS) happens in a thread of its own; then reading and writing belong to the loop, without a hand-over between threads.
+ * A process has one link for publishing and one for consuming (alarms stop publishing connections only). Links connect
+ * again by themselves with backoff, declare their topology again and consume again on new channels. amqp_wire.c alone
+ * meets the library. All functions: loop thread. While a link is down its messages are answered AMQP_UNKNOWN at once. */
 #pragma once
 #include "common/base/clock.h"
 #include <uv.h>
@@ -64,7 +64,7 @@ void amqp_ack(struct amqp_consumer *consumer, uint64_t generation,
               uint64_t tag); /* batched into multiple acks where in order */
 void amqp_nack(struct amqp_consumer *consumer, uint64_t generation, uint64_t tag, bool requeue);
 
-/* Publishing: queued to the thread, streamed, confirmed in batches. */
+/* Publishing: queued, streamed, confirmed in batches. */
 enum amqp_confirm {
     AMQP_CONFIRMED,
     AMQP_RETURNED /* no such queue */,
@@ -83,7 +83,8 @@ struct amqp_message {
     void *ctx;
 };
 void amqp_publish(struct amqp_link *link, const struct amqp_message *message);
-/* Hands what was queued since the last call to the thread with one wake-up. Call once per turn of the loop's work. */
+/* Sends what was published and acknowledged since the last call, in one go. Call once per turn of the loop's work; what
+ * nobody flushes goes at the end of the turn. */
 void amqp_flush(struct amqp_link *link);
 
 /* Passive declare: how many messages are ready and how many consume. found = false: no such queue. */

@@ -1,9 +1,8 @@
-/* The loop's half of a broker link: public functions become commands, events become callbacks. No library here. */
+/* The loop's half of a broker link: public functions become commands, events become callbacks; and the session, while
+ * the loop has it, is driven from here. See amqp_internal.h. */
 #include "common/base/ensure.h"
 #include "common/io/amqp_internal.h"
-#include <errno.h>
-#include <sys/eventfd.h>
-#include <unistd.h>
+#include <time.h>
 
 #include "common/base/banned.h"
 
@@ -11,176 +10,29 @@
 #define SHORT_STRING_MAX 255
 #define STOP_WAIT_MS 1000
 
+/* The session's socket under libuv; lives until libuv has let go of it. */
+struct watch {
+    uv_poll_t poll;
+    struct amqp_link *link;
+    int events;
+};
+
 struct amqp_link {
     struct amqp_options options;
     struct amqp_shared *shared;
+    struct session *lent; /* the session; the thread's while `watch` is NULL */
+    struct watch *watch;  /* the loop has the session */
     uv_async_t async;
     uv_prepare_t prepare;
+    uv_timer_t tick;
     unsigned open_handles;
-    bool up, freed;
+    bool up, freed, dispatching;
     struct amqp_cmds staged;     /* not handed over yet */
-    struct amqp_events dispatch; /* being called back */
+    struct amqp_events dispatch; /* to be called back */
     struct amqp_consumer *consumers;
 };
 
-/* --- lists ---------------------------------------------------------------------------------------------------------
- */
-
-void amqp_cmds_push(struct amqp_cmds *list, struct amqp_cmd *cmd)
-{
-    cmd->next = NULL;
-    if (list->tail == NULL)
-        list->head = cmd;
-    else
-        list->tail->next = cmd;
-    list->tail = cmd;
-}
-
-void amqp_cmds_append(struct amqp_cmds *list, struct amqp_cmds *more)
-{
-    if (more->head == NULL)
-        return;
-    if (list->tail == NULL)
-        list->head = more->head;
-    else
-        list->tail->next = more->head;
-    list->tail = more->tail;
-    *more = (struct amqp_cmds){0};
-}
-
-struct amqp_cmd *amqp_cmds_pop(struct amqp_cmds *list)
-{
-    struct amqp_cmd *cmd = list->head;
-
-    if (cmd == NULL)
-        return NULL;
-    list->head = cmd->next;
-    if (list->head == NULL)
-        list->tail = NULL;
-    return cmd;
-}
-
-void amqp_cmd_free(struct amqp_cmd *cmd)
-{
-    mem_free(cmd);
-}
-
-void amqp_events_push(struct amqp_events *list, struct amqp_event *event)
-{
-    event->next = NULL;
-    if (list->tail == NULL)
-        list->head = event;
-    else
-        list->tail->next = event;
-    list->tail = event;
-}
-
-void amqp_event_confirm(struct amqp_events *list, void (*fn)(void *, enum amqp_confirm), void *ctx,
-                        enum amqp_confirm outcome)
-{
-    struct amqp_event *event = list->tail;
-
-    if (fn == NULL)
-        return;
-    if (event == NULL || event->kind != EV_CONFIRMS || event->count == CONFIRMS_PER_EVENT) {
-        event = mem_alloc(sizeof(*event));
-        event->kind = EV_CONFIRMS;
-        event->confirmed = mem_array(CONFIRMS_PER_EVENT, sizeof(*event->confirmed));
-        amqp_events_push(list, event);
-    }
-    event->confirmed[event->count++] = (struct amqp_confirmed){.fn = fn, .ctx = ctx, .outcome = outcome};
-}
-
-static struct amqp_event *events_pop(struct amqp_events *list)
-{
-    struct amqp_event *event = list->head;
-
-    if (event == NULL)
-        return NULL;
-    list->head = event->next;
-    if (list->head == NULL)
-        list->tail = NULL;
-    return event;
-}
-
-void amqp_delivery_free(struct amqp_delivery *delivery)
-{
-    mem_free(delivery);
-}
-
-static void deliveries_free(struct amqp_delivery *first)
-{
-    while (first != NULL) {
-        struct amqp_delivery *next = first->next;
-
-        amqp_delivery_free(first);
-        first = next;
-    }
-}
-
-static void event_free(struct amqp_event *event)
-{
-    deliveries_free(event->first);
-    mem_free(event->confirmed);
-    mem_free(event->err);
-    mem_free(event);
-}
-
-/* --- the shared part ------------------------------------------------------------------------------------------------
- */
-
-static void shared_release(struct amqp_shared *shared)
-{
-    struct amqp_cmd *cmd;
-    struct amqp_event *event;
-
-    while ((cmd = amqp_cmds_pop(&shared->inbox)) != NULL)
-        amqp_cmd_free(cmd);
-    while ((event = events_pop(&shared->outbox)) != NULL)
-        event_free(event);
-    close(shared->wake_fd);
-    pthread_mutex_destroy(&shared->lock);
-    pthread_cond_destroy(&shared->ended);
-    mem_free(shared->url);
-    mem_free(shared->name);
-    mem_free(shared);
-}
-
-void amqp_shared_unref(struct amqp_shared *shared)
-{
-    unsigned refs;
-
-    pthread_mutex_lock(&shared->lock);
-    refs = --shared->refs;
-    pthread_mutex_unlock(&shared->lock);
-    if (refs == 0)
-        shared_release(shared);
-}
-
-void amqp_shared_post(struct amqp_shared *shared, struct amqp_events *events)
-{
-    if (events->head == NULL)
-        return;
-    pthread_mutex_lock(&shared->lock);
-    if (shared->outbox.tail == NULL)
-        shared->outbox = *events;
-    else {
-        shared->outbox.tail->next = events->head;
-        shared->outbox.tail = events->tail;
-    }
-    if (shared->async != NULL)
-        uv_async_send(shared->async);
-    pthread_mutex_unlock(&shared->lock);
-    *events = (struct amqp_events){0};
-}
-
-static void shared_wake(struct amqp_shared *shared)
-{
-    uint64_t one = 1;
-
-    while (write(shared->wake_fd, &one, sizeof(one)) < 0 && errno == EINTR)
-        continue;
-}
+static void attach(struct amqp_link *link);
 
 /* --- events to callbacks --------------------------------------------------------------------------------------------
  */
@@ -196,6 +48,9 @@ static void dispatch(struct amqp_link *link, struct amqp_event *event)
     struct amqp_consumer *consumer = event->consumer;
 
     switch (event->kind) {
+    case EV_ATTACH:
+        attach(link);
+        break;
     case EV_UP:
         link->up = true;
         if (link->options.on_up != NULL)
@@ -229,31 +84,161 @@ static void dispatch(struct amqp_link *link, struct amqp_event *event)
 
 static void take_events(struct amqp_link *link)
 {
+    pthread_mutex_lock(&link->shared->lock);
+    amqp_events_append(&link->dispatch, &link->shared->outbox);
+    pthread_mutex_unlock(&link->shared->lock);
+}
+
+/* Callbacks may publish, flush and so add events: those come in the same turn, but never inside another callback. */
+static void dispatch_all(struct amqp_link *link)
+{
+    struct amqp_event *event;
+
+    if (link->dispatching)
+        return;
+    link->dispatching = true;
+    while (!link->freed && (event = amqp_events_pop(&link->dispatch)) != NULL) {
+        dispatch(link, event);
+        amqp_event_free(event);
+    }
+    link->dispatching = false;
+}
+
+/* --- the session on the loop --- */
+
+static void on_watch_closed(uv_handle_t *handle)
+{
+    mem_free(handle->data);
+}
+
+static void unwatch(struct amqp_link *link)
+{
+    struct watch *watch = link->watch;
+
+    link->watch = NULL;
+    watch->link = NULL;
+    uv_poll_stop(&watch->poll);
+    uv_close((uv_handle_t *)&watch->poll, on_watch_closed);
+    uv_timer_stop(&link->tick);
+}
+
+/* The connection is over: everything is answered, and the session goes back to the thread, which makes the next one. */
+static void detach(struct amqp_link *link, const struct err *err)
+{
+    struct session *s = link->lent;
+
+    unwatch(link); /* before the socket is closed */
+    amqp_session_drop(s, err == NULL);
+    if (err != NULL)
+        amqp_session_down(s, err);
+    amqp_events_append(&link->dispatch, &s->events);
+    uv_async_send(&link->async);
+    pthread_mutex_lock(&link->shared->lock);
+    link->shared->returned = true;
+    pthread_mutex_unlock(&link->shared->lock);
+    amqp_shared_wake(link->shared);
+}
+
+static void on_socket(uv_poll_t *poll, int status, int events);
+
+/* After anything was done with the session: sends what can be sent and sees to what remains. */
+static void settle(struct amqp_link *link, enum err_code rc, struct err *err)
+{
+    struct session *s = link->lent;
+    int events;
+
+    if (rc == ERR_OK)
+        rc = amqp_session_push(s, err);
+    if (rc != ERR_OK) {
+        detach(link, err);
+        return;
+    }
+    events = UV_READABLE | (wire_pending(s->wire) > 0 ? UV_WRITABLE : 0);
+    if (events != link->watch->events) {
+        link->watch->events = events;
+        uv_poll_start(&link->watch->poll, events, on_socket);
+    }
+    amqp_events_append(&link->dispatch, &s->events);
+    if (amqp_session_has_more(s) || (link->dispatch.head != NULL && !link->dispatching))
+        uv_async_send(&link->async);
+}
+
+static void read_session(struct amqp_link *link)
+{
+    struct err err = {0};
+    enum err_code rc;
+
+    wire_heard(link->lent->wire);
+    rc = amqp_session_read(link->lent, &err);
+    amqp_events_append(&link->dispatch, &link->lent->events);
+    if (rc != ERR_OK)
+        detach(link, &err);
+    dispatch_all(link);
+    if (link->freed)
+        return;
+    amqp_flush(link); /* what the callbacks have published and acknowledged leaves in one go */
+    if (link->watch != NULL)
+        settle(link, ERR_OK, &err);
+}
+
+static void on_socket(uv_poll_t *poll, int status, int events)
+{
+    struct amqp_link *link = ((struct watch *)poll->data)->link;
+    struct err err = {0};
+
+    if (link == NULL)
+        return;
+    if (status < 0 || (events & UV_READABLE) != 0)
+        read_session(link);
+    else
+        settle(link, ERR_OK, &err);
+}
+
+static void on_tick(uv_timer_t *timer)
+{
+    struct amqp_link *link = timer->data;
+    struct err err = {0};
+
+    if (link->watch != NULL)
+        settle(link, amqp_session_tick(link->lent, &err), &err);
+}
+
+static void attach(struct amqp_link *link)
+{
     struct amqp_shared *shared = link->shared;
+    struct session *s = link->lent;
+    struct watch *watch = mem_alloc(sizeof(*watch));
+    struct amqp_cmds cmds = {0};
+    struct err err = {0};
 
     pthread_mutex_lock(&shared->lock);
-    if (link->dispatch.tail == NULL)
-        link->dispatch = shared->outbox;
-    else if (shared->outbox.head != NULL) {
-        link->dispatch.tail->next = shared->outbox.head;
-        link->dispatch.tail = shared->outbox.tail;
-    }
-    shared->outbox = (struct amqp_events){0};
+    shared->attached = true;
+    amqp_cmds_append(&cmds, &shared->inbox);
     pthread_mutex_unlock(&shared->lock);
+    watch->link = link;
+    ENSURE(uv_poll_init(link->options.loop, &watch->poll, wire_fd(s->wire)) == 0);
+    watch->poll.data = watch;
+    link->watch = watch;
+    uv_timer_start(&link->tick, on_tick, AMQP_TICK_MS, AMQP_TICK_MS);
+    amqp_session_begin(s);
+    amqp_session_commands(s, &cmds);
+    settle(link, ERR_OK, &err);
 }
 
 static void on_async(uv_async_t *async)
 {
     struct amqp_link *link = async->data;
-    struct amqp_event *event;
+    struct err err = {0};
 
     take_events(link);
-    while (!link->freed && (event = events_pop(&link->dispatch)) != NULL) {
-        dispatch(link, event);
-        event_free(event);
-    }
-    if (!link->freed)
-        amqp_flush(link);
+    dispatch_all(link);
+    if (link->freed)
+        return;
+    amqp_flush(link);
+    if (link->watch != NULL && link->lent->more_to_read)
+        read_session(link);
+    else if (link->watch != NULL && amqp_session_has_more(link->lent))
+        settle(link, ERR_OK, &err);
 }
 
 /* Whoever forgets amqp_flush only loses the rest of this turn. */
@@ -268,38 +253,24 @@ static void on_prepare(uv_prepare_t *prepare)
 struct amqp_link *amqp_link_new(const struct amqp_options *options)
 {
     struct amqp_link *link = mem_alloc(sizeof(*link));
-    struct amqp_shared *shared = mem_alloc(sizeof(*shared));
-    pthread_condattr_t attr;
-    pthread_attr_t thread_attr;
+    pthread_attr_t attr;
     pthread_t thread;
 
     link->options = *options;
-    link->shared = shared;
-    shared->url = mem_strdup(options->url);
-    shared->name = mem_strdup(options->name);
-    shared->heartbeat_s = options->heartbeat_s;
-    shared->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    ENSURE(shared->wake_fd >= 0);
-    ENSURE(pthread_mutex_init(&shared->lock, NULL) == 0);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    ENSURE(pthread_cond_init(&shared->ended, &attr) == 0);
-    pthread_condattr_destroy(&attr);
-    shared->refs = 2;
-
     ENSURE(uv_async_init(options->loop, &link->async, on_async) == 0);
-    link->async.data = link;
     ENSURE(uv_prepare_init(options->loop, &link->prepare) == 0);
-    link->prepare.data = link;
+    ENSURE(uv_timer_init(options->loop, &link->tick) == 0);
+    link->async.data = link->prepare.data = link->tick.data = link;
+    link->open_handles = 3;
     uv_prepare_start(&link->prepare, on_prepare);
     uv_unref((uv_handle_t *)&link->prepare);
-    link->open_handles = 2;
-    shared->async = &link->async;
+    link->shared = amqp_shared_new(options, &link->async);
+    link->lent = amqp_session_new(link->shared);
 
-    pthread_attr_init(&thread_attr);
-    pthread_attr_setdetachstate(&thread_attr, PTHREAD_CREATE_DETACHED);
-    ENSURE(pthread_create(&thread, &thread_attr, amqp_thread_main, shared) == 0);
-    pthread_attr_destroy(&thread_attr);
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    ENSURE(pthread_create(&thread, &attr, amqp_thread_main, link->lent) == 0);
+    pthread_attr_destroy(&attr);
     return link;
 }
 
@@ -366,14 +337,18 @@ void amqp_link_free(struct amqp_link *link)
     pthread_mutex_lock(&shared->lock);
     shared->stopping = true;
     pthread_mutex_unlock(&shared->lock);
-    shared_wake(shared);
+    if (link->watch != NULL) {
+        amqp_session_last_words(link->lent);
+        detach(link, NULL);
+    }
+    amqp_shared_wake(shared);
     done = wait_for_thread(shared);
 
     take_events(link);
-    while ((event = events_pop(&link->dispatch)) != NULL) {
+    while ((event = amqp_events_pop(&link->dispatch)) != NULL) {
         if (event->kind == EV_CONFIRMS || event->kind == EV_DEPTH)
             dispatch(link, event);
-        event_free(event);
+        amqp_event_free(event);
     }
     pthread_mutex_lock(&shared->lock);
     amqp_cmds_append(&rest, &shared->inbox);
@@ -384,6 +359,7 @@ void amqp_link_free(struct amqp_link *link)
     amqp_shared_unref(shared);
     uv_close((uv_handle_t *)&link->async, on_handle_closed);
     uv_close((uv_handle_t *)&link->prepare, on_handle_closed);
+    uv_close((uv_handle_t *)&link->tick, on_handle_closed);
 }
 
 bool amqp_link_is_up(const struct amqp_link *link)
@@ -394,17 +370,23 @@ bool amqp_link_is_up(const struct amqp_link *link)
 void amqp_flush(struct amqp_link *link)
 {
     struct amqp_shared *shared = link->shared;
+    struct err err = {0};
     bool wake;
 
     if (link->staged.head == NULL)
         return;
+    if (link->watch != NULL) {
+        amqp_session_commands(link->lent, &link->staged);
+        settle(link, ERR_OK, &err);
+        return;
+    }
     pthread_mutex_lock(&shared->lock);
     amqp_cmds_append(&shared->inbox, &link->staged);
     wake = shared->sleeping;
     shared->sleeping = false;
     pthread_mutex_unlock(&shared->lock);
     if (wake)
-        shared_wake(shared);
+        amqp_shared_wake(shared);
 }
 
 /* --- public functions to commands

@@ -197,6 +197,11 @@ int wire_fd(const struct wire *wire)
     return wire->fd;
 }
 
+bool wire_may_block(const struct wire *wire)
+{
+    return wire->tls;
+}
+
 size_t wire_pending(const struct wire *wire)
 {
     return wire->out.len - wire->out_sent;

@@ -1,4 +1,4 @@
-/* One AMQP connection as the link's thread uses it: methods out, events in, no waiting but in wire_open and wire_close.
+/* One AMQP connection as a link's session uses it: methods out, events in, no waiting but in wire_open and wire_close.
  * amqp_wire.c is the only file that meets librabbitmq. The library logs in, reads and decodes; writing goes through our
  * own buffer, because the library sends with three system calls a message and waits without bound when the broker
  * stops reading. (Over TLS its own writer must do; its heartbeats bound it there.) One thread per wire. */
@@ -12,6 +12,7 @@ enum err_code wire_open(const char *url, const char *name, int heartbeat_s, stru
 /* polite: says connection.close and waits for its answer at most 300 ms; without it the socket is just closed. */
 void wire_close(struct wire *wire, bool polite);
 int wire_fd(const struct wire *wire);
+bool wire_may_block(const struct wire *wire); /* TLS: the library writes, and waits for the socket */
 size_t wire_pending(const struct wire *wire); /* bytes not yet taken by the kernel */
 /* Sends what the socket takes. Errors of earlier wire_put_* calls come out here, too. ERR_UNAVAILABLE: lost. */
 enum err_code wire_write(struct wire *wire, struct err *err) MUST_CHECK;
