@@ -157,11 +157,13 @@ static void compile_text(struct compiler *c, struct str text)
 /* The string `raw` (with quotes, in the source) stands for `text`, which has a "${" somewhere. */
 static void compile_string(struct compiler *c, struct str raw, struct str text)
 {
-    const struct expr *expr;
+    struct str behind = {text.ptr + 2, text.len - 2};
     const char *why;
+    size_t len = str_starts(text, "${") ? hole_len(behind, &why) : SIZE_MAX;
+    const struct expr *expr;
 
-    if (str_starts(text, "${") && hole_len((struct str){text.ptr + 2, text.len - 2}, &why) == text.len - 3) {
-        expr = compile_hole(c, (struct str){text.ptr + 2, text.len - 3}, EXPR_WHOLE);
+    if (len != SIZE_MAX && len + 1 == behind.len) {
+        expr = compile_hole(c, (struct str){behind.ptr, len}, EXPR_WHOLE);
         if (expr == NULL || expr->secret)
             return;
         copy_source(c, raw.ptr, raw.ptr + raw.len);
