@@ -74,7 +74,6 @@ static void gain(struct lease *lease, int16_t shard, int64_t epoch)
         lease->held_count++;
     *held = (struct held){.state = SHARD_HELD, .epoch = epoch, .busy = held->busy};
     change(lease, shard, true, epoch);
-    log_event(LOG_INFO, "shard.gained", log_i64("shard", shard), log_i64("epoch", epoch));
 }
 
 static void lose(struct lease *lease, int16_t shard)
@@ -86,7 +85,6 @@ static void lose(struct lease *lease, int16_t shard)
     held->state = SHARD_FREE;
     lease->held_count--;
     change(lease, shard, false, held->epoch);
-    log_event(LOG_WARN, "shard.lost", log_i64("shard", shard), log_i64("epoch", held->epoch));
 }
 
 static void tell_changes(struct lease *lease)

@@ -1,4 +1,5 @@
 /* The ports of the core, each handed on to who can do it. */
+#include "common/base/metrics.h"
 #include "scheduler/shell_internal.h"
 
 #include "common/base/banned.h"
@@ -86,6 +87,7 @@ static void port_shard_released(void *ctx, int16_t shard)
     if (shell->owned[shard]) {
         shell->owned[shard] = false;
         shell->owned_count--;
+        metric_set(METRIC_SHARDS_OWNED, (int64_t)shell->owned_count);
     }
     lease_release(shell->lease, shard);
     shell_maybe_leave(shell);
