@@ -9,6 +9,7 @@
 
 #define DAY_US (INT64_C(86400) * US_PER_S)
 #define FAULTS_MAX 200
+#define ATTEMPTS_MAX 1000
 
 const struct plan_limits PLAN_LIMITS_DEFAULT = {.max_steps = 500, .max_depth = 100, .max_run_us = 366 * DAY_US};
 
@@ -37,6 +38,7 @@ void plan_fault(struct compile *c, const char *code, const char *hint, const cha
     char pointer[1024];
     va_list args;
 
+    c->faulty = true;
     va_start(args, pointer_format);
     (void)vsnprintf(pointer, sizeof(pointer), pointer_format, args);
     va_end(args);
@@ -71,12 +73,14 @@ static void template_fault(void *ctx, const char *code, struct str pointer, cons
 bool plan_template(struct compile *c, struct str value, const char *pointer, bool url, struct template *ret)
 {
     struct fault_at at = {c, pointer};
-    struct template_options options = {.secrets_allowed = false, .url_at_root_url = url};
+    /* a call with a url has headers, where secrets belong: there they are not wrong, only not available yet */
+    struct template_options options = {.secrets_allowed = url, .url_at_root_url = url};
     bool good = template_compile(c->plan->arena, value, &options, template_fault, &at, ret);
 
     for (size_t i = 0; good && i < ret->expr_count; i++)
         if (ret->exprs[i].secret)
-            plan_fault(c, "not_available", NULL, "secrets are not available in this release", "%s", pointer);
+            plan_fault(c, "not_available", NULL, "secrets are not available in this release", "%s" STR_FMT, pointer,
+                       STR_ARG(ret->exprs[i].pointer));
     return good;
 }
 
@@ -135,12 +139,18 @@ static void retry_field(struct compile *c, struct str step, const char *pointer,
         return;
     (void)snprintf(at, sizeof(at), "%s/retry", pointer);
     refuse_later(c, value, later, at);
-    if (jt_i64(jt_get(value, "max_attempts"), &n) && n >= 1 && n <= 20)
-        retry->max_attempts = (uint16_t)n;
+    if (jt_i64(jt_get(value, "max_attempts"), &n)) {
+        if (n < 1 || n > ATTEMPTS_MAX)
+            plan_fault(c, "out_of_range", NULL, "must be between 1 and 1000", "%s/max_attempts", at);
+        else
+            retry->max_attempts = (uint16_t)n;
+    }
     retry->initial_us = duration_field(c, value, "initial", at, retry->initial_us);
     retry->max_us = duration_field(c, value, "max", at, retry->max_us);
-    (void)jt_f64(jt_get(value, "factor"), &retry->factor);
-    (void)jt_f64(jt_get(value, "jitter"), &retry->jitter);
+    if (jt_f64(jt_get(value, "factor"), &retry->factor) && !(retry->factor >= 1 && retry->factor <= 100))
+        plan_fault(c, "out_of_range", NULL, "must be between 1 and 100", "%s/factor", at);
+    if (jt_f64(jt_get(value, "jitter"), &retry->jitter) && !(retry->jitter >= 0 && retry->jitter <= 1))
+        plan_fault(c, "out_of_range", NULL, "must be between 0 and 1", "%s/jitter", at);
 }
 
 static void idempotency_field(struct compile *c, struct str object, const char *pointer, struct plan_step *step)
@@ -249,9 +259,14 @@ static void compile_document(struct compile *c)
     refuse_later(c, doc, jt_count(jt_get(doc, "triggers")) == 0 ? later + 1 : later, "");
     plan->continue_on_failure = string_is(jt_get(doc, "on_failure"), "continue");
     plan->priority = priority_field(doc, 2);
-    plan->timeout_us = duration_field(c, doc, "timeout", "", 30 * DAY_US);
-    if (plan->timeout_us > c->limits->max_run_us)
-        plan_fault(c, "out_of_range", NULL, "a run may last at most 366 days", "/timeout");
+    plan->timeout_us = duration_field(c, doc, "timeout", "",
+                                      30 * DAY_US < c->limits->max_run_us ? 30 * DAY_US : c->limits->max_run_us);
+    if (plan->timeout_us > c->limits->max_run_us) {
+        char message[80];
+        (void)snprintf(message, sizeof(message), "a run may last at most %" PRId64 " s",
+                       c->limits->max_run_us / US_PER_S);
+        plan_fault(c, "out_of_range", NULL, message, "/timeout");
+    }
     compile_steps(c, jt_get(doc, "steps"));
     plan_graph(c);
     if (output.ptr != NULL)
@@ -262,14 +277,14 @@ static void compile_document(struct compile *c)
 struct plan *plan_compile(struct str document, const struct plan_limits *limits, struct plan_faults *faults)
 {
     struct plan *plan = mem_alloc(sizeof(*plan));
-    struct compile c = {.plan = plan, .faults = faults, .limits = limits, .faults_before = faults->count};
+    struct compile c = {.plan = plan, .faults = faults, .limits = limits};
 
     plan->refs = 1;
     plan->arena = arena_new(2 * document.len + 4096);
     plan->by_name = map_new();
     plan->document = str_trim(str_arena(plan->arena, document));
     compile_document(&c);
-    if (faults->count > c.faults_before) {
+    if (c.faulty) {
         plan_unref(plan);
         return NULL;
     }

@@ -84,6 +84,17 @@ static void check_type(struct compile *c, const struct with_field *field, struct
     }
 }
 
+static void unknown_field(struct compile *c, const char *pointer, struct str key)
+{
+    struct buf at;
+
+    buf_init(&at, 4096);
+    buf_append_str(&at, str_of(pointer));
+    jt_pointer_add(&at, key);
+    plan_fault(c, "unknown_field", NULL, "this call does not take it", "%s", at.ptr);
+    buf_deinit(&at);
+}
+
 static void check_fields(struct compile *c, const struct with_field *fields, struct str with, const char *pointer)
 {
     struct jt_iter it;
@@ -99,7 +110,7 @@ static void check_fields(struct compile *c, const struct with_field *fields, str
             if (str_is(key, f->name))
                 found = f;
         if (found == NULL)
-            plan_fault(c, "unknown_field", NULL, "this call does not take it", "%s/" STR_FMT, pointer, STR_ARG(key));
+            unknown_field(c, pointer, key);
         else
             check_type(c, found, it.value, pointer);
     }

@@ -4,6 +4,8 @@
 #include <inttypes.h>
 
 #define BIT_WORDS(n) (((n) + 63) / 64)
+#define CYCLE_TEXT_MAX ((size_t)64 << 10) /* 500 names of 63 bytes fit */
+#define COLUMNS 64                        /* branching steps looked at together */
 
 static uint8_t outcome_of(struct str name)
 {
@@ -121,14 +123,13 @@ static void link_children(struct plan *plan)
     }
 }
 
-/* Reports one cycle among the steps that could not be ordered: follows parents until one comes again. */
-static void report_cycle(struct compile *c, const bool *ordered)
+/* Finds a cycle among the steps that could not be ordered: follows parents until one comes again. Fills path[] against
+ * the arrows and returns its length. */
+static uint32_t find_cycle(struct compile *c, const bool *ordered, uint32_t *path)
 {
-    struct plan *plan = c->plan;
+    const struct plan *plan = c->plan;
     uint32_t *seen_at = arena_array(c->faults->arena, plan->step_count, sizeof(*seen_at));
-    uint32_t *path = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*path));
-    uint32_t length = 0, node = 0;
-    struct buf message;
+    uint32_t length = 0, node = 0, first;
 
     while (ordered[node])
         node++;
@@ -142,95 +143,146 @@ static void report_cycle(struct compile *c, const bool *ordered)
             }
         }
     }
-    buf_init(&message, 8192);
+    first = seen_at[node] - 1; /* what came before only leads to the cycle */
+    memmove(path, path + first, (length - first) * sizeof(*path));
+    return length - first;
+}
+
+static void report_cycle(struct compile *c, const uint32_t *path, uint32_t length)
+{
+    const struct plan *plan = c->plan;
+    struct buf message;
+
+    buf_init(&message, CYCLE_TEXT_MAX);
     buf_append_str(&message, STR("the steps need each other: "));
-    /* the path was walked against the arrows: from the repeated step backwards is the direction of time */
-    buf_append_str(&message, plan->steps[node].name);
-    for (uint32_t i = length; i >= seen_at[node]; i--) {
+    buf_append_str(&message, plan->steps[path[0]].name);
+    for (uint32_t i = length; i > 0; i--) /* backwards is the direction of time */
         buf_printf(&message, " -> " STR_FMT, STR_ARG(plan->steps[path[i - 1]].name));
-        if (i == 1)
-            break;
-    }
-    plan_fault(c, "cycle", "remove one of these needs", message.ptr, "%s/needs", plan_pointer(c, node));
+    plan_fault(c, "cycle", "remove one of these needs", message.ptr, "%s/needs", plan_pointer(c, path[0]));
     buf_deinit(&message);
 }
 
-/* Parents first (Kahn). False when there is a cycle. */
+static void report_depth(struct compile *c, uint32_t node)
+{
+    char message[80];
+
+    (void)snprintf(message, sizeof(message), "is more than %" PRIu32 " steps deep", c->limits->max_depth);
+    plan_fault(c, "too_deep", "use child workflows or loops", message, "%s", plan_pointer(c, node));
+}
+
+/* Parents first (Kahn). Where that comes to a halt there is a cycle: it is reported, taken as done, and the rest goes
+ * on, so that each cycle is said once. False when there was one. */
 static bool order(struct compile *c)
 {
     struct plan *plan = c->plan;
     size_t *missing = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*missing));
     uint32_t *depth = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*depth));
+    uint32_t *path = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*path));
     bool *ordered = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*ordered));
     size_t done = 0, head = 0;
 
     plan->topological = arena_array(plan->arena, plan->step_count + 1, sizeof(uint32_t));
     for (uint32_t i = 0; i < plan->step_count; i++) {
         missing[i] = plan->steps[i].edge_count;
+        ordered[i] = missing[i] == 0;
         if (missing[i] == 0)
             plan->topological[done++] = i;
     }
-    while (head < done) {
-        uint32_t node = plan->topological[head++];
-        ordered[node] = true;
-        if (depth[node] + 1 == c->limits->max_depth + 1) {
-            char message[80];
-            (void)snprintf(message, sizeof(message), "is more than %" PRIu32 " steps deep", c->limits->max_depth);
-            plan_fault(c, "too_deep", "use child workflows or loops", message, "%s", plan_pointer(c, node));
+    while (done < plan->step_count || head < done) {
+        uint32_t node;
+        if (head == done) {
+            uint32_t length = find_cycle(c, ordered, path);
+            report_cycle(c, path, length);
+            c->cyclic = true;
+            for (uint32_t i = 0; i < length; i++) {
+                ordered[path[i]] = true;
+                plan->topological[done++] = path[i];
+            }
         }
+        node = plan->topological[head++];
+        if (depth[node] == c->limits->max_depth && !c->cyclic)
+            report_depth(c, node);
         for (size_t i = 0; i < plan->steps[node].child_count; i++) {
             uint32_t child = plan->steps[node].children[i];
             if (depth[child] < depth[node] + 1)
                 depth[child] = depth[node] + 1;
-            if (--missing[child] == 0)
+            if (--missing[child] == 0 && !ordered[child]) {
+                ordered[child] = true;
                 plan->topological[done++] = child;
+            }
         }
     }
-    if (done < plan->step_count) {
-        report_cycle(c, ordered);
+    return !c->cyclic;
+}
+
+/* Branches of which step are told apart by at least two edges: only these can exclude each other. */
+static uint32_t *branching_columns(struct compile *c, size_t *ret_columns)
+{
+    const struct plan *plan = c->plan;
+    uint32_t *column = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*column));
+    size_t columns = 0;
+
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        for (size_t e = 0; e < plan->steps[i].edge_count; e++)
+            if (plan->steps[i].edges[e].outcomes == 0)
+                column[plan->steps[i].edges[e].parent]++;
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        column[i] = column[i] >= 2 ? (uint32_t)columns++ : UINT32_MAX;
+    *ret_columns = columns;
+    return column;
+}
+
+/* What a step's edges leave of the branches of the columns from..from + COLUMNS; true when one is left with none. */
+static bool narrow(const struct plan *plan, uint32_t node, const uint32_t *column, size_t from, uint64_t *allowed)
+{
+    const struct plan_step *step = &plan->steps[node];
+    uint64_t *mine = allowed + (size_t)node * COLUMNS;
+    bool impossible = false;
+
+    if (step->join_any && step->edge_count > 1)
         return false;
+    for (size_t e = 0; e < step->edge_count; e++) {
+        const struct plan_edge *edge = &step->edges[e];
+        size_t k = column[edge->parent];
+        if ((edge->outcomes & (OUT_SKIPPED | OUT_CANCELLED)) != 0)
+            continue; /* also holds when the parent has not run */
+        for (size_t i = 0; i < COLUMNS; i++)
+            mine[i] &= allowed[(size_t)edge->parent * COLUMNS + i];
+        if (edge->outcomes == 0 && k >= from && k < from + COLUMNS)
+            mine[k - from] &= edge->branches;
     }
-    return true;
+    for (size_t i = 0; i < COLUMNS; i++)
+        impossible = impossible || mine[i] == 0;
+    if (impossible)
+        memset(mine, 0xff, COLUMNS * sizeof(*mine)); /* said once, not of everything below */
+    return impossible;
 }
 
 /* A step that must have run for a join to hold brings the branches that it needed itself. Where the branches needed of
- * one step exclude each other, the join can never hold. No outcome is ever held to be impossible. */
+ * one step exclude each other, the join can never hold. No outcome is ever held to be impossible. Branching steps are
+ * looked at a few at a time, so that memory stays in proportion to the steps. */
 static void check_joins(struct compile *c)
 {
-    struct plan *plan = c->plan;
-    uint32_t *column = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*column));
-    size_t columns = 0;
+    const struct plan *plan = c->plan;
+    size_t columns;
+    const uint32_t *column = branching_columns(c, &columns);
     uint64_t *allowed;
+    bool *said;
 
-    for (uint32_t i = 0; i < plan->step_count; i++)
-        column[i] = plan->steps[i].branch_count > 0 ? (uint32_t)columns++ : UINT32_MAX;
     if (columns == 0)
         return;
-    allowed = arena_array(c->faults->arena, plan->step_count * columns, sizeof(*allowed));
-    memset(allowed, 0xff, plan->step_count * columns * sizeof(*allowed));
-    for (size_t t = 0; t < plan->step_count; t++) {
-        uint32_t node = plan->topological[t];
-        const struct plan_step *step = &plan->steps[node];
-        uint64_t *mine = allowed + node * columns;
-        bool impossible = false;
-        if (step->join_any && step->edge_count > 1)
-            continue;
-        for (size_t e = 0; e < step->edge_count; e++) {
-            const struct plan_edge *edge = &step->edges[e];
-            if ((edge->outcomes & (OUT_SKIPPED | OUT_CANCELLED)) != 0)
-                continue; /* also holds when the parent has not run */
-            for (size_t k = 0; k < columns; k++)
-                mine[k] &= allowed[edge->parent * columns + k];
-            if (column[edge->parent] != UINT32_MAX && edge->outcomes == 0)
-                mine[column[edge->parent]] &= edge->branches;
-        }
-        for (size_t k = 0; k < columns; k++)
-            impossible = impossible || mine[k] == 0;
-        if (impossible) {
+    allowed = arena_array(c->faults->arena, plan->step_count * COLUMNS, sizeof(*allowed));
+    said = arena_array(c->faults->arena, plan->step_count, sizeof(*said));
+    for (size_t from = 0; from < columns; from += COLUMNS) {
+        memset(allowed, 0xff, plan->step_count * COLUMNS * sizeof(*allowed));
+        for (size_t t = 0; t < plan->step_count; t++) {
+            uint32_t node = plan->topological[t];
+            if (!narrow(plan, node, column, from, allowed) || said[node])
+                continue;
+            said[node] = true;
             plan_fault(c, "unreachable_step", "use \"join\": \"any\"",
                        "needs different branches of one step, which never happen together", "%s/needs",
                        plan_pointer(c, node));
-            memset(mine, 0xff, columns * sizeof(*mine)); /* said once, not of everything below */
         }
     }
 }
@@ -258,15 +310,50 @@ static void check_template(struct compile *c, const struct template *t, const ui
             if (node == NO_NODE) {
                 (void)snprintf(message, sizeof(message), "reads step '" STR_FMT "', which does not exist",
                                STR_ARG(t->exprs[i].steps[k]));
-                plan_fault(c, "unknown_step", NULL, message, "%s", pointer);
+                plan_fault(c, "unknown_step", NULL, message, "%s" STR_FMT, pointer, STR_ARG(t->exprs[i].pointer));
             } else if (ancestors != NULL && ((ancestors[node / 64] >> (node % 64)) & 1) == 0) {
                 (void)snprintf(message, sizeof(message), "reads step '" STR_FMT "', which may not have ended by then",
                                STR_ARG(t->exprs[i].steps[k]));
-                plan_fault(c, "not_upstream", "name it in 'needs', directly or through other steps", message, "%s",
-                           pointer);
+                plan_fault(c, "not_upstream", "name it in 'needs', directly or through other steps", message,
+                           "%s" STR_FMT, pointer, STR_ARG(t->exprs[i].pointer));
             }
         }
     }
+}
+
+/* Where the template of a step's `with` stands. */
+static const char *with_place(const struct plan_step *step)
+{
+    switch (step->kind) {
+    case CALL_TRANSFORM:
+        return "/value";
+    case CALL_CONDITION:
+        return "/if";
+    case CALL_DELAY:
+        return step->delay_until ? "/until" : "/duration";
+    case CALL_TASK:
+    case CALL_SWITCH:
+        break;
+    }
+    return "";
+}
+
+static void check_step_reads(struct compile *c, uint32_t node, const uint64_t *ancestors)
+{
+    const struct plan_step *step = &c->plan->steps[node];
+    const char *base = plan_pointer(c, node);
+    char at[700];
+
+    (void)snprintf(at, sizeof(at), "%s/with%s", base, with_place(step));
+    check_template(c, &step->with, ancestors, at);
+    for (size_t k = 0; k < step->case_count; k++) {
+        (void)snprintf(at, sizeof(at), "%s/with/cases/%zu/if", base, k);
+        check_template(c, &step->cases[k], ancestors, at);
+    }
+    (void)snprintf(at, sizeof(at), "%s/when", base);
+    check_template(c, &step->when, ancestors, at);
+    (void)snprintf(at, sizeof(at), "%s/idempotency/key", base);
+    check_template(c, &step->idempotency_key, ancestors, at);
 }
 
 void plan_check_reads(struct compile *c)
@@ -274,39 +361,21 @@ void plan_check_reads(struct compile *c)
     struct plan *plan = c->plan;
     size_t words = BIT_WORDS(plan->step_count);
     uint64_t *ancestors;
-    size_t ordered = 0;
-    char at[700];
 
-    /* with a cycle there is no upstream to speak of */
-    if (plan->topological == NULL || c->faults->count > c->faults_before) {
-        for (size_t i = c->faults_before; i < c->faults->count; i++)
-            if (strcmp(c->faults->items[i].code, "cycle") == 0)
-                return;
-    }
-    if (plan->topological == NULL)
+    if (plan->topological == NULL || c->cyclic)
         return;
     ancestors = arena_array(c->faults->arena, plan->step_count * words + 1, sizeof(*ancestors));
-    for (ordered = 0; ordered < plan->step_count; ordered++) {
-        uint32_t node = plan->topological[ordered];
+    for (size_t i = 0; i < plan->step_count; i++) {
+        uint32_t node = plan->topological[i];
         const struct plan_step *step = &plan->steps[node];
         uint64_t *mine = ancestors + node * words;
-        const char *base = plan_pointer(c, node);
         for (size_t e = 0; e < step->edge_count; e++) {
             uint32_t parent = step->edges[e].parent;
             for (size_t w = 0; w < words; w++)
                 mine[w] |= ancestors[parent * words + w];
             mine[parent / 64] |= UINT64_C(1) << (parent % 64);
         }
-        (void)snprintf(at, sizeof(at), "%s/with", base);
-        check_template(c, &step->with, mine, at);
-        for (size_t k = 0; k < step->case_count; k++) {
-            (void)snprintf(at, sizeof(at), "%s/with/cases/%zu/if", base, k);
-            check_template(c, &step->cases[k], mine, at);
-        }
-        (void)snprintf(at, sizeof(at), "%s/when", base);
-        check_template(c, &step->when, mine, at);
-        (void)snprintf(at, sizeof(at), "%s/idempotency/key", base);
-        check_template(c, &step->idempotency_key, mine, at);
+        check_step_reads(c, node, mine);
     }
     check_template(c, &plan->output, NULL, "/output");
 }

@@ -7,7 +7,8 @@ struct compile {
     struct plan_faults *faults;
     const struct plan_limits *limits;
     struct str *needs; /* JSON of each step's `needs`, STR_NONE */
-    size_t faults_before;
+    bool faulty;       /* something was refused, also when there was no room to say so */
+    bool cyclic;       /* there is no order, and so no upstream to speak of */
 };
 
 /* A fault at the pointer that the format makes; the hint may be NULL. */

@@ -51,9 +51,28 @@ static const struct {
            "}"),
      "duplicate_key /steps/a/with/cases/1"},
     {STEPS("\"a\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .steps.b.output }\"}},\"b\":" N),
-     "not_upstream /steps/a/with"},
+     "not_upstream /steps/a/with/value"},
+    {STEPS("\"a\":{\"call\":\"http\",\"with\":{\"url\":\"http://x\",\"body\":{\"a/b\":[\"${ .steps.b.output "
+           "}\"]}}},\"b\":" N),
+     "not_upstream /steps/a/with/body/a~1b/0"},
+    {STEPS("\"a\":{\"call\":\"delay\",\"with\":{\"duration\":\"${ .steps.b.output }\"}},\"b\":" N),
+     "not_upstream /steps/a/with/duration"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"with\":{\"x/y~z\":1}}"), "unknown_field /steps/a/with/x~1y~0z"},
+    {STEPS("\"a\":{\"call\":\"http\",\"with\":{\"url\":\"http://x\",\"headers\":{\"X-Key\":\"${ .secrets.k }\"}}}"),
+     "not_available /steps/a/with/headers/X-Key"},
+    {STEPS("\"a\":{\"call\":\"http\",\"with\":{\"url\":\"http://x\",\"body\":\"${ .secrets.k }\"}}"),
+     "bad_expression /steps/a/with/body"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"retry\":{\"max_attempts\":1001}}"), "out_of_range /steps/a/retry/max_attempts"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"retry\":{\"max_attempts\":0}}"), "out_of_range /steps/a/retry/max_attempts"},
+    {STEPS("\"a\":{\"call\":\"noop\",\"retry\":{\"factor\":0.5,\"jitter\":2}}"),
+     "out_of_range /steps/a/retry/factor\nout_of_range /steps/a/retry/jitter"},
+    /* two cycles, each said once, and what hangs below them not at all */
+    {STEPS("\"a\":{\"call\":\"noop\",\"needs\":[\"b\"]},\"b\":{\"call\":\"noop\",\"needs\":[\"a\"]},"
+           "\"c\":{\"call\":\"noop\",\"needs\":[\"d\",\"a\"]},\"d\":{\"call\":\"noop\",\"needs\":[\"c\"]},"
+           "\"e\":{\"call\":\"noop\",\"needs\":[\"d\"]}"),
+     "cycle /steps/a/needs\ncycle /steps/c/needs"},
     {STEPS("\"a\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .steps.zz.output }\"}}"),
-     "unknown_step /steps/a/with"},
+     "unknown_step /steps/a/with/value"},
     {STEPS("\"a\":{\"call\":\"noop\",\"when\":\"${ .steps.b.output }\"},\"b\":" N), "not_upstream /steps/a/when"},
     {STEPS("\"a\":{\"call\":\"transform\",\"with\":{\"value\":\"${ now }\"}}"), "bad_expression /steps/a/with/value"},
     {STEPS("\"a\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .input\"}}"), "bad_expression /steps/a/with/value"},
@@ -118,6 +137,71 @@ static const char *chain(struct arena *arena, int steps, bool deep)
     return text;
 }
 
+static void a_cycle_is_said_with_its_whole_path(void **unused)
+{
+    struct arena *arena = arena_new(4096);
+    struct plan_faults faults = {.arena = arena};
+
+    (void)unused;
+    /* r leads in and d hangs below: neither is part of it */
+    assert_null(plan_compile(STR(STEPS("\"r\":" N ",\"d\":{\"call\":\"noop\",\"needs\":[\"c\"]},"
+                                       "\"a\":{\"call\":\"noop\",\"needs\":[\"r\",\"c\"]},"
+                                       "\"b\":{\"call\":\"noop\",\"needs\":[\"a\"]},"
+                                       "\"c\":{\"call\":\"noop\",\"needs\":[\"b\"]}")),
+                             &PLAN_LIMITS_DEFAULT, &faults));
+    assert_int_equal(faults.count, 1);
+    assert_true(str_is(faults.items[0].message, "the steps need each other: c -> a -> b -> c"));
+    arena_free(arena);
+}
+
+static void more_faults_than_are_listed_still_refuse_the_document(void **unused)
+{
+    struct arena *arena = arena_new(4096);
+    struct plan_faults faults = {.arena = arena};
+
+    (void)unused;
+    while (faults.count < 200)
+        plan_fault_add(&faults, "wrong_type", STR("/x"), STR("x"), STR_NONE);
+    assert_null(plan_compile(STR(STEPS("\"a\":{\"call\":\"nope\"}")), &PLAN_LIMITS_DEFAULT, &faults));
+    assert_int_equal(faults.count, 200);
+    arena_free(arena);
+}
+
+static void a_shorter_limit_of_runs_is_also_their_default(void **unused)
+{
+    struct arena *arena = arena_new(4096);
+    struct plan_faults faults = {.arena = arena};
+    struct plan_limits limits = PLAN_LIMITS_DEFAULT;
+    struct plan *plan;
+
+    (void)unused;
+    limits.max_run_us = 7 * INT64_C(86400) * US_PER_S;
+    plan = plan_compile(STR(STEPS("\"a\":" N)), &limits, &faults);
+    assert_non_null(plan);
+    assert_int_equal(plan->timeout_us, limits.max_run_us);
+    plan_unref(plan);
+    plan = plan_compile(STR("{\"name\":\"x\",\"timeout\":\"7d\",\"steps\":{\"a\":" N "}}"), &limits, &faults);
+    assert_non_null(plan);
+    plan_unref(plan);
+    assert_null(plan_compile(STR("{\"name\":\"x\",\"timeout\":\"8d\",\"steps\":{\"a\":" N "}}"), &limits, &faults));
+    assert_string_equal(faults.items[0].code, "out_of_range");
+    arena_free(arena);
+}
+
+static void retries_go_to_a_thousand(void **unused)
+{
+    struct arena *arena = arena_new(4096);
+    struct plan_faults faults = {.arena = arena};
+    struct plan *plan = plan_compile(STR(STEPS("\"a\":{\"call\":\"noop\",\"retry\":{\"max_attempts\":1000}}")),
+                                     &PLAN_LIMITS_DEFAULT, &faults);
+
+    (void)unused;
+    assert_non_null(plan);
+    assert_int_equal(plan->steps[0].retry.max_attempts, 1000);
+    plan_unref(plan);
+    arena_free(arena);
+}
+
 static void limits_hold_at_n_and_break_at_n_plus_1(void **unused)
 {
     struct arena *arena = arena_new(4096);
@@ -135,6 +219,10 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(bad_documents_are_refused_with_code_and_pointer),
         cmocka_unit_test(good_documents_compile),
+        cmocka_unit_test(a_cycle_is_said_with_its_whole_path),
+        cmocka_unit_test(more_faults_than_are_listed_still_refuse_the_document),
+        cmocka_unit_test(a_shorter_limit_of_runs_is_also_their_default),
+        cmocka_unit_test(retries_go_to_a_thousand),
         cmocka_unit_test(limits_hold_at_n_and_break_at_n_plus_1),
     };
 
