@@ -14,7 +14,7 @@ void *pool_add(struct schema_compiler *c, struct pool *pool, size_t size, size_t
 {
     void *added;
 
-    if (pool->count + count > pool->cap) {
+    if (pool->ptr == NULL || pool->count + count > pool->cap) {
         size_t cap = (pool->count + count) * 2 + 16;
         char *grown = arena_array(c->arena, cap, size);
 
