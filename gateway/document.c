@@ -1,0 +1,211 @@
+/* Checking what requests bring: bodies, and whole workflow documents. */
+#include "gateway/document.h"
+#include "common/base/banned.h"
+#include "common/base/ensure.h"
+#include "proto/proto_messages.h"
+
+#define FAULTS_MAX ((size_t)4 << 20) /* bytes of faults that are told */
+
+bool name_is_valid(struct str name)
+{
+    if (name.len == 0 || name.len > 63 || name.ptr[0] == '-')
+        return false;
+    for (size_t i = 0; i < name.len; i++) {
+        char c = name.ptr[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-'))
+            return false;
+    }
+    return true;
+}
+
+bool call_body(struct call *call, struct str *ret)
+{
+    struct jt_limits limits = JT_LIMITS_API;
+    struct str body = http_body(call->http);
+    struct err err = {0};
+
+    limits.max_bytes = (size_t)call->gw->config.limit_body;
+    if (str_trim(body).len == 0)
+        body = STR("{}");
+    switch (jt_check(body, &limits, &err)) {
+    case ERR_OK:
+        *ret = body;
+        return true;
+    case ERR_TOO_LARGE:
+        call_problem(call, 413, "too_large", err.message);
+        return false;
+    default:
+        call_problem(call, 400, str_starts(str_of(err.message), "duplicate key") ? "duplicate_key" : "not_json",
+                     err.message);
+        return false;
+    }
+}
+
+struct fault_list {
+    struct buf *out;
+    struct jw w;
+    size_t count;
+};
+
+static void add_fault(struct fault_list *list, const char *code, struct str pointer, struct str message,
+                      struct str hint)
+{
+    list->count++;
+    if (list->out->len > FAULTS_MAX / 2)
+        return;
+    jw_obj(&list->w);
+    jw_kcstr(&list->w, "code", code);
+    jw_kstr(&list->w, "pointer", pointer.ptr == NULL ? STR("") : pointer);
+    jw_kstr(&list->w, "message", message);
+    jw_kstr(&list->w, "hint", hint.len == 0 ? STR_NONE : hint);
+    jw_end_obj(&list->w);
+}
+
+void call_fault(struct call *call, const char *code, const char *pointer, const char *message)
+{
+    CLEANUP(buf_deinit) struct buf out = {0};
+    struct fault_list list = {.out = &out};
+
+    buf_init(&out, FAULTS_MAX);
+    list.w = jw_to(&out);
+    jw_arr(&list.w);
+    add_fault(&list, code, str_of(pointer), str_of(message), STR_NONE);
+    jw_end_arr(&list.w);
+    call_problem_errors(call, 422, code, message, buf_str(&out));
+}
+
+static bool is_among(struct str name, const char *words)
+{
+    struct str rest = str_of(words);
+
+    while (rest.len > 0)
+        if (str_eq(str_cut(&rest, ' '), name))
+            return true;
+    return false;
+}
+
+bool call_body_object(struct call *call, const char *fields, struct str *ret)
+{
+    struct jt_iter it;
+
+    if (!call_body(call, ret))
+        return false;
+    if (jt_type(*ret) != JT_OBJECT) {
+        call_fault(call, "wrong_type", "", "the body must be an object");
+        return false;
+    }
+    jt_iter_init(&it, *ret);
+    while (jt_next(&it)) {
+        struct str key = jt_key(&it, call->arena);
+
+        if (!is_among(key, fields)) {
+            CLEANUP(buf_deinit) struct buf pointer = {0};
+
+            buf_init(&pointer, FAULTS_MAX);
+            jt_pointer_add(&pointer, key);
+            call_fault(call, "unknown_field", pointer.ptr,
+                       fields[0] == '\0' ? "the body has no fields here"
+                                         : arena_printf(call->arena, "the fields are: %s", fields));
+            return false;
+        }
+    }
+    return true;
+}
+
+static void on_schema_fault(void *ctx, const char *code, struct str pointer, const char *message, const char *hint)
+{
+    add_fault(ctx, code, pointer, str_of(message), str_of(hint));
+}
+
+/* Faults of the user's own input_schema; pointers get the place in front. */
+struct nested_faults {
+    struct fault_list *list;
+    struct arena *arena;
+};
+
+static void on_input_schema_fault(void *ctx, const char *code, struct str pointer, const char *message,
+                                  const char *hint)
+{
+    struct nested_faults *nested = ctx;
+    char *full = arena_printf(nested->arena, "/input_schema" STR_FMT, STR_ARG(pointer));
+
+    add_fault(nested->list, code, str_of(full), str_of(message), str_of(hint));
+}
+
+static void check_input_schema(struct arena *arena, struct str document, struct fault_list *list)
+{
+    struct str schema = jt_get(document, "input_schema");
+    struct schema_options options = {.name = "input_schema"};
+    struct nested_faults nested = {list, arena};
+
+    if (jt_type(schema) != JT_NONE)
+        (void)schema_compile(arena, schema, &options, on_input_schema_fault, &nested);
+}
+
+void document_check(struct arena *arena, const struct gateway_config *config, struct str text, struct document *ret)
+{
+    CLEANUP(buf_deinit) struct buf out = {0};
+    struct plan_limits limits = {(uint32_t)config->limit_steps, (uint32_t)config->limit_depth,
+                                 config->limit_run_days * 86400 * US_PER_S};
+    struct fault_list list = {.out = &out};
+    struct plan_faults faults = {.arena = arena};
+    struct err err = {0};
+
+    *ret = (struct document){.text = text, .warnings = STR("[]")};
+    buf_init(&out, FAULTS_MAX);
+    list.w = jw_to(&out);
+    jw_arr(&list.w);
+    if (schema_check(&SCHEMA_WORKFLOW, text, on_schema_fault, &list, &err) != ERR_OK && list.count == 0)
+        add_fault(&list, "wrong_type", STR_NONE, str_of(err.message), STR_NONE);
+    check_input_schema(arena, text, &list);
+    if (list.count == 0) {
+        ret->plan = plan_compile(text, &limits, &faults);
+        for (size_t i = 0; i < faults.count; i++)
+            add_fault(&list, faults.items[i].code, faults.items[i].pointer, faults.items[i].message,
+                      faults.items[i].hint);
+    }
+    jw_end_arr(&list.w);
+    ret->error_count = list.count;
+    ret->errors = str_arena(arena, buf_str(&out));
+    if (jt_string(jt_get(text, "name"), arena, &ret->name) == false)
+        ret->name = STR_NONE;
+    ENSURE((ret->plan == NULL) == (list.count > 0));
+}
+
+/* Writes an object without its member "metadata"; `steps` of a document likewise, one level down. */
+static void write_content(struct jw *w, struct str object, int level)
+{
+    struct jt_iter it;
+
+    jw_obj(w);
+    jt_iter_init(&it, object);
+    while (jt_next(&it)) {
+        if (level != 1 && str_is(it.key, "metadata"))
+            continue;
+        CLEANUP(arena_cleanup) struct arena *arena = it.key_escaped ? arena_new(256) : NULL;
+
+        jw_key_str(w, it.key_escaped ? jt_key(&it, arena) : it.key);
+        bool below = jt_type(it.value) == JT_OBJECT && (level == 1 || (level == 0 && str_is(it.key, "steps")));
+
+        if (below)
+            write_content(w, it.value, level + 1);
+        else
+            jw_raw(w, it.value);
+    }
+    jw_end_obj(w);
+}
+
+void document_hash(struct str text, uint8_t ret[32])
+{
+    CLEANUP(buf_deinit) struct buf content = {0}, canonical = {0};
+    struct jw w;
+
+    buf_init(&content, text.len * 6 + 4096);
+    buf_init(&canonical, text.len * 6 + 4096);
+    w = jw_to(&content);
+    write_content(&w, text, 0);
+    jt_canonical(buf_str(&content), &canonical);
+    ENSURE(!content.overflow && !canonical.overflow);
+    sha256(buf_str(&canonical), ret);
+}

@@ -1,0 +1,57 @@
+/* Events as JSON. */
+#include "gateway/event_json.h"
+#include "common/base/banned.h"
+#include "common/engine/event.h"
+#include "gateway/json_more.h"
+
+void body_reference(struct run_id run, int type, struct str step, int attempt, size_t bytes, struct buf *out)
+{
+    CLEANUP(buf_deinit) struct buf path = {0};
+    char id[UUID_TEXT_SIZE];
+    struct jw w = jw_to(out);
+
+    buf_init(&path, 4096);
+    run_id_format(run, id);
+    if (step.ptr == NULL)
+        buf_printf(&path, "/v1/runs/%s/%s", id, type == EVENT_RUN_STARTED ? "input" : "output");
+    else
+        buf_printf(&path, "/v1/runs/%s/steps/" STR_FMT "/attempts/%d/%s", id, STR_ARG(step), attempt > 0 ? attempt : 1,
+                   type == EVENT_STEP_DISPATCHED ? "input" : "output");
+    jw_obj(&w);
+    jw_kstr(&w, "$ref", buf_str(&path));
+    jw_ki64(&w, "bytes", (int64_t)bytes);
+    jw_end_obj(&w);
+}
+
+void event_json(struct run_id run, const struct pg_result *rows, size_t row, struct buf *out)
+{
+    int type = (int)pg_get_int(rows, row, 2);
+    const char *name = event_type_name((enum event_type)type);
+    struct str step = pg_get_str(rows, row, 3), output = pg_get_str(rows, row, 7);
+    int64_t bytes = pg_get_int(rows, row, 6);
+    struct jw w = jw_to(out);
+
+    jw_obj(&w);
+    jw_ki64(&w, "seq", pg_get_int(rows, row, 0));
+    jw_kcstr(&w, "type", name == NULL ? "unknown" : name);
+
+    jw_ktime(&w, "at", pg_get_time(rows, row, 1));
+    jw_kstr(&w, "step", step);
+    jw_key(&w, "attempt");
+    if (pg_get_int(rows, row, 4) > 0)
+        jw_i64(&w, pg_get_int(rows, row, 4));
+    else
+        jw_null(&w);
+    jw_kraw(&w, "data", pg_get_str(rows, row, 5));
+    jw_key(&w, "output");
+    if (bytes > 0 && output.ptr == NULL) {
+        CLEANUP(buf_deinit) struct buf reference = {0};
+
+        buf_init(&reference, 8192);
+        body_reference(run, type, step, (int)pg_get_int(rows, row, 4), (size_t)bytes, &reference);
+        jw_raw(&w, buf_str(&reference));
+    } else {
+        jw_raw(&w, output);
+    }
+    jw_end_obj(&w);
+}

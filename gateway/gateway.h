@@ -1,0 +1,37 @@
+/* What the parts of the gateway share. One process, one loop; everything here is loop thread only. */
+#pragma once
+#include "common/io/amqp.h"
+#include "common/io/pg.h"
+#include "common/io/service.h"
+
+struct gateway_config {
+    char *name, *listen, *pg_url, *amqp_url, *redis_url, *log_level;
+    int64_t pg_connections, max_connections, max_streams, limit_body, limit_steps, limit_depth, limit_run_days,
+        drain_ms;
+    bool pg_pooler;
+};
+
+#define GATEWAY_READS_MAX 64
+
+struct gateway {
+    struct gateway_config config;
+    struct service *service;
+    uv_loop_t *loop;
+    struct http_server *http;
+    struct pg *reads[GATEWAY_READS_MAX]; /* answers come in order per connection: several, so that none waits long */
+    struct pg *writes;                   /* workflows, keys, commands */
+    struct pg *plain_starts, *keyed_starts;
+    struct amqp_link *publish, *consume;
+    struct db_clock clock;
+    struct auth *auth;
+    struct flows *flows;
+    struct starts *starts;
+    struct live *live;
+    char queue[160]; /* this gateway's own: updates and verdicts arrive here */
+    bool schema_ready, role_ready;
+    bool stopping;
+};
+
+/* The reading connection with the fewest batches in flight. */
+struct pg *gateway_read(struct gateway *gw);
+void gateway_sample_clock(struct gateway *gw, struct wall_us db_now);

@@ -1,0 +1,331 @@
+/* ropewalk-gateway: wires the parts together, tells whether it is ready, and drains. */
+#include "common/base/banned.h"
+#include "common/base/ensure.h"
+#include "common/base/log.h"
+#include "common/db/migrate.h"
+#include "gateway/auth.h"
+#include "gateway/flows.h"
+#include "gateway/live.h"
+#include "gateway/route.h"
+#include "gateway/start.h"
+#include "gateway/stream.h"
+#include "gateway/wait.h"
+
+#define CONFIG_STR(...) CONFIG_ROW_STR(gateway_config, __VA_ARGS__)
+#define CONFIG_INT(...) CONFIG_ROW_INT(gateway_config, __VA_ARGS__)
+#define CONFIG_BOOL(...) CONFIG_ROW_BOOL(gateway_config, __VA_ARGS__)
+static const struct config_row config_rows[] = {
+#include "gateway/config.def"
+};
+#undef CONFIG_STR
+#undef CONFIG_INT
+#undef CONFIG_BOOL
+#define CONFIG_ROWS (sizeof(config_rows) / sizeof(config_rows[0]))
+
+#define STATEMENT_TIMEOUT_MS 30000
+#define SCHEMA_AGAIN_MS 500
+#define CLOCK_AGAIN_MS 10000
+
+struct process {
+    struct gateway gw;
+    uv_timer_t schema, clock;
+    bool checking, http_drained;
+    struct err schema_err;
+};
+
+struct pg *gateway_read(struct gateway *gw)
+{
+    struct pg *best = gw->reads[0];
+
+    for (int64_t i = 1; i < gw->config.pg_connections; i++)
+        if (pg_in_flight(gw->reads[i]) < pg_in_flight(best))
+            best = gw->reads[i];
+    return best;
+}
+
+void gateway_sample_clock(struct gateway *gw, struct wall_us db_now)
+{
+    if (db_now.us != 0)
+        db_clock_sample(&gw->clock, db_now, clock_mono());
+}
+
+/* --- is it fit to serve? */
+
+static void on_schema(void *ctx, enum err_code rc, const struct err *err)
+{
+    struct process *p = ctx;
+
+    p->checking = false;
+    p->gw.schema_ready = rc == ERR_OK;
+    p->schema_err = *err;
+    if (rc == ERR_OK)
+        log_event(LOG_INFO, "gateway.schema_ready");
+}
+
+static void on_role(void *ctx, enum err_code rc, const struct err *err)
+{
+    struct process *p = ctx;
+
+    if (rc == ERR_FORBIDDEN) {
+        service_fail(p->gw.service, 2, err);
+        return;
+    }
+    p->gw.role_ready = rc == ERR_OK;
+    p->schema_err = *err;
+    if (rc == ERR_OK)
+        migrate_check(p->gw.writes, on_schema, p);
+    else
+        p->checking = false;
+}
+
+static void on_schema_timer(uv_timer_t *timer)
+{
+    struct process *p = timer->data;
+
+    if (p->checking || (p->gw.schema_ready && p->gw.role_ready) || !pg_is_up(p->gw.writes))
+        return;
+    p->checking = true;
+    pg_check_role(p->gw.writes, on_role, p);
+}
+
+static void on_clock(void *ctx, const struct pg_outcome *outcome)
+{
+    struct gateway *gw = ctx;
+
+    if (outcome->rc == ERR_OK)
+        gateway_sample_clock(gw, outcome->db_now);
+}
+
+/* Ids take their time from PostgreSQL. */
+static void on_clock_timer(uv_timer_t *timer)
+{
+    struct process *p = timer->data;
+    struct pg_batch *batch;
+
+    if (!pg_is_up(p->gw.reads[0]))
+        return;
+    batch = pg_batch_new(false);
+    pg_batch_sample_clock(batch);
+    pg_submit(p->gw.reads[0], batch, on_clock, &p->gw);
+}
+
+static void on_first_up(void *ctx)
+{
+    struct process *p = ctx;
+
+    log_event(LOG_INFO, "gateway.database_up");
+    uv_timer_start(&p->clock, on_clock_timer, 0, CLOCK_AGAIN_MS);
+}
+
+static void on_pg_down(void *ctx, const struct err *err)
+{
+    (void)ctx;
+    log_event(LOG_WARN, "gateway.database_lost", log_err(err));
+}
+
+static void readiness(void *ctx, struct buf *lines, bool *ready)
+{
+    struct process *p = ctx;
+    struct gateway *gw = &p->gw;
+    bool up = true;
+
+    for (int64_t i = 0; i < gw->config.pg_connections; i++)
+        up = up && pg_is_up(gw->reads[i]);
+    up = up && pg_is_up(gw->writes) && pg_is_up(gw->plain_starts) && pg_is_up(gw->keyed_starts);
+    if (!up)
+        buf_append_str(lines, STR("postgresql: not connected\n"));
+    else if (!gw->role_ready || !gw->schema_ready)
+        buf_printf(lines, "postgresql: connected, but %s\n",
+                   p->schema_err.message[0] == '\0' ? "the schema has not been looked at yet" : p->schema_err.message);
+    else
+        buf_append_str(lines, STR("postgresql: ok\n"));
+    *ready = *ready && up && gw->role_ready && gw->schema_ready;
+    buf_printf(lines, "rabbitmq: %s\n",
+               amqp_link_is_up(gw->publish) && amqp_link_is_up(gw->consume)
+                   ? "ok"
+                   : "not connected (starts and reads work; live updates come within 2 s)");
+}
+
+/* --- parts */
+
+static void on_broker_up(void *ctx)
+{
+    (void)ctx;
+    log_event(LOG_INFO, "gateway.broker_up");
+}
+
+static void on_broker_down(void *ctx, const struct err *err)
+{
+    (void)ctx;
+    log_event(LOG_WARN, "gateway.broker_lost", log_err(err));
+}
+
+static struct pg *connect_pg(struct process *p, const char *what, bool first)
+{
+    char application[128];
+    struct pg_options options = {
+        .loop = p->gw.loop,
+        .url = p->gw.config.pg_url,
+        .application = application,
+        .statement_timeout_ms = STATEMENT_TIMEOUT_MS,
+        .idle_in_transaction_timeout_ms = STATEMENT_TIMEOUT_MS,
+        .prepared = !p->gw.config.pg_pooler,
+        .on_up = first ? on_first_up : NULL,
+        .on_down = first ? on_pg_down : NULL,
+        .ctx = p,
+    };
+
+    snprintf(application, sizeof(application), "ropewalk-gateway %s %s", p->gw.config.name, what);
+    return pg_new(&options);
+}
+
+static struct amqp_link *connect_amqp(struct process *p, const char *what)
+{
+    char name[160];
+    struct amqp_options options = {
+        .loop = p->gw.loop,
+        .url = p->gw.config.amqp_url,
+        .name = name,
+        .heartbeat_s = 5,
+        .on_up = on_broker_up,
+        .on_down = on_broker_down,
+    };
+
+    snprintf(name, sizeof(name), "ropewalk-gateway %s %s", p->gw.config.name, what);
+    return amqp_link_new(&options);
+}
+
+static void connect_all(struct process *p)
+{
+    struct gateway *gw = &p->gw;
+    char random[13];
+
+    random_token(random, 12);
+    snprintf(gw->queue, sizeof(gw->queue), "ropewalk.gateway.%s-%s", gw->config.name, random);
+    for (int64_t i = 0; i < gw->config.pg_connections; i++)
+        gw->reads[i] = connect_pg(p, "reads", i == 0);
+    gw->writes = connect_pg(p, "writes", false);
+    gw->plain_starts = connect_pg(p, "starts", false);
+    gw->keyed_starts = connect_pg(p, "keyed starts", false);
+    gw->publish = connect_amqp(p, "publishes");
+    gw->consume = connect_amqp(p, "consumes");
+    gw->auth = auth_new(gw);
+    gw->flows = flows_new(gw);
+    gw->starts = starts_new(gw);
+    gw->live = live_new(gw);
+    live_start(gw->live);
+    p->schema.data = p->clock.data = p;
+    ENSURE(uv_timer_init(gw->loop, &p->schema) == 0 && uv_timer_init(gw->loop, &p->clock) == 0);
+    uv_timer_start(&p->schema, on_schema_timer, 0, SCHEMA_AGAIN_MS);
+}
+
+static void on_request(void *ctx, struct http_request *request)
+{
+    route_serve(ctx, request);
+}
+
+/* Waits and streams end at once; requests that are with PostgreSQL get their answers. */
+static void on_http_drained(void *ctx)
+{
+    struct process *p = ctx;
+
+    p->http_drained = true;
+    service_stopped(p->gw.service);
+}
+
+static void on_stop(void *ctx)
+{
+    struct process *p = ctx;
+
+    p->gw.stopping = true;
+    waits_stop(&p->gw);
+    streams_stop(&p->gw);
+    http_server_drain(p->gw.http, on_http_drained, p);
+}
+
+static void close_all(struct process *p)
+{
+    struct gateway *gw = &p->gw;
+
+    amqp_link_free(gw->publish);
+    amqp_link_free(gw->consume);
+    for (int64_t i = 0; i < gw->config.pg_connections; i++)
+        pg_free(gw->reads[i]);
+    pg_free(gw->writes);
+    pg_free(gw->plain_starts);
+    pg_free(gw->keyed_starts);
+    uv_run(gw->loop, UV_RUN_NOWAIT);
+    http_server_free(gw->http);
+    uv_close((uv_handle_t *)&p->schema, NULL);
+    uv_close((uv_handle_t *)&p->clock, NULL);
+    starts_free(gw->starts);
+    live_free(gw->live);
+    auth_free(gw->auth);
+    flows_free(gw->flows);
+    for (int i = 0; i < 50 && uv_run(gw->loop, UV_RUN_NOWAIT) != 0; i++)
+        ;
+    service_free(gw->service);
+}
+
+static bool check_config(const struct gateway_config *config, enum log_level *ret_level)
+{
+    bool ok = true;
+
+    if (!log_level_parse(str_of(config->log_level), ret_level)) {
+        fprintf(stderr, "ROPEWALK_LOG_LEVEL: '%s' is none of debug, info, warn, error\n", config->log_level);
+        ok = false;
+    }
+    if (config->name[0] == '\0' || strlen(config->name) > 64 ||
+        strspn(config->name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") !=
+            strlen(config->name)) {
+        fprintf(stderr, "ROPEWALK_NAME: '%s' is not made of 1 to 64 of A-Z a-z 0-9 . _ -\n", config->name);
+        ok = false;
+    }
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    static struct process process;
+    struct gateway *gw = &process.gw;
+    enum log_level level = LOG_INFO;
+    struct err err = {0};
+    int rc;
+
+    if (argc == 2 && strcmp(argv[1], "--routes") == 0) {
+        routes_print();
+        return 0;
+    }
+    rc = service_args(argc, argv, "gateway", config_rows, CONFIG_ROWS, &gw->config);
+    if (rc >= 0)
+        return rc;
+    if (!check_config(&gw->config, &level))
+        return 2;
+    log_init("gateway", gw->config.name, level);
+    gw->service = service_new(&(struct service_options){.svc = "gateway",
+                                                        .name = gw->config.name,
+                                                        .on_stop = on_stop,
+                                                        .readiness = readiness,
+                                                        .drain_timeout_ms = (int)gw->config.drain_ms,
+                                                        .ctx = &process});
+    gw->loop = service_loop(gw->service);
+    struct http_options http = {.loop = gw->loop,
+                                .listen = gw->config.listen,
+                                .max_body_bytes = (size_t)gw->config.limit_body,
+                                .max_connections = (unsigned)gw->config.max_connections,
+                                .on_request = on_request,
+                                .ctx = gw};
+
+    connect_all(&process);
+    if (http_server_new(&http, &gw->http, &err) != ERR_OK)
+        service_fail(gw->service, 2, &err);
+    else
+        log_event(LOG_INFO, "gateway.listening", log_cstr("listen", gw->config.listen),
+                  log_i64("port", http_server_port(gw->http)));
+    rc = service_run(gw->service);
+    log_event(LOG_INFO, "gateway.stopped", log_i64("exit_code", rc));
+    if (rc == 0 && process.http_drained)
+        close_all(&process);
+    config_free(config_rows, CONFIG_ROWS, &gw->config);
+    return rc;
+}

@@ -1,0 +1,302 @@
+/* POST /v1/workflows/{name}/runs: what is asked for is checked here, made durable in start.c, and perhaps waited for.
+ */
+#include "common/base/banned.h"
+#include "common/base/ensure.h"
+#include "gateway/document.h"
+#include "gateway/flows.h"
+#include "gateway/history.h"
+#include "gateway/json_more.h"
+#include "gateway/route.h"
+#include "gateway/start.h"
+#include "gateway/wait.h"
+
+#define WAIT_MAX_US (60 * US_PER_S)
+#define KEY_WAIT_US (5 * US_PER_S)
+#define LABELS_MAX 32
+#define LABEL_KEY_MAX 63
+#define LABEL_VALUE_MAX 255
+#define MOVES_MAX 5
+#define FAULTS_MAX ((size_t)1 << 20)
+
+struct starting {
+    struct start start;
+    struct call *call;
+    struct str given_priority; /* STR_NONE: the workflow's */
+    int64_t wait_us;
+    int moves;
+};
+
+static void look_up(struct starting *s, bool fresh);
+
+static bool parse_priority(struct str name, uint8_t *ret)
+{
+    static const char *const names[] = {"critical", "high", "normal", "low"};
+
+    for (uint8_t i = 0; i < 4; i++)
+        if (str_is(name, names[i])) {
+            *ret = i;
+            return true;
+        }
+    return false;
+}
+
+/* Labels: a flat object of short strings. False: answered. */
+static bool check_labels(struct call *call, struct str labels)
+{
+    struct jt_iter it;
+    size_t count = 0;
+
+    if (jt_type(labels) != JT_OBJECT) {
+        call_fault(call, "wrong_type", "/labels", "labels must be an object of strings");
+        return false;
+    }
+    jt_iter_init(&it, labels);
+    while (jt_next(&it)) {
+        struct str key = jt_key(&it, call->arena), value;
+
+        if (!jt_string(it.value, call->arena, &value)) {
+            call_fault(call, "wrong_type", "/labels", "each label must be a string");
+            return false;
+        }
+        if (key.len == 0 || key.len > LABEL_KEY_MAX || value.len > LABEL_VALUE_MAX || ++count > LABELS_MAX) {
+            call_fault(call, "out_of_range", "/labels",
+                       "at most 32 labels, with keys of 1 to 63 bytes and values of up to 255 bytes");
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool read_body(struct starting *s, struct str body)
+{
+    struct call *call = s->call;
+    struct str priority = jt_get(body, "priority"), labels = jt_get(body, "labels"), input = jt_get(body, "input");
+    uint8_t ignored;
+
+    s->start.input = input.ptr == NULL ? STR("{}") : input;
+    s->start.labels = labels.ptr == NULL ? STR("{}") : labels;
+    s->given_priority = STR_NONE;
+    if (labels.ptr != NULL && !check_labels(call, labels))
+        return false;
+    if (priority.ptr != NULL &&
+        (!jt_string(priority, call->arena, &s->given_priority) || !parse_priority(s->given_priority, &ignored))) {
+        call_fault(call, jt_type(priority) == JT_STRING ? "out_of_range" : "wrong_type", "/priority",
+                   "priority must be one of critical, high, normal, low");
+        return false;
+    }
+    if (jt_get(body, "start_at_step").ptr != NULL) {
+        call_fault(call, "not_available", "/start_at_step", "starting at a step is not in this release yet");
+        return false;
+    }
+    return true;
+}
+
+static bool read_wait(struct starting *s)
+{
+    struct str wait = call_query(s->call, "wait");
+
+    if (wait.ptr == NULL)
+        return true;
+    if (!duration_parse(wait, &s->wait_us) || s->wait_us < 0 || s->wait_us > WAIT_MAX_US) {
+        call_problem(s->call, 400, "bad_query", "wait must be a duration of at most 60s, such as 30s");
+        return false;
+    }
+    return true;
+}
+
+static bool read_key(struct starting *s, struct str body)
+{
+    struct str key = http_header_get(s->call->http, "idempotency-key");
+    CLEANUP(buf_deinit) struct buf canonical = {0};
+
+    s->start.key = STR_NONE;
+    if (key.ptr == NULL)
+        return true;
+    if (key.len < 1 || key.len > 255) {
+        call_problem(s->call, 400, "bad_idempotency_key", "an Idempotency-Key has 1 to 255 bytes");
+        return false;
+    }
+    for (size_t i = 0; i < key.len; i++)
+        if ((unsigned char)key.ptr[i] < 0x20 || (unsigned char)key.ptr[i] >= 0x7f) {
+            call_problem(s->call, 400, "bad_idempotency_key", "an Idempotency-Key is printable ASCII");
+            return false;
+        }
+    s->start.key = key;
+    buf_init(&canonical, body.len + 1024);
+    jt_canonical(body, &canonical);
+    ENSURE(!canonical.overflow);
+    sha256(buf_str(&canonical), s->start.body_hash);
+    return true;
+}
+
+static void answer_accepted(struct call *call, struct run_id run)
+{
+    CLEANUP(buf_deinit) struct buf body = {0};
+    char id[UUID_TEXT_SIZE], location[64];
+    struct jw w;
+
+    run_id_format(run, id);
+    snprintf(location, sizeof(location), "/v1/runs/%s", id);
+    buf_init(&body, 1024);
+    w = jw_to(&body);
+    jw_obj(&w);
+    jw_kcstr(&w, "run_id", id);
+    jw_kcstr(&w, "id", id);
+    jw_kcstr(&w, "status", "pending");
+    jw_end_obj(&w);
+    call_json_at(call, 202, location, buf_str(&body));
+}
+
+static void answer_ended(struct call *call, const struct history *history)
+{
+    CLEANUP(buf_deinit) struct buf body = {0};
+
+    run_json(history, &body);
+    call_json(call, 200, buf_str(&body));
+}
+
+static void on_waited(struct call *call, struct run_id run, bool ended)
+{
+    if (ended)
+        history_load(call, run, answer_ended);
+    else
+        answer_accepted(call, run);
+}
+
+static void on_done(struct start *start, enum start_verdict verdict, const struct err *err)
+{
+    struct starting *s = (struct starting *)start;
+    struct call *call = s->call;
+
+    switch (verdict) {
+    case START_MADE:
+    case START_KNOWN:
+        if (s->wait_us > 0)
+            wait_for_end(call, start->run_id, s->wait_us, verdict == START_MADE, on_waited);
+        else
+            answer_accepted(call, start->run_id);
+        break;
+    case START_KEY_DIFFERS:
+        call_problem(call, 422, "idempotency_key_reused", "this Idempotency-Key was used for another body");
+        break;
+    case START_ABSENT:
+        call_problem(call, 404, "not_found", "there is no such workflow");
+        break;
+    case START_DISABLED:
+        call_problem(call, 409, "workflow_disabled", "the workflow is disabled: nothing starts it until it is enabled");
+        break;
+    case START_MOVED:
+        if (++s->moves > MOVES_MAX)
+            call_problem(call, 503, "busy", "the workflow is being saved again and again; try again in a moment");
+        else
+            look_up(s, true);
+        break;
+    case START_IN_PROGRESS:
+        call_problem(call, 409, "idempotency_in_progress",
+                     "another request with this Idempotency-Key has been in flight for 5 s; try again");
+        break;
+    case START_UNCLEAR:
+        call_problem(call, 503, "outcome_unclear",
+                     "the connection to the database broke: the run may or may not have been started; with an "
+                     "Idempotency-Key the request can simply be sent again");
+        break;
+    case START_FAILED:
+        call_error(call, err);
+        break;
+    }
+}
+
+struct input_faults {
+    struct jw w;
+    struct buf *out;
+    struct arena *arena;
+};
+
+static void on_input_fault(void *ctx, const char *code, struct str pointer, const char *message, const char *hint)
+{
+    struct input_faults *faults = ctx;
+
+    if (faults->out->len > FAULTS_MAX / 2)
+        return;
+    jw_obj(&faults->w);
+    jw_kcstr(&faults->w, "code", code);
+    jw_kcstr(&faults->w, "pointer", arena_printf(faults->arena, "/input" STR_FMT, STR_ARG(pointer)));
+    jw_kcstr(&faults->w, "message", message);
+    jw_kstr(&faults->w, "hint", hint[0] == '\0' ? STR_NONE : str_of(hint));
+    jw_end_obj(&faults->w);
+}
+
+/* Does the input keep the workflow's input_schema? False: answered. */
+static bool check_input(struct call *call, const struct flow *flow, struct str input)
+{
+    CLEANUP(buf_deinit) struct buf out = {0};
+    struct input_faults faults = {.out = &out, .arena = call->arena};
+    struct err err = {0};
+
+    if (flow->input_schema == NULL)
+        return true;
+    buf_init(&out, FAULTS_MAX);
+    faults.w = jw_to(&out);
+    jw_arr(&faults.w);
+    enum err_code rc = schema_check(flow->input_schema, input, on_input_fault, &faults, &err);
+
+    jw_end_arr(&faults.w);
+    if (rc == ERR_OK)
+        return true;
+    call_problem_errors(call, 422, "invalid_input", "the input does not keep the workflow's input_schema",
+                        buf_str(&out));
+    return false;
+}
+
+static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct err *err)
+{
+    struct starting *s = ctx;
+    struct call *call = s->call;
+
+    if (rc != ERR_OK) {
+        call_error(call, err);
+        return;
+    }
+    if (flow != NULL && flow->plan == NULL) {
+        call_problemf(call, 409, "not_available", "this release cannot run version %d: %s", (int)flow->version,
+                      flow->fault);
+        return;
+    }
+    if (flow != NULL && !check_input(call, flow, s->start.input))
+        return;
+    if (flow == NULL && s->start.key.ptr == NULL) {
+        call_problem(call, 404, "not_found", "there is no such workflow");
+        return;
+    }
+    /* An absent one is asked for all the same when there is a key: the key may be of a run that was started. */
+    s->start.version = flow == NULL ? 0 : flow->version;
+    s->start.priority = flow == NULL ? 2 : flow->plan->priority;
+    if (s->given_priority.ptr != NULL)
+        ENSURE(parse_priority(s->given_priority, &s->start.priority));
+    s->start.run_id =
+        start_run_id(call->gw, call->caller.organisation, s->start.workflow, s->start.key, &s->start.created_at);
+    starts_submit(call->gw->starts, &s->start);
+}
+
+static void look_up(struct starting *s, bool fresh)
+{
+    flows_newest(s->call->gw->flows, s->call->caller.organisation, s->start.workflow, fresh, on_flow, s);
+}
+
+void route_run_start(struct call *call)
+{
+    struct starting *s = arena_alloc(call->arena, sizeof(*s));
+    struct str body;
+
+    s->call = call;
+    if (!call_body_object(call, "input labels priority start_at_step", &body))
+        return;
+    if (!read_body(s, body) || !read_wait(s) || !read_key(s, body))
+        return;
+    s->start.organisation = call->caller.organisation;
+    s->start.workflow = call->params[0];
+    s->start.wants_reply = s->wait_us > 0;
+    s->start.give_up.us = clock_mono().us + KEY_WAIT_US;
+    s->start.done = on_done;
+    look_up(s, false);
+}

@@ -1,0 +1,426 @@
+/* Group commit of starts. */
+#include "gateway/start.h"
+#include "common/base/banned.h"
+#include "common/base/ensure.h"
+#include "common/base/json_text.h"
+#include "common/base/log.h"
+#include "common/base/metrics.h"
+#include "rw_gateway_sql.h"
+
+#define BATCH_STARTS 512
+#define BATCH_BYTES ((size_t)4 << 20)
+#define KEY_WAIT "100ms" /* for an equal key that is being committed, before others of the lane come first */
+#define KEY_AGAIN_US (50 * US_PER_MS)
+#define SHARDS_MAX 4096
+
+struct lane {
+    struct starts *starts;
+    struct pg *pg;
+    bool keyed, in_flight;
+    struct start *first, **end;
+    uv_timer_t again;
+};
+
+struct starts {
+    struct gateway *gw;
+    struct lane plain, keyed;
+    unsigned open_timers;
+};
+
+/* Starts of one organisation in a batch: where their answers are among the results. */
+struct group {
+    int32_t organisation;
+    size_t count;
+    struct start **starts;
+    int insert, known; /* index of the statement's result */
+};
+
+struct start_batch {
+    struct lane *lane;
+    struct arena *arena;
+    size_t count, group_count;
+    struct start **all;
+    struct group *groups;
+};
+
+static void lane_run(struct lane *lane);
+
+struct run_id start_run_id(struct gateway *gw, int32_t organisation, struct str workflow, struct str key,
+                           struct wall_us *ret_created_at)
+{
+    struct wall_us now = db_clock_now(&gw->clock);
+    unsigned slot = (unsigned)(random_u64() % SLOT_COUNT);
+
+    if (key.ptr != NULL) {
+        CLEANUP(buf_deinit) struct buf text = {0};
+
+        buf_init(&text, 4096);
+        buf_printf(&text, "%d/" STR_FMT "/" STR_FMT, (int)organisation, STR_ARG(workflow), STR_ARG(key));
+        slot = slot_of_key(buf_str(&text));
+    }
+    ret_created_at->us = now.us / US_PER_MS * US_PER_MS; /* as the id says it */
+    return run_id_make(now, slot);
+}
+
+static void put(struct lane *lane, struct start *start)
+{
+    start->next = NULL;
+    *lane->end = start;
+    lane->end = &start->next;
+}
+
+static void nudge(struct gateway *gw, const uint8_t *shards)
+{
+    for (int shard = 0; shard < SHARDS_MAX; shard++) {
+        char queue[64], body[48];
+
+        if ((shards[shard / 8] & (1 << (shard % 8))) == 0)
+            continue;
+        snprintf(queue, sizeof(queue), "ropewalk.inbox.%d", shard);
+        snprintf(body, sizeof(body), "{\"v\":1,\"shard\":%d}", shard);
+        amqp_publish(gw->publish, &(struct amqp_message){
+                                      .exchange = "", .routing_key = queue, .type = "nudge", .body = str_of(body)});
+    }
+    amqp_flush(gw->publish);
+}
+
+static void mark_shard(uint8_t *shards, int64_t shard)
+{
+    if (shard >= 0 && shard < SHARDS_MAX)
+        shards[shard / 8] |= (uint8_t)(1 << (shard % 8));
+}
+
+static enum start_verdict verdict_named(struct str name)
+{
+    if (str_is(name, "made"))
+        return START_MADE;
+    if (str_is(name, "known"))
+        return START_KNOWN;
+    if (str_is(name, "disabled"))
+        return START_DISABLED;
+    if (str_is(name, "moved"))
+        return START_MOVED;
+    return START_ABSENT;
+}
+
+/* A key's row decides before anything about the workflow does: the same request gets the same answer. */
+static enum start_verdict judge_key(struct start *start, const struct pg_result *known, size_t row,
+                                    enum start_verdict verdict)
+{
+    struct str hash = pg_get_str(known, row, 1);
+
+    if (verdict == START_MADE || pg_is_null(known, row, 0))
+        return verdict == START_KNOWN ? START_IN_PROGRESS : verdict; /* gone between two looks: try again */
+    if (hash.len != 32 || memcmp(hash.ptr, start->body_hash, 32) != 0)
+        return START_KEY_DIFFERS;
+    start->run_id = pg_get_uuid(known, row, 0);
+    return START_KNOWN;
+}
+
+static void answer_group(struct lane *lane, const struct group *group, const struct pg_outcome *outcome,
+                         uint8_t *shards)
+{
+    static const struct err none = {0};
+
+    for (size_t i = 0; i < group->count; i++) {
+        struct start *start = group->starts[i];
+        const struct pg_result *rows = outcome->results[group->insert];
+        enum start_verdict verdict = verdict_named(pg_get_str(rows, i, 0));
+
+        if (lane->keyed)
+            verdict = judge_key(start, outcome->results[group->known], i, verdict);
+        if (verdict == START_MADE) {
+            metric_add(METRIC_RUNS_STARTED, 1);
+            mark_shard(shards, pg_get_int(rows, i, 1));
+        }
+        start->done(start, verdict, &none);
+    }
+}
+
+static void answer_all(const struct start_batch *batch, enum start_verdict verdict, const struct err *err)
+{
+    for (size_t i = 0; i < batch->count; i++)
+        batch->all[i]->done(batch->all[i], verdict, err);
+}
+
+/* Each by itself, so that only the one at fault pays; one that was alone already is answered. */
+static void split(const struct start_batch *batch, const struct err *err)
+{
+    if (batch->count == 1) {
+        answer_all(batch, START_FAILED, err);
+        return;
+    }
+    for (size_t i = 0; i < batch->count; i++) {
+        batch->all[i]->alone = true;
+        put(batch->lane, batch->all[i]);
+    }
+}
+
+/* Somebody else is about to commit one of the keys: the others go on, each by itself, and so does it, until its time
+ * is over. */
+static void wait_for_key(const struct start_batch *batch, const struct err *err)
+{
+    struct mono_us now = clock_mono();
+
+    for (size_t i = 0; i < batch->count; i++) {
+        struct start *start = batch->all[i];
+
+        if (batch->count == 1 && now.us >= start->give_up.us) {
+            start->done(start, START_IN_PROGRESS, err);
+            continue;
+        }
+        start->alone = true;
+        start->not_before.us = batch->count == 1 ? now.us + KEY_AGAIN_US : 0;
+        put(batch->lane, start);
+    }
+}
+
+struct check {
+    struct start *start;
+    struct gateway *gw;
+};
+
+static void on_checked(void *ctx, const struct pg_outcome *outcome)
+{
+    struct check *check = ctx;
+    uint8_t shards[SHARDS_MAX / 8] = {0};
+    bool made = outcome->rc == ERR_OK && pg_rows(outcome->results[0]) == 1;
+
+    if (made) {
+        mark_shard(shards, pg_get_int(outcome->results[0], 0, 0));
+        nudge(check->gw, shards);
+    }
+    check->start->done(check->start, made ? START_MADE : START_UNCLEAR, outcome->err);
+    mem_free(check);
+}
+
+/* The connection broke while the commit was on its way. A start with a key is simply made again: it finds its own key.
+ * Without one the run is looked for. */
+static void find_out(const struct start_batch *batch)
+{
+    for (size_t i = 0; i < batch->count; i++) {
+        struct start *start = batch->all[i];
+
+        if (batch->lane->keyed) {
+            start->alone = true;
+            put(batch->lane, start);
+            continue;
+        }
+        struct check *check = mem_alloc(sizeof(*check));
+        struct pg_batch *look = pg_batch_new(false);
+
+        *check = (struct check){start, batch->lane->starts->gw};
+        pg_batch_organisation(look, start->organisation);
+        pg_add(look, SQL_START_CHECK, pg_uuid(start->run_id), pg_i16((int16_t)run_id_slot(start->run_id)));
+        pg_submit(batch->lane->pg, look, on_checked, check);
+    }
+}
+
+static void on_committed(void *ctx, const struct pg_outcome *outcome)
+{
+    struct start_batch *batch = ctx;
+    struct lane *lane = batch->lane;
+    struct gateway *gw = lane->starts->gw;
+    uint8_t shards[SHARDS_MAX / 8] = {0};
+
+    lane->in_flight = false;
+    if (outcome->rc == ERR_OK) {
+        gateway_sample_clock(gw, outcome->db_now);
+        for (size_t i = 0; i < batch->group_count; i++)
+            answer_group(lane, &batch->groups[i], outcome, shards);
+        nudge(gw, shards);
+    } else if (outcome->unknown) {
+        find_out(batch);
+    } else if (strcmp(outcome->err->sqlstate, "55P03") == 0) {
+        wait_for_key(batch, outcome->err);
+    } else if (outcome->rc == ERR_UNAVAILABLE) {
+        answer_all(batch, START_FAILED, outcome->err);
+    } else {
+        split(batch, outcome->err);
+    }
+    arena_free(batch->arena);
+    lane_run(lane);
+}
+
+static int by_organisation(const void *a, const void *b)
+{
+    const struct start *x = *(struct start *const *)a, *y = *(struct start *const *)b;
+
+    if (x->organisation != y->organisation)
+        return x->organisation < y->organisation ? -1 : 1;
+    return run_id_cmp(x->run_id, y->run_id);
+}
+
+static void add_keys(struct pg_batch *pg, struct group *group, const char *sql, int *ret_index)
+{
+    struct pg_array *scopes = pg_array_new(pg, PG_E_TEXT), *keys = pg_array_new(pg, PG_E_TEXT);
+
+    for (size_t i = 0; i < group->count; i++) {
+        pg_array_add(scopes, pg_text(group->starts[i]->workflow));
+        pg_array_add(keys, pg_text(group->starts[i]->key));
+    }
+    *ret_index = pg_add(pg, sql, pg_array_param(scopes), pg_array_param(keys));
+}
+
+static void add_insert(struct pg_batch *pg, struct group *group, const char *queue)
+{
+    static const enum pg_elem types[] = {PG_E_UUID, PG_E_TEXT, PG_E_I32,  PG_E_I16,   PG_E_I16, PG_E_TIME,
+                                         PG_E_JSON, PG_E_JSON, PG_E_TEXT, PG_E_BYTEA, PG_E_TEXT};
+    enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
+    struct pg_array *c[COLUMNS];
+    struct pg_param params[COLUMNS];
+
+    for (size_t i = 0; i < COLUMNS; i++)
+        c[i] = pg_array_new(pg, types[i]);
+    for (size_t i = 0; i < group->count; i++) {
+        const struct start *s = group->starts[i];
+
+        pg_array_add(c[0], pg_uuid(s->run_id));
+        pg_array_add(c[1], pg_text(s->workflow));
+        pg_array_add(c[2], pg_i32(s->version));
+        pg_array_add(c[3], pg_i16((int16_t)run_id_slot(s->run_id)));
+        pg_array_add(c[4], pg_i16(s->priority));
+        pg_array_add(c[5], pg_time(s->created_at));
+        pg_array_add(c[6], pg_json(s->input));
+        pg_array_add(c[7], pg_json(s->labels));
+        pg_array_add(c[8], pg_text(s->key));
+        pg_array_add(c[9], s->key.ptr == NULL ? pg_null() : pg_bytea((struct str){(const char *)s->body_hash, 32}));
+        pg_array_add(c[10], pg_text(s->wants_reply ? str_of(queue) : STR_NONE));
+    }
+    for (size_t i = 0; i < COLUMNS; i++)
+        params[i] = pg_array_param(c[i]);
+    group->insert = pg_batch_add(pg, SQL_START_INSERT, params, COLUMNS);
+}
+
+static void add_group(struct pg_batch *pg, struct lane *lane, struct group *group)
+{
+    struct pg_array *names = pg_array_new(pg, PG_E_TEXT);
+    int ignored;
+
+    pg_batch_organisation(pg, group->organisation);
+    for (size_t i = 0; i < group->count; i++)
+        pg_array_add(names, pg_text(group->starts[i]->workflow));
+    pg_add(pg, SQL_START_LOCK, pg_array_param(names));
+    if (lane->keyed)
+        add_keys(pg, group, SQL_START_EXPIRE, &ignored);
+    add_insert(pg, group, lane->starts->gw->queue);
+    if (lane->keyed)
+        add_keys(pg, group, SQL_START_KNOWN, &group->known);
+}
+
+/* Takes what shares a transaction off the lane; NULL when nothing is due. */
+static struct start_batch *collect(struct lane *lane, struct mono_us now, struct mono_us *ret_next)
+{
+    struct arena *arena = arena_new(4096);
+    struct start_batch *batch = arena_alloc(arena, sizeof(*batch));
+    size_t bytes = 0;
+
+    *batch = (struct start_batch){.lane = lane, .arena = arena};
+    batch->all = arena_array(arena, BATCH_STARTS, sizeof(*batch->all));
+    ret_next->us = INT64_MAX;
+    for (struct start **at = &lane->first; *at != NULL;) {
+        struct start *start = *at;
+
+        if (start->not_before.us > now.us) {
+            if (start->not_before.us < ret_next->us)
+                *ret_next = start->not_before;
+            at = &start->next;
+            continue;
+        }
+        if (batch->count > 0 && (start->alone || bytes > BATCH_BYTES || batch->count == BATCH_STARTS))
+            break;
+        *at = start->next;
+        if (*at == NULL)
+            lane->end = at;
+        batch->all[batch->count++] = start;
+        bytes += start->input.len + start->labels.len;
+        if (start->alone)
+            break;
+    }
+    if (batch->count > 0)
+        return batch;
+    arena_free(arena);
+    return NULL;
+}
+
+static void on_again(uv_timer_t *timer)
+{
+    lane_run(timer->data);
+}
+
+static void lane_run(struct lane *lane)
+{
+    struct mono_us now = clock_mono(), next;
+    struct start_batch *batch;
+    struct pg_batch *pg;
+
+    if (lane->in_flight || lane->first == NULL)
+        return;
+    batch = collect(lane, now, &next);
+    if (batch == NULL) {
+        uv_timer_start(&lane->again, on_again, (uint64_t)((next.us - now.us) / US_PER_MS + 1), 0);
+        return;
+    }
+    qsort(batch->all, batch->count, sizeof(*batch->all), by_organisation);
+    batch->groups = arena_array(batch->arena, batch->count, sizeof(*batch->groups));
+    pg = pg_batch_new(true);
+    if (lane->keyed)
+        pg_add(pg, SQL_START_LOCK_WAIT, pg_text(STR(KEY_WAIT)));
+    for (size_t i = 0; i < batch->count;) {
+        struct group *group = &batch->groups[batch->group_count++];
+
+        group->organisation = batch->all[i]->organisation;
+        group->starts = &batch->all[i];
+        while (i < batch->count && batch->all[i]->organisation == group->organisation) {
+            group->count++;
+            i++;
+        }
+        add_group(pg, lane, group);
+    }
+    pg_batch_sample_clock(pg);
+    lane->in_flight = true;
+    pg_submit(lane->pg, pg, on_committed, batch);
+}
+
+void starts_submit(struct starts *starts, struct start *start)
+{
+    struct lane *lane = start->key.ptr != NULL ? &starts->keyed : &starts->plain;
+
+    put(lane, start);
+    lane_run(lane);
+}
+
+static void lane_init(struct starts *starts, struct lane *lane, struct pg *pg, bool keyed)
+{
+    *lane = (struct lane){.starts = starts, .pg = pg, .keyed = keyed};
+    lane->end = &lane->first;
+    lane->again.data = lane;
+    ENSURE(uv_timer_init(starts->gw->loop, &lane->again) == 0);
+    starts->open_timers++;
+}
+
+struct starts *starts_new(struct gateway *gw)
+{
+    struct starts *starts = mem_alloc(sizeof(*starts));
+
+    starts->gw = gw;
+    lane_init(starts, &starts->plain, gw->plain_starts, false);
+    lane_init(starts, &starts->keyed, gw->keyed_starts, true);
+    return starts;
+}
+
+static void on_closed(uv_handle_t *handle)
+{
+    struct starts *starts = ((struct lane *)handle->data)->starts;
+
+    if (--starts->open_timers == 0)
+        mem_free(starts);
+}
+
+void starts_free(struct starts *starts)
+{
+    if (starts == NULL)
+        return;
+    uv_close((uv_handle_t *)&starts->plain.again, on_closed);
+    uv_close((uv_handle_t *)&starts->keyed.again, on_closed);
+}

@@ -1,0 +1,45 @@
+/* Starting runs, many in one transaction: starts that arrive while a commit is in flight share the next one. Two lanes:
+ * starts without an Idempotency-Key never wait for those with one, whose key another gateway may be about to commit. */
+#pragma once
+#include "gateway/gateway.h"
+
+enum start_verdict {
+    START_MADE,        /* committed */
+    START_KNOWN,       /* the key was used for the same body: run_id is that run */
+    START_KEY_DIFFERS, /* the key was used for another body */
+    START_ABSENT,
+    START_DISABLED,
+    START_MOVED,       /* the workflow has another newest version by now: look again */
+    START_IN_PROGRESS, /* the key is being used by a request that has not ended for 5 s */
+    START_UNCLEAR,     /* may or may not have been made */
+    START_FAILED,      /* err says why; nothing was written */
+};
+
+struct start {
+    /* filled by the caller; what it points to must live until `done` */
+    int32_t organisation;
+    struct run_id run_id;
+    struct str workflow;
+    int32_t version;
+    uint8_t priority;
+    struct wall_us created_at;
+    struct str input, labels; /* JSON */
+    struct str key;           /* STR_NONE without */
+    uint8_t body_hash[32];
+    bool wants_reply;       /* the scheduler shall tell this gateway how it goes on */
+    struct mono_us give_up; /* a key in use is waited for until then */
+    /* Called once, from the loop. run_id may have changed (START_KNOWN). */
+    void (*done)(struct start *start, enum start_verdict verdict, const struct err *err);
+    /* of the lane */
+    struct start *next;
+    bool alone;
+    struct mono_us not_before;
+};
+
+struct starts;
+struct starts *starts_new(struct gateway *gw);
+void starts_free(struct starts *starts); /* the loop must run once more */
+void starts_submit(struct starts *starts, struct start *start);
+/* The run id of a start: the database's time, and a slot that an equal key has, too. */
+struct run_id start_run_id(struct gateway *gw, int32_t organisation, struct str workflow, struct str key,
+                           struct wall_us *ret_created_at);
