@@ -57,6 +57,50 @@ void event_encode_data(const struct event *event, struct buf *out)
     }
 }
 
+static struct str *text_field(struct event *event, struct str key)
+{
+    if (str_is(key, "branch"))
+        return &event->branch;
+    if (str_is(key, "code"))
+        return &event->code;
+    if (str_is(key, "class"))
+        return &event->error_class;
+    if (str_is(key, "message"))
+        return &event->message;
+    if (str_is(key, "worker"))
+        return &event->worker;
+    return NULL;
+}
+
+/* False when the number is out of the field's range; *ret_known says whether the field is one of ours. */
+static bool take_number(struct event *event, struct str key, int64_t n, bool *ret_known)
+{
+    *ret_known = true;
+    if (str_is(key, "status")) {
+        event->http_status = (int32_t)n;
+        return n >= INT32_MIN && n <= INT32_MAX;
+    }
+    if (str_is(key, "generation")) {
+        event->generation = (uint16_t)n;
+        return n >= 0 && n <= UINT16_MAX;
+    }
+    if (str_is(key, "dispatch")) {
+        event->dispatch = (uint32_t)n;
+        return n >= 0 && n <= UINT32_MAX;
+    }
+    if (str_is(key, "due_at"))
+        event->due_at.us = n;
+    else if (str_is(key, "started_at"))
+        event->started_at.us = n;
+    else if (str_is(key, "ended_at"))
+        event->ended_at.us = n;
+    else if (str_is(key, "command"))
+        event->command = n;
+    else
+        *ret_known = false;
+    return true;
+}
+
 enum err_code event_decode_data(struct str data, struct arena *arena, struct event *event, struct err *err)
 {
     struct jt_iter it;
@@ -67,45 +111,22 @@ enum err_code event_decode_data(struct str data, struct arena *arena, struct eve
         return err_set(err, ERR_INTERNAL, "data of event %" PRIu32 " is no object", event->seq);
     jt_iter_init(&it, data);
     while (jt_next(&it)) {
-        struct str *text = NULL;
+        struct str *text = text_field(event, it.key);
         int64_t n = 0;
+        bool good, known;
 
-        if (str_is(it.key, "branch"))
-            text = &event->branch;
-        else if (str_is(it.key, "code"))
-            text = &event->code;
-        else if (str_is(it.key, "class"))
-            text = &event->error_class;
-        else if (str_is(it.key, "message"))
-            text = &event->message;
-        else if (str_is(it.key, "worker"))
-            text = &event->worker;
         if (text != NULL) {
-            if (!jt_string(it.value, arena, text))
-                return err_set(err, ERR_INTERNAL, "field '" STR_FMT "' of event %" PRIu32 " is no string",
-                               STR_ARG(it.key), event->seq);
-            continue;
-        }
-        if (str_is(it.key, "detail")) {
+            good = jt_string(it.value, arena, text);
+        } else if (str_is(it.key, "detail")) {
             event->detail = it.value;
-            continue;
+            good = true;
+        } else {
+            bool number = jt_i64(it.value, &n);
+            good = take_number(event, it.key, n, &known) && (number || !known);
         }
-        if (!jt_i64(it.value, &n))
-            continue;
-        if (str_is(it.key, "status"))
-            event->http_status = (int32_t)n;
-        else if (str_is(it.key, "due_at"))
-            event->due_at.us = n;
-        else if (str_is(it.key, "generation"))
-            event->generation = (uint16_t)n;
-        else if (str_is(it.key, "dispatch"))
-            event->dispatch = (uint32_t)n;
-        else if (str_is(it.key, "started_at"))
-            event->started_at.us = n;
-        else if (str_is(it.key, "ended_at"))
-            event->ended_at.us = n;
-        else if (str_is(it.key, "command"))
-            event->command = n;
+        if (!good)
+            return err_set(err, ERR_INTERNAL, "field '" STR_FMT "' of event %" PRIu32 " is not of its type or range",
+                           STR_ARG(it.key), event->seq);
     }
     return ERR_OK;
 }
