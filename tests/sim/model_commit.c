@@ -1,0 +1,449 @@
+/* Transactions of batches, and the rows that say who owns which shard. */
+#include "common/base/ensure.h"
+#include "tests/sim/model_commit.h"
+
+#include "common/base/banned.h"
+
+#define LEASE_US (3 * SEC)
+
+struct transaction {
+    struct node *node;
+    uint32_t incarnation;
+    struct sched_batch batch;
+    struct sched_commit_outcome outcome;
+};
+
+#define COPY_ROWS(field, number)                                                                                       \
+    do {                                                                                                               \
+        void *copy_ = arena_array(arena, from->number, sizeof(*from->field));                                          \
+        if (from->number > 0)                                                                                          \
+            memcpy(copy_, from->field, from->number * sizeof(*from->field));                                           \
+        to->field = copy_;                                                                                             \
+    } while (0)
+
+/* The text of a batch is the core's: it may die before the server has read it. */
+static void copy_batch(struct arena *arena, const struct sched_batch *from, struct sched_batch *to)
+{
+    struct sched_event_row *events;
+    struct event *copies;
+
+    *to = *from;
+    COPY_ROWS(shards, shard_count);
+    COPY_ROWS(epochs, shard_count);
+    COPY_ROWS(events, event_count);
+    COPY_ROWS(opens, open_count);
+    COPY_ROWS(closes, close_count);
+    COPY_ROWS(changes, change_count);
+    COPY_ROWS(runs, run_count);
+    COPY_ROWS(command_deletes, command_delete_count);
+    COPY_ROWS(command_holds, command_hold_count);
+    COPY_ROWS(command_inserts, command_insert_count);
+    COPY_ROWS(dead_letters, dead_letter_count);
+    COPY_ROWS(quarantines, quarantine_count);
+    COPY_ROWS(releases, release_count);
+    events = (struct sched_event_row *)(uintptr_t)to->events;
+    copies = arena_array(arena, to->event_count, sizeof(*copies));
+    for (size_t i = 0; i < to->event_count; i++) {
+        copies[i] = *events[i].event;
+        copies[i].step = str_arena(arena, copies[i].step);
+        copies[i].output = str_arena(arena, copies[i].output);
+        events[i].event = &copies[i];
+        events[i].data = str_arena(arena, events[i].data);
+    }
+    for (size_t i = 0; i < to->open_count; i++) {
+        struct sched_open_row *row = (struct sched_open_row *)(uintptr_t)&to->opens[i];
+
+        row->step = str_arena(arena, row->step);
+        row->pool = str_arena(arena, row->pool);
+        row->reason = row->reason == NULL ? NULL : arena_dup(arena, row->reason, strlen(row->reason));
+    }
+    for (size_t i = 0; i < to->change_count; i++) {
+        struct sched_change_row *row = (struct sched_change_row *)(uintptr_t)&to->changes[i];
+
+        row->reason = row->reason == NULL ? NULL : arena_dup(arena, row->reason, strlen(row->reason));
+    }
+    for (size_t i = 0; i < to->command_insert_count; i++) {
+        struct sched_command_insert *row = (struct sched_command_insert *)(uintptr_t)&to->command_inserts[i];
+
+        row->body = str_arena(arena, row->body);
+    }
+}
+
+static enum sched_outcome fenced(struct sim *sim, const struct transaction *t)
+{
+#ifndef PLANT_NO_EPOCH
+    for (size_t i = 0; i < t->batch.shard_count; i++) {
+        const struct db_shard *shard = &sim->db.shards[t->batch.shards[i]];
+
+        if (shard->owner != t->node || shard->incarnation != t->incarnation || shard->epoch != t->batch.epochs[i])
+            return SCHED_FENCED;
+    }
+#else
+    (void)sim;
+    (void)t;
+#endif
+    return SCHED_COMMITTED;
+}
+
+static struct db_work *find_row(struct db_run *run, uint32_t seq)
+{
+    for (size_t i = 0; i < run->work_count; i++)
+        if (run->work[i].row.seq == seq)
+            return &run->work[i];
+    return NULL;
+}
+
+/* Would it be refused? Nothing is written yet. */
+static enum sched_outcome examine(struct sim *sim, const struct transaction *t, struct run_id *culprit)
+{
+    for (size_t i = 0; i < t->batch.event_count; i++) {
+        const struct sched_event_row *row = &t->batch.events[i];
+        const struct db_run *run = db_find(sim, row->run);
+
+        *culprit = row->run;
+        if (run->refuses && row->event->seq >= 3)
+            return SCHED_REFUSED;
+        if (row->event->seq <= run->event_count)
+            return SCHED_CONFLICT;
+    }
+    for (size_t i = 0; i < t->batch.open_count; i++) {
+        *culprit = t->batch.opens[i].run;
+        if (find_row(db_find(sim, *culprit), t->batch.opens[i].seq) != NULL)
+            return SCHED_CONFLICT;
+    }
+    return SCHED_COMMITTED;
+}
+
+static void insert_event(struct sim *sim, const struct sched_event_row *row)
+{
+    struct db_run *run = db_find(sim, row->run);
+
+    if (row->event->seq != run->event_count + 1) {
+        sim_fail(sim, "a gap: event %u of run %d follows %zu", row->event->seq, (int)(run - sim->db.runs),
+                 run->event_count);
+        return;
+    }
+    if (run->event_count == run->event_cap) {
+        struct db_event *grown;
+
+        run->event_cap = run->event_cap == 0 ? 32 : 2 * run->event_cap;
+        grown = arena_array(sim->arena, run->event_cap, sizeof(*grown));
+        if (run->event_count > 0)
+            memcpy(grown, run->events, run->event_count * sizeof(*grown));
+        run->events = grown;
+    }
+    run->events[run->event_count++] = (struct db_event){.seq = row->event->seq,
+                                                        .type = (int16_t)row->event->type,
+                                                        .at = row->event->at.us,
+                                                        .step = row->event->step,
+                                                        .data = row->data,
+                                                        .output = row->event->output,
+                                                        .attempt = row->event->attempt};
+}
+
+static void insert_work(struct sim *sim, const struct sched_open_row *row)
+{
+    struct db_run *run = db_find(sim, row->run);
+
+    if (run->work_count == run->work_cap) {
+        struct db_work *grown;
+
+        run->work_cap = run->work_cap == 0 ? 16 : 2 * run->work_cap;
+        grown = arena_array(sim->arena, run->work_cap, sizeof(*grown));
+        if (run->work_count > 0)
+            memcpy(grown, run->work, run->work_count * sizeof(*grown));
+        run->work = grown;
+    }
+    run->work[run->work_count++] = (struct db_work){.open = true, .row = *row};
+}
+
+static struct db_command *find_command(struct sim *sim, struct sched_command_key key)
+{
+    ENSURE(key.id >= 1 && (size_t)key.id <= sim->db.command_count);
+    return &sim->db.commands[key.id - 1];
+}
+
+static void delete_command(struct sim *sim, struct sched_command_key key)
+{
+    struct db_command *command = find_command(sim, key);
+
+    if (command->deleted)
+        sim_fail(sim, "command %lld is applied twice", (long long)key.id);
+    command->deleted = true;
+}
+
+static void write_rows(struct sim *sim, const struct sched_batch *b)
+{
+    for (size_t i = 0; i < b->event_count && !sim->failed; i++)
+        insert_event(sim, &b->events[i]);
+    for (size_t i = 0; i < b->close_count; i++) {
+        struct db_work *row = find_row(db_find(sim, b->closes[i].run), b->closes[i].seq);
+
+        if (row != NULL)
+            row->open = false;
+    }
+    for (size_t i = 0; i < b->open_count; i++)
+        insert_work(sim, &b->opens[i]);
+    for (size_t i = 0; i < b->change_count; i++) {
+        struct db_work *row = find_row(db_find(sim, b->changes[i].run), b->changes[i].seq);
+
+        if (row == NULL || !row->open)
+            continue;
+        row->row.dispatch = b->changes[i].dispatch;
+        row->row.due_at = b->changes[i].due_at;
+        row->row.reason = b->changes[i].reason;
+    }
+    for (size_t i = 0; i < b->run_count; i++) {
+        struct db_run *run = db_find(sim, b->runs[i].run);
+
+        run->status = b->runs[i].status;
+        if (b->runs[i].ended_at.us != 0)
+            run->ended_at = b->runs[i].ended_at.us;
+    }
+    for (size_t i = 0; i < b->command_delete_count; i++)
+        delete_command(sim, b->command_deletes[i]);
+    for (size_t i = 0; i < b->command_hold_count; i++)
+        find_command(sim, b->command_holds[i])->held = true;
+    for (size_t i = 0; i < b->command_insert_count; i++) {
+        uint32_t run = (uint32_t)(db_find(sim, b->command_inserts[i].run) - sim->db.runs);
+        int64_t id = db_command_add(sim, run, b->command_inserts[i].kind, b->command_inserts[i].body, STR_NONE);
+
+        sim->db.commands[id - 1].held = true;
+    }
+    for (size_t i = 0; i < b->quarantine_count; i++)
+        db_find(sim, b->quarantines[i].run)->quarantined = true;
+    for (size_t i = 0; i < b->release_count; i++) {
+        struct db_run *run = db_find(sim, b->releases[i].run);
+
+        run->quarantined = false;
+        run->refuses = false; /* whoever released it has mended what was wrong */
+        for (size_t c = 0; c < sim->db.command_count; c++)
+            if (sim->db.commands[c].run == (uint32_t)(run - sim->db.runs))
+                sim->db.commands[c].held = false;
+    }
+    sim->db.dead_letters += b->dead_letter_count;
+}
+
+static void check_touched(struct sim *sim, const struct sched_batch *b)
+{
+    const struct db_run *last = NULL;
+
+    for (size_t i = 0; i < b->event_count && !sim->failed; i++) {
+        struct db_run *run = db_find(sim, b->events[i].run);
+
+        if (run != last)
+            check_run(sim, run);
+        last = run;
+    }
+}
+
+static void execute(struct sim *sim, struct transaction *t)
+{
+    struct run_id culprit = {{0}};
+
+    static const char *const names[] = {"committed", "fenced", "conflict", "refused", "unavailable", "unknown"};
+
+    t->outcome.outcome = fenced(sim, t);
+    if (t->outcome.outcome == SCHED_COMMITTED)
+        t->outcome.outcome = examine(sim, t, &culprit);
+    sim_trace(sim, "batch %llu of %s: %s, %zu events, %zu commands", (unsigned long long)t->batch.number, t->node->name,
+              names[t->outcome.outcome], t->batch.event_count, t->batch.command_delete_count);
+    for (size_t i = 0; i < t->batch.event_count; i++)
+        sim_trace(sim, "    run %d event %u %s " STR_FMT " " STR_FMT,
+                  (int)(db_find(sim, t->batch.events[i].run) - sim->db.runs), t->batch.events[i].event->seq,
+                  event_type_name(t->batch.events[i].event->type), STR_ARG(t->batch.events[i].event->step),
+                  STR_ARG(t->batch.events[i].data));
+    switch (t->outcome.outcome) {
+    case SCHED_COMMITTED:
+        for (size_t i = 0; i < t->batch.shard_count; i++)
+            if (t->batch.epochs[i] < sim->db.shards[t->batch.shards[i]].epoch)
+                sim_fail(sim, "a batch of epoch %lld was committed in epoch %lld", (long long)t->batch.epochs[i],
+                         (long long)sim->db.shards[t->batch.shards[i]].epoch);
+        write_rows(sim, &t->batch);
+        check_touched(sim, &t->batch);
+        sim->db.commits++;
+        break;
+    case SCHED_FENCED:
+        sim->db.fenced++;
+        break;
+    case SCHED_CONFLICT:
+    case SCHED_REFUSED:
+        sim->db.conflicts += t->outcome.outcome == SCHED_CONFLICT;
+        sim->db.refused += t->outcome.outcome == SCHED_REFUSED;
+        t->outcome.has_run = rng_chance(&sim->rng, 5000);
+        t->outcome.run = culprit;
+        break;
+    case SCHED_UNAVAILABLE:
+    case SCHED_UNKNOWN:
+        break;
+    }
+}
+
+static void answered(struct sim *sim, void *what)
+{
+    struct transaction *t = what;
+
+    (void)sim;
+    sched_on_committed(t->node->sched, t->batch.number, &t->outcome);
+    node_turn(t->node);
+}
+
+static void late(struct sim *sim, void *what)
+{
+    execute(sim, what);
+}
+
+/* At the server: carried out whether or not the one that asked still lives. */
+static void arrived(struct sim *sim, void *what)
+{
+    struct transaction *t = what;
+
+    if (sim->db.down_until > sim->now) {
+        t->outcome.outcome = SCHED_UNAVAILABLE;
+    } else if (rng_chance(&sim->rng, sim->unknown_commit)) {
+        struct transaction *copy = sim_new(sim, struct transaction);
+
+        *copy = *t;
+        switch (rng_below(&sim->rng, 3)) {
+        case 0:
+            execute(sim, copy);
+            break;
+        case 1: /* the server takes its time, the connection does not */
+            sim_after(sim, 1 * MS, 4 * SEC, NULL, late, copy);
+            break;
+        default:
+            break;
+        }
+        sim->db.unknown++;
+#ifdef PLANT_UNKNOWN_IS_DONE
+        t->outcome.outcome = SCHED_COMMITTED;
+#else
+        t->outcome.outcome = SCHED_UNKNOWN;
+#endif
+    } else if (rng_chance(&sim->rng, sim->refuse_commit)) {
+        t->outcome.outcome = SCHED_UNAVAILABLE;
+    } else {
+        execute(sim, t);
+    }
+    if (t->node->alive && t->node->incarnation == t->incarnation)
+        sim_after(sim, 100, 3 * MS, t->node, answered, t);
+}
+
+void db_commit(void *ctx, const struct sched_batch *batch)
+{
+    struct node *node = ctx;
+    struct transaction *t = sim_new(node->sim, struct transaction);
+
+    t->node = node;
+    t->incarnation = node->incarnation;
+    copy_batch(node->sim->arena, batch, &t->batch);
+    sim_after(node->sim, 100, 3 * MS, NULL, arrived, t);
+}
+
+/* ---- who owns what ---- */
+
+static void tell(struct node *node, int16_t shard, bool gained, int64_t epoch)
+{
+    struct sched_shard_change change = {.shard = shard, .gained = gained, .epoch = epoch};
+
+    node->known_epoch[shard] = gained ? epoch : 0;
+    sched_on_shards(node->sched, &change, 1);
+    if (gained)
+        scheduler_consume(node, shard);
+    node_turn(node);
+}
+
+static bool mine(const struct db_shard *shard, const struct node *node)
+{
+    return shard->owner == node && shard->incarnation == node->incarnation;
+}
+
+static bool owner_is_gone(struct sim *sim, const struct db_shard *shard)
+{
+    return shard->owner == NULL || shard->incarnation != shard->owner->incarnation ||
+           sim->db.lease_until[shard->owner->index] < sim->now;
+}
+
+void db_shards_turn(struct sim *sim, void *what)
+{
+    struct node *node = what;
+
+    if (sim->db.down_until > sim->now)
+        return;
+    sim->db.lease_until[node->index] = sim->now + LEASE_US;
+    for (int16_t s = 0; s < SHARDS; s++) {
+        struct db_shard *shard = &sim->db.shards[s];
+
+        if (node->known_epoch[s] != 0 && (!mine(shard, node) || shard->epoch != node->known_epoch[s]))
+            tell(node, s, false, 0);
+        if (mine(shard, node) ? node->known_epoch[s] != 0 : !owner_is_gone(sim, shard))
+            continue;
+        shard->owner = node;
+        shard->incarnation = node->incarnation;
+        shard->epoch++;
+        tell(node, s, true, shard->epoch);
+    }
+    /* Now and then one is handed to the other. */
+    if (rng_chance(&sim->rng, sim->healed ? 100 : 1000)) {
+        int16_t s = (int16_t)rng_below(&sim->rng, SHARDS);
+
+        if (node->known_epoch[s] != 0)
+            sched_release_shard(node->sched, s);
+        node_turn(node);
+    }
+}
+
+struct release {
+    struct node *node;
+    int16_t shard;
+    int64_t epoch;
+};
+
+static void released(struct sim *sim, void *what)
+{
+    struct release *r = what;
+    struct db_shard *shard = &sim->db.shards[r->shard];
+    struct node *other = &sim->nodes[1 - r->node->index];
+
+    if (mine(shard, r->node) && shard->epoch == r->epoch && sim->db.down_until <= sim->now) {
+        shard->epoch++;
+        shard->owner = other->alive ? other : NULL;
+        shard->incarnation = other->incarnation;
+        if (other->alive && other->frozen_until <= sim->now)
+            tell(other, r->shard, true, shard->epoch);
+        else
+            shard->owner = NULL;
+    }
+    if (r->node->known_epoch[r->shard] == r->epoch)
+        tell(r->node, r->shard, false, 0);
+}
+
+void db_release_shard(struct node *node, int16_t shard)
+{
+    struct release *r = sim_new(node->sim, struct release);
+
+    r->node = node;
+    r->shard = shard;
+    r->epoch = node->known_epoch[shard];
+    sim_after(node->sim, 100, 5 * MS, node, released, r);
+}
+
+static void checked(struct sim *sim, void *what)
+{
+    struct node *node = what;
+
+    if (sim->db.down_until > sim->now) {
+        sim_after(sim, 100 * MS, SEC, node, checked, node);
+        return;
+    }
+    db_shards_turn(sim, node);
+    sched_on_shards(node->sched, NULL, 0);
+    node_turn(node);
+}
+
+void db_check_shards(void *ctx)
+{
+    struct node *node = ctx;
+
+    sim_after(node->sim, 100, 3 * MS, node, checked, node);
+}

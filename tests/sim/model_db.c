@@ -1,0 +1,345 @@
+/* PostgreSQL as the scheduler sees it: transactions that happen at one moment between question and answer, or not, or
+ * later than anybody believes; unique keys; fencing by epoch. */
+#include "common/base/ensure.h"
+#include "tests/sim/sim.h"
+
+#include "common/base/banned.h"
+
+struct db_run *db_find(struct sim *sim, struct run_id id)
+{
+    for (uint32_t i = 0; i < sim->db.run_count; i++)
+        if (run_id_eq(sim->db.runs[i].id, id))
+            return &sim->db.runs[i];
+    return NULL;
+}
+
+int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct str body, struct str reply_to)
+{
+    struct db *db = &sim->db;
+
+    if (db->command_count == db->command_cap) {
+        struct db_command *grown;
+
+        db->command_cap = db->command_cap == 0 ? 16 : 2 * db->command_cap;
+        grown = arena_array(sim->arena, db->command_cap, sizeof(*grown));
+        if (db->command_count > 0)
+            memcpy(grown, db->commands, db->command_count * sizeof(*grown));
+        db->commands = grown;
+    }
+    db->commands[db->command_count] = (struct db_command){.shard = db->runs[run].shard,
+                                                          .id = (int64_t)db->command_count + 1,
+                                                          .run = run,
+                                                          .kind = kind,
+                                                          .body = body,
+                                                          .reply_to = reply_to};
+    return (int64_t)++db->command_count;
+}
+
+/* ---- reads: read at one moment, answered at another ---- */
+struct question {
+    struct node *node;
+    uint64_t number;
+    size_t count;
+    int16_t *shards;
+    int16_t shard;
+    int64_t epoch;
+    struct run_id *ids;
+    struct sched_body_want *bodies;
+    struct sched_plan_want *plans;
+    /* answers */
+    bool failed;
+    struct sched_command *commands;
+    size_t row_count;
+    struct sched_work_row *work;
+    struct run_id *quarantined;
+    size_t quarantined_count;
+    struct sched_loaded_run *runs;
+    struct sched_body *texts;
+    struct sched_plan_loaded *documents;
+};
+
+static void ask(struct node *node, struct question *q, sim_fn read)
+{
+    struct sim *sim = node->sim;
+
+    q->node = node;
+    sim_after(sim, 100, 2 * MS, node, read, q);
+}
+
+static bool read_fails(struct sim *sim)
+{
+    return sim->db.down_until > sim->now || rng_chance(&sim->rng, sim->fail_load);
+}
+
+static void answer(struct sim *sim, struct question *q, sim_fn fn)
+{
+    /* Now and then an answer takes so long that the world has moved on. */
+    if (rng_chance(&sim->rng, sim->healed ? 0 : 100))
+        sim_after(sim, 10 * MS, 8 * SEC, q->node, fn, q);
+    else
+        sim_after(sim, 50, 2 * MS, q->node, fn, q);
+}
+
+static void commands_answered(struct sim *sim, void *what)
+{
+    struct question *q = what;
+
+    (void)sim;
+    sched_on_commands(q->node->sched, q->number, q->commands, q->row_count, true, q->failed);
+    node_turn(q->node);
+}
+
+static void commands_read(struct sim *sim, void *what)
+{
+    struct question *q = what;
+
+    q->failed = read_fails(sim);
+    q->commands = arena_array(sim->arena, sim->db.command_count, sizeof(*q->commands));
+    for (size_t i = 0; i < sim->db.command_count && !q->failed; i++) {
+        const struct db_command *c = &sim->db.commands[i];
+
+        for (size_t s = 0; s < q->count; s++) {
+            if (q->shards[s] != c->shard || c->deleted || c->held)
+                continue;
+            q->commands[q->row_count++] = (struct sched_command){.shard = c->shard,
+                                                                 .id = c->id,
+                                                                 .organisation = 1,
+                                                                 .run = sim->db.runs[c->run].id,
+                                                                 .kind = str_of(c->kind),
+                                                                 .body = c->body,
+                                                                 .reply_to = c->reply_to};
+        }
+    }
+    answer(sim, q, commands_answered);
+}
+
+static void fetch_commands(void *ctx, uint64_t fetch, const int16_t *shards, size_t count)
+{
+    struct node *node = ctx;
+    struct question *q = sim_new(node->sim, struct question);
+
+    q->number = fetch;
+    q->count = count;
+    q->shards = arena_array(node->sim->arena, count, sizeof(int16_t));
+    memcpy(q->shards, shards, count * sizeof(int16_t));
+    ask(node, q, commands_read);
+}
+
+static size_t read_work(const struct db_run *run, struct sched_work_row *rows)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < run->work_count; i++) {
+        const struct sched_open_row *row = &run->work[i].row;
+
+        if (!run->work[i].open)
+            continue;
+        rows[n++] = (struct sched_work_row){.run = run->id,
+                                            .seq = row->seq,
+                                            .organisation = 1,
+                                            .weight = 1,
+                                            .kind = row->kind,
+                                            .step = row->step,
+                                            .attempt = row->attempt,
+                                            .dispatch = row->dispatch,
+                                            .pool = row->pool,
+                                            .priority = row->priority,
+                                            .due_at = row->due_at,
+                                            .deferred = row->reason != NULL && strcmp(row->reason, "deferred") == 0};
+    }
+    return n;
+}
+
+static void shard_answered(struct sim *sim, void *what)
+{
+    struct question *q = what;
+
+    (void)sim;
+    sched_on_open_work(q->node->sched, q->shard, q->epoch, q->work, q->row_count, q->quarantined, q->quarantined_count,
+                       true, q->failed);
+    node_turn(q->node);
+}
+
+static void shard_read(struct sim *sim, void *what)
+{
+    struct question *q = what;
+    size_t rows = 0;
+
+    q->failed = read_fails(sim);
+    for (uint32_t i = 0; i < sim->db.run_count; i++)
+        rows += sim->db.runs[i].work_count;
+    q->work = arena_array(sim->arena, rows, sizeof(*q->work));
+    q->quarantined = arena_array(sim->arena, sim->db.run_count, sizeof(struct run_id));
+    for (uint32_t i = 0; i < sim->db.run_count && !q->failed; i++) {
+        const struct db_run *run = &sim->db.runs[i];
+
+        if (run->shard != q->shard)
+            continue;
+        q->row_count += read_work(run, q->work + q->row_count);
+        if (run->quarantined)
+            q->quarantined[q->quarantined_count++] = run->id;
+    }
+    answer(sim, q, shard_answered);
+}
+
+static void load_shard(void *ctx, int16_t shard, int64_t epoch)
+{
+    struct node *node = ctx;
+    struct question *q = sim_new(node->sim, struct question);
+
+    q->shard = shard;
+    q->epoch = epoch;
+    ask(node, q, shard_read);
+}
+
+static void runs_answered(struct sim *sim, void *what)
+{
+    struct question *q = what;
+
+    (void)sim;
+    sched_on_loaded(q->node->sched, q->number, q->runs, q->count);
+    node_turn(q->node);
+}
+
+static void read_run(struct sim *sim, const struct db_run *run, struct sched_loaded_run *ret)
+{
+    struct sched_event_loaded *events = arena_array(sim->arena, run->event_count, sizeof(*events));
+    struct sched_work_row *work = arena_array(sim->arena, run->work_count, sizeof(*work));
+
+    for (size_t i = 0; i < run->event_count; i++)
+        events[i] = (struct sched_event_loaded){.seq = run->events[i].seq,
+                                                .type = run->events[i].type,
+                                                .at = {run->events[i].at},
+                                                .step = run->events[i].step,
+                                                .attempt = run->events[i].attempt,
+                                                .data = run->events[i].data,
+                                                .output_bytes = (uint32_t)run->events[i].output.len};
+    *ret = (struct sched_loaded_run){.id = run->id,
+                                     .found = true,
+                                     .organisation = 1,
+                                     .organisation_name = STR("default"),
+                                     .weight = 1,
+                                     .workflow = STR("w"),
+                                     .version = (int32_t)(run - sim->db.runs) + 1,
+                                     .priority = PRIORITY_NORMAL,
+                                     .created_at = {run->created_at},
+                                     .input = run->input,
+                                     .event_count = run->event_count,
+                                     .events = events,
+                                     .work_count = read_work(run, work),
+                                     .work = work};
+}
+
+static void runs_read(struct sim *sim, void *what)
+{
+    struct question *q = what;
+    bool failed = read_fails(sim);
+
+    q->runs = arena_array(sim->arena, q->count, sizeof(*q->runs));
+    for (size_t i = 0; i < q->count; i++) {
+        const struct db_run *run = db_find(sim, q->ids[i]);
+
+        q->runs[i] = (struct sched_loaded_run){.id = q->ids[i], .failed = failed};
+        if (run != NULL && !failed)
+            read_run(sim, run, &q->runs[i]);
+    }
+    answer(sim, q, runs_answered);
+}
+
+static void load_runs(void *ctx, uint64_t load, const struct run_id *ids, size_t count)
+{
+    struct node *node = ctx;
+    struct question *q = sim_new(node->sim, struct question);
+
+    q->number = load;
+    q->count = count;
+    q->ids = arena_array(node->sim->arena, count, sizeof(struct run_id));
+    memcpy(q->ids, ids, count * sizeof(struct run_id));
+    ask(node, q, runs_read);
+}
+
+static void bodies_answered(struct sim *sim, void *what)
+{
+    struct question *q = what;
+
+    (void)sim;
+    sched_on_bodies(q->node->sched, q->texts, q->count);
+    node_turn(q->node);
+}
+
+static void bodies_read(struct sim *sim, void *what)
+{
+    struct question *q = what;
+    bool failed = read_fails(sim);
+
+    q->texts = arena_array(sim->arena, q->count, sizeof(*q->texts));
+    for (size_t i = 0; i < q->count; i++) {
+        const struct db_run *run = db_find(sim, q->bodies[i].run);
+        uint32_t seq = q->bodies[i].seq;
+
+        q->texts[i] = (struct sched_body){.run = q->bodies[i].run, .seq = seq, .failed = failed};
+        if (run == NULL || failed)
+            continue;
+        if (seq == 0)
+            q->texts[i].body = run->input;
+        else if (seq <= run->event_count)
+            q->texts[i].body = run->events[seq - 1].output;
+    }
+    answer(sim, q, bodies_answered);
+}
+
+static void load_bodies(void *ctx, const struct sched_body_want *wants, size_t count)
+{
+    struct node *node = ctx;
+    struct question *q = sim_new(node->sim, struct question);
+
+    q->count = count;
+    q->bodies = arena_array(node->sim->arena, count, sizeof(*wants));
+    memcpy(q->bodies, wants, count * sizeof(*wants));
+    ask(node, q, bodies_read);
+}
+
+static void plans_answered(struct sim *sim, void *what)
+{
+    struct question *q = what;
+
+    (void)sim;
+    sched_on_plans(q->node->sched, q->documents, q->count);
+    node_turn(q->node);
+}
+
+static void plans_read(struct sim *sim, void *what)
+{
+    struct question *q = what;
+
+    q->documents = arena_array(sim->arena, q->count, sizeof(*q->documents));
+    for (size_t i = 0; i < q->count; i++)
+        q->documents[i] = (struct sched_plan_loaded){
+            .key = q->plans[i],
+            .failed = read_fails(sim),
+            .document = sim->db.runs[q->plans[i].version - 1].document,
+        };
+    answer(sim, q, plans_answered);
+}
+
+static void load_plans(void *ctx, const struct sched_plan_want *wants, size_t count)
+{
+    struct node *node = ctx;
+    struct question *q = sim_new(node->sim, struct question);
+
+    q->count = count;
+    q->plans = arena_array(node->sim->arena, count, sizeof(*wants));
+    memcpy(q->plans, wants, count * sizeof(*wants));
+    for (size_t i = 0; i < count; i++)
+        q->plans[i].workflow = str_arena(node->sim->arena, wants[i].workflow);
+    ask(node, q, plans_read);
+}
+
+void db_make_scheduler_ports(struct sched_ports *ports)
+{
+    ports->fetch_commands = fetch_commands;
+    ports->load_shard = load_shard;
+    ports->load_runs = load_runs;
+    ports->load_bodies = load_bodies;
+    ports->load_plans = load_plans;
+}

@@ -1,0 +1,447 @@
+/* The shells of the simulated processes: ports to the models, and what a shell does by itself. */
+#include "common/base/ensure.h"
+#include "common/base/map.h"
+#include "tests/sim/model_commit.h"
+
+#include "common/base/banned.h"
+
+void sim_keep_ticking(struct node *node);
+
+static struct mono_us mono(void *ctx)
+{
+    return (struct mono_us){((struct node *)ctx)->sim->now};
+}
+
+static struct wall_us wall(void *ctx)
+{
+    const struct sim *sim = ((struct node *)ctx)->sim;
+
+    return (struct wall_us){sim->start_wall + sim->now};
+}
+
+/* ---- scheduler ---- */
+
+static void sched_confirm(struct sim *sim, struct node *node, uint64_t id, void *ptr, bool confirmed)
+{
+    (void)sim;
+    (void)ptr;
+    sched_on_confirm(node->sched, id, confirmed ? SCHED_CONFIRMED : SCHED_NOT_CONFIRMED);
+}
+
+static void publish(void *ctx, const struct sched_publish *p)
+{
+    broker_publish(ctx, p->queue, p->type, p->message_id, p->body, p->persistent,
+                   p->confirm != 0 ? sched_confirm : NULL, p->confirm, NULL);
+}
+
+static void ack(void *ctx, void *delivery)
+{
+    struct sim *sim = ((struct node *)ctx)->sim;
+    const struct sim_delivery *d = delivery;
+
+    if (str_is(d->message.type, "result"))
+        check_acknowledged(sim, d);
+#ifndef PLANT_ACK_EARLY
+    broker_settle(sim, delivery, false);
+#endif
+}
+
+static void forget(void *ctx, void *delivery)
+{
+    (void)ctx;
+    ((struct sim_delivery *)delivery)->settled = true;
+}
+
+struct evaluated {
+    struct node *node;
+    struct sched_value value;
+};
+
+static void evaluate_answered(struct sim *sim, void *what)
+{
+    struct evaluated *e = what;
+
+    (void)sim;
+    sched_on_values(e->node->sched, &e->value, 1);
+    node_turn(e->node);
+}
+
+/* What jq would give: here a boolean or a number that follows from the source and the document alone. */
+static void evaluate(void *ctx, const struct sched_evaluation *evaluations, size_t count)
+{
+    struct node *node = ctx;
+
+    for (size_t i = 0; i < count; i++) {
+        struct evaluated *e = sim_new(node->sim, struct evaluated);
+        uint8_t digest[32];
+        bool boolean = memmem(evaluations[i].source.ptr, evaluations[i].source.len, ">", 1) != NULL;
+
+        sha256(evaluations[i].document, digest);
+        e->node = node;
+        e->value.id = evaluations[i].id;
+        e->value.status = rng_chance(&node->sim->rng, node->sim->fail_load) ? VALUE_AGAIN : VALUE_OK;
+        e->value.value = boolean ? ((digest[0] & 1) != 0 ? STR("true") : STR("false")) : STR("7");
+        sim_after(node->sim, 50, rng_chance(&node->sim->rng, 1000) ? 50 * MS : 1 * MS, node, evaluate_answered, e);
+    }
+}
+
+static void queue_depth(void *ctx, const char *queue)
+{
+    broker_depth(ctx, queue);
+}
+
+static void close_shard(void *ctx, int16_t shard)
+{
+    struct node *node = ctx;
+
+    for (int i = 0; i < 2; i++) {
+        broker_close(node->sim, node->inboxes[shard][i]);
+        node->inboxes[shard][i] = NULL;
+    }
+}
+
+static void shard_released(void *ctx, int16_t shard)
+{
+    db_release_shard(ctx, shard);
+}
+
+void scheduler_start(struct node *node)
+{
+    struct sched_ports ports = {.ctx = node,
+                                .mono = mono,
+                                .wall = wall,
+                                .commit = db_commit,
+                                .publish = publish,
+                                .ack = ack,
+                                .forget = forget,
+                                .evaluate = evaluate,
+                                .queue_depth = queue_depth,
+                                .close_shard = close_shard,
+                                .shard_released = shard_released,
+                                .check_shards = db_check_shards};
+    int16_t slots[SLOT_COUNT];
+    bool tight = rng_chance(&node->sim->rng, 2000);
+    struct sched_settings settings = {.name = node->name,
+                                      .token_key = STR("the key of the simulation"),
+                                      .incarnation = 1,
+                                      .slot_shards = slots,
+                                      .cache_runs_bytes = tight ? 1 : 0,
+                                      .cache_bodies_bytes = tight ? 1 : 0,
+                                      .window_min = tight ? 2 : 0,
+                                      .window_max = tight ? 3 : 0,
+                                      .batch_inputs = tight ? 3 : 0};
+
+    for (int i = 0; i < SLOT_COUNT; i++)
+        slots[i] = (int16_t)(i % SHARDS);
+    db_make_scheduler_ports(&ports);
+    memset(node->known_epoch, 0, sizeof(node->known_epoch));
+    memset(node->inboxes, 0, sizeof(node->inboxes));
+    node->sched = sched_new(&ports, &settings);
+    sim_keep_ticking(node);
+}
+
+void scheduler_stop(struct node *node)
+{
+    sched_free(node->sched);
+    node->sched = NULL;
+}
+
+void scheduler_consume(struct node *node, int16_t shard)
+{
+    if (!node->broker_up || node->known_epoch[shard] == 0)
+        return;
+    for (int i = 0; i < 2; i++) {
+        char name[64];
+
+        broker_close(node->sim, node->inboxes[shard][i]);
+        snprintf(name, sizeof(name), "ropewalk.inbox.%d%s", shard, i == 0 ? "" : ".large");
+        node->inboxes[shard][i] = broker_consume(node, name, shard, i == 1, node->known_epoch[shard], i == 0 ? 64 : 8);
+    }
+}
+
+void scheduler_connected(struct node *node)
+{
+    for (int16_t s = 0; s < SHARDS; s++)
+        scheduler_consume(node, s);
+    sched_on_broker(node->sched, true);
+}
+
+void scheduler_deliver(struct node *node, struct sim_delivery *delivery)
+{
+    struct sched_message message = {.delivery = delivery,
+                                    .shard = delivery->consumer->shard,
+                                    .large = delivery->consumer->large,
+                                    .type = delivery->message.type,
+                                    .message_id = delivery->message.message_id,
+                                    .body = delivery->message.body};
+
+#ifdef PLANT_ACK_EARLY
+    check_acknowledged(node->sim, delivery);
+    broker_settle(node->sim, delivery, false);
+#endif
+    sched_on_message(node->sched, &message);
+}
+
+/* ---- worker ---- */
+
+struct waiting_batch { /* the core's, handed out until it is answered: freed here when the process dies first */
+    struct waiting_batch *next;
+    struct batch *batch;
+    bool answered;
+};
+
+static void worker_ack(void *ctx, struct delivery_ref ref)
+{
+    broker_settle(((struct node *)ctx)->sim, (struct sim_delivery *)(uintptr_t)ref.tag, false);
+}
+
+static void worker_give_back(void *ctx, struct delivery_ref ref)
+{
+    broker_settle(((struct node *)ctx)->sim, (struct sim_delivery *)(uintptr_t)ref.tag, true);
+}
+
+static void results_confirmed(struct sim *sim, struct node *node, uint64_t id, void *ptr, bool confirmed)
+{
+    struct waiting_batch *waiting = ptr;
+
+    (void)sim;
+    (void)id;
+    waiting->answered = true;
+    worker_core_published(node->worker, waiting->batch, confirmed ? PUBLISH_CONFIRMED : PUBLISH_FAILED);
+}
+
+static void publish_results(void *ctx, const char *queue, struct str body, struct batch *batch)
+{
+    struct node *node = ctx;
+    struct waiting_batch *waiting = sim_new(node->sim, struct waiting_batch);
+
+    waiting->batch = batch;
+    waiting->next = node->batches;
+    node->batches = waiting;
+    broker_publish(node, queue, "result", NULL, body, true, results_confirmed, 0, waiting);
+}
+
+static void publish_started(void *ctx, const char *queue, struct str message_id, struct str body)
+{
+    struct node *node = ctx;
+
+#ifdef PLANT_NO_GRANT
+    struct sim_message grant = {
+        .type = STR("grant"),
+        .body = str_of(
+            arena_printf(node->sim->arena, "{\"v\":1,\"task_id\":\"" STR_FMT "\",\"go\":true}", STR_ARG(message_id)))};
+
+    broker_put(node->sim, node->control, "grant", "g", grant.body);
+#endif
+    broker_publish(node, queue, "started", arena_dup(node->sim->arena, message_id.ptr, message_id.len), body, true,
+                   NULL, 0, NULL);
+}
+
+static void publish_heartbeat(void *ctx, struct str body)
+{
+    broker_heartbeat(ctx, body);
+}
+
+static void consume_tasks(struct node *node)
+{
+    char name[64];
+
+    for (int p = 0; p < PRIORITY_COUNT; p++) {
+        snprintf(name, sizeof(name), "ropewalk.task.default.%s", sched_priority_names[p]);
+        node->tasks[p] = broker_consume(node, name, 0, false, 0, 8);
+    }
+}
+
+static void consume(void *ctx, bool on)
+{
+    struct node *node = ctx;
+
+    for (int p = 0; p < PRIORITY_COUNT; p++)
+        if (node->tasks[p] != NULL)
+            node->tasks[p]->cancelled = true;
+    if (on && node->broker_up)
+        consume_tasks(node);
+}
+
+static void cache(void *ctx, struct job *job, size_t argc, const struct str *argv)
+{
+    cache_ask(ctx, job, argc, argv);
+}
+
+static void begin(void *ctx, struct job *job, const struct task *task, int64_t bound_us, bool once)
+{
+    (void)bound_us;
+    world_begin(ctx, job, task, once);
+}
+
+static void abort_call(void *ctx, struct job *job)
+{
+    world_abort(ctx, job);
+}
+
+static void drained(void *ctx)
+{
+    (void)ctx;
+}
+
+void worker_start(struct node *node)
+{
+    struct worker_ports ports = {.ctx = node,
+                                 .mono = mono,
+                                 .wall = wall,
+                                 .ack = worker_ack,
+                                 .give_back = worker_give_back,
+                                 .publish_results = publish_results,
+                                 .publish_started = publish_started,
+                                 .publish_heartbeat = publish_heartbeat,
+                                 .consume = consume,
+                                 .cache = cache,
+                                 .begin = begin,
+                                 .abort = abort_call,
+                                 .drained = drained};
+    struct worker_options options = {.id = node->name,
+                                     .control_queue = node->control,
+                                     .capacity = 32,
+                                     .started_after_ms = 1000,
+                                     .heartbeat_ms = 2000,
+                                     .claim_ttl_ms = 60000,
+                                     .holder_ttl_ms = 6000,
+                                     .ack_after_ms = 600000,
+                                     .drain_ms = 10000};
+
+    node->calls = NULL;
+    node->batches = NULL;
+    memset(node->tasks, 0, sizeof(node->tasks));
+    node->worker = worker_core_new(&options, &ports);
+    sim_keep_ticking(node);
+}
+
+void worker_stop(struct node *node)
+{
+    for (struct waiting_batch *waiting = node->batches; waiting != NULL; waiting = waiting->next)
+        if (!waiting->answered)
+            mem_free(waiting->batch);
+    worker_core_free(node->worker);
+    node->worker = NULL;
+}
+
+void worker_connected(struct node *node)
+{
+    for (int p = 0; p < PRIORITY_COUNT; p++)
+        if (node->tasks[p] != NULL)
+            worker_core_consumer_lost(node->worker, node->tasks[p]);
+    consume_tasks(node);
+    node->control_consumer = broker_consume(node, node->control, 0, false, 0, 1000);
+    worker_core_publisher(node->worker, true);
+    worker_core_cache_up(node->worker);
+}
+
+void worker_deliver(struct node *node, struct sim_delivery *delivery)
+{
+    struct sim *sim = node->sim;
+    const struct sim_message *message = &delivery->message;
+
+    if (delivery->consumer == node->control_consumer) {
+        struct control control;
+        struct err err;
+
+        if (control_decode(message->type, message->body, sim->arena, &control, &err) == ERR_OK)
+            worker_core_control(node->worker, &control);
+        else
+            sim_fail(sim, "a worker cannot read '" STR_FMT "': %s", STR_ARG(message->body), err.message);
+        broker_settle(sim, delivery, false);
+        return;
+    }
+    worker_core_delivered(node->worker, (struct delivery_ref){delivery->consumer, 0, (uint64_t)(uintptr_t)delivery},
+                          message->redelivered, (struct wall_us){0}, message->body);
+}
+
+/* ---- the world ---- */
+
+struct ended {
+    struct call *call;
+    struct call_outcome outcome;
+};
+
+static void call_ended(struct sim *sim, void *what)
+{
+    struct ended *e = what;
+    struct call *call = e->call;
+
+    (void)sim;
+    if (call->answered || (call->aborted && !e->outcome.aborted))
+        return;
+    call->answered = true;
+    worker_core_called(call->node->worker, call->job, &e->outcome);
+    node_turn(call->node);
+}
+
+static void count_send(struct sim *sim, struct call *call)
+{
+    uintptr_t times = (uintptr_t)map_get(sim->sends, call->run_step) + 1;
+
+    sim->stats->sends++;
+    map_put(sim->sends, call->run_step, (void *)times);
+    if (times > 1)
+        sim_fail(sim, "a granted step was sent %d times: " STR_FMT, (int)times, STR_ARG(call->run_step));
+}
+
+void world_begin(struct node *node, struct job *job, const struct task *task, bool once)
+{
+    struct sim *sim = node->sim;
+    struct call *call = sim_new(sim, struct call);
+    struct ended *e = sim_new(sim, struct ended);
+    int64_t takes =
+        rng_chance(&sim->rng, 1500) ? rng_between(&sim->rng, SEC, 15 * SEC) : rng_between(&sim->rng, MS, 50 * MS);
+    uint32_t luck = rng_below(&sim->rng, 100);
+
+    call->job = job;
+    call->node = node;
+    call->once = once;
+    call->sent = luck >= 5;
+    call->run_step = str_of(arena_printf(sim->arena, STR_FMT "/" STR_FMT, STR_ARG(task->run_id), STR_ARG(task->step)));
+    call->next = node->calls;
+    node->calls = call;
+    e->call = call;
+    e->outcome = (struct call_outcome){.retry_after_ms = -1, .sent = call->sent};
+    if (luck < 5) {
+        e->outcome.transient = true;
+        e->outcome.code = "connect";
+        e->outcome.message = STR("could not connect");
+    } else if (luck < 20) {
+        e->outcome.transient = true;
+        e->outcome.answered = luck < 12;
+        e->outcome.code = "http_503";
+        e->outcome.message = STR("the other side is busy");
+        e->outcome.status = 503;
+    } else if (luck < 25) {
+        e->outcome.answered = true;
+        e->outcome.code = "http_422";
+        e->outcome.message = STR("the other side does not want it \\u0041");
+        e->outcome.status = 422;
+    } else {
+        e->outcome.ok = true;
+        e->outcome.answered = true;
+        e->outcome.output = STR("{\"status\":200,\"body\":{\"n\":1,\"s\":\"a \\\"b\\\"\"}}");
+    }
+    if (once && call->sent)
+        count_send(sim, call);
+    sim_after(sim, takes, takes, node, call_ended, e);
+}
+
+void world_abort(struct node *node, struct job *job)
+{
+    for (struct call *call = node->calls; call != NULL; call = call->next) {
+        struct ended *e;
+
+        if (call->job != job || call->answered || call->aborted)
+            continue;
+        e = sim_new(node->sim, struct ended);
+        e->call = call;
+        e->outcome = (struct call_outcome){
+            .aborted = true, .code = "aborted", .sent = call->sent, .retry_after_ms = -1, .transient = true};
+        call->aborted = true;
+        sim_after(node->sim, 10, 100, node, call_ended, e);
+        return;
+    }
+}

@@ -1,0 +1,417 @@
+/* The loop of a history: events in order of time, nodes that live, freeze and die, and the end. */
+#include "tests/sim/sim.h"
+#include "common/base/ensure.h"
+#include "common/base/map.h"
+#include <stdarg.h>
+
+#include "common/base/banned.h"
+
+#define FAULTS_US (40 * SEC)
+#define END_US (4 * 3600 * SEC) /* virtual; a history that is not at rest by then is stuck */
+#define EVENTS_MAX 3000000
+
+struct sim_event {
+    int64_t at;
+    uint64_t order;
+    struct node *node;
+    uint32_t incarnation;
+    sim_fn fn;
+    void *what;
+};
+
+uint64_t rng_next(struct rng *rng)
+{
+    uint64_t z = (rng->s += UINT64_C(0x9e3779b97f4a7c15));
+
+    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
+    return z ^ (z >> 31);
+}
+
+uint32_t rng_below(struct rng *rng, uint32_t n)
+{
+    return (uint32_t)(rng_next(rng) % n);
+}
+
+bool rng_chance(struct rng *rng, uint32_t of_ten_thousand)
+{
+    return rng_next(rng) % 10000 < of_ten_thousand;
+}
+
+int64_t rng_between(struct rng *rng, int64_t low, int64_t high)
+{
+    return low >= high ? low : low + (int64_t)(rng_next(rng) % (uint64_t)(high - low + 1));
+}
+
+static bool before(const struct sim_event *a, const struct sim_event *b)
+{
+    return a->at < b->at || (a->at == b->at && a->order < b->order);
+}
+
+static void push(struct sim *sim, struct sim_event event)
+{
+    size_t pos;
+
+    if (sim->heap_len == sim->heap_cap) {
+        sim->heap_cap = sim->heap_cap == 0 ? 1024 : 2 * sim->heap_cap;
+        sim->heap = mem_grow(sim->heap, sim->heap_cap, sizeof(*sim->heap));
+    }
+    pos = sim->heap_len++;
+    while (pos > 0 && before(&event, &sim->heap[(pos - 1) / 2])) {
+        sim->heap[pos] = sim->heap[(pos - 1) / 2];
+        pos = (pos - 1) / 2;
+    }
+    sim->heap[pos] = event;
+}
+
+static struct sim_event pop(struct sim *sim)
+{
+    struct sim_event first = sim->heap[0], last = sim->heap[--sim->heap_len];
+    size_t pos = 0;
+
+    for (;;) {
+        size_t child = 2 * pos + 1;
+
+        if (child >= sim->heap_len)
+            break;
+        if (child + 1 < sim->heap_len && before(&sim->heap[child + 1], &sim->heap[child]))
+            child++;
+        if (!before(&sim->heap[child], &last))
+            break;
+        sim->heap[pos] = sim->heap[child];
+        pos = child;
+    }
+    sim->heap[pos] = last;
+    return first;
+}
+
+void sim_at(struct sim *sim, int64_t at, struct node *node, sim_fn fn, void *what)
+{
+    push(sim, (struct sim_event){.at = at < sim->now ? sim->now : at,
+                                 .order = sim->next_order++,
+                                 .node = node,
+                                 .incarnation = node == NULL ? 0 : node->incarnation,
+                                 .fn = fn,
+                                 .what = what});
+}
+
+void sim_after(struct sim *sim, int64_t low, int64_t high, struct node *node, sim_fn fn, void *what)
+{
+    sim_at(sim, sim->now + rng_between(&sim->rng, low, high), node, fn, what);
+}
+
+void sim_fail(struct sim *sim, const char *format, ...)
+{
+    va_list args;
+
+    if (sim->failed)
+        return;
+    sim->failed = true;
+    va_start(args, format);
+    vsnprintf(sim->failure, sizeof(sim->failure), format, args);
+    va_end(args);
+}
+
+void sim_trace(const struct sim *sim, const char *format, ...)
+{
+    va_list args;
+
+    if (!sim->verbose)
+        return;
+    fprintf(stderr, "%10.6f ", (double)sim->now / 1e6);
+    va_start(args, format);
+    vfprintf(stderr, format, args);
+    va_end(args);
+    fputc('\n', stderr);
+}
+
+/* ---- nodes ---- */
+
+static void turn(struct sim *sim, void *what)
+{
+    struct node *node = what;
+    struct mono_us wake;
+
+    (void)sim;
+    node->tick_planned = false;
+    if (node->kind == NODE_WORKER) {
+        worker_core_flush(node->worker);
+        return;
+    }
+    wake = sched_tick(node->sched);
+    if (wake.us == INT64_MAX || (node->wake_at > node->sim->now && node->wake_at <= wake.us))
+        return;
+    node->wake_at = wake.us <= node->sim->now ? node->sim->now + 1 : wake.us;
+    sim_at(node->sim, node->wake_at, node, turn, node);
+}
+
+void node_turn(struct node *node)
+{
+    if (node->tick_planned)
+        return;
+    node->tick_planned = true;
+    sim_after(node->sim, 5, 60, node, turn, node);
+}
+
+static void connected(struct sim *sim, void *what)
+{
+    struct node *node = what;
+
+    if (sim->broker_down_until > sim->now) {
+        sim_at(sim, sim->broker_down_until + 10 * MS, node, connected, node);
+        return;
+    }
+    node->broker_up = true;
+    if (node->kind == NODE_SCHEDULER)
+        scheduler_connected(node);
+    else
+        worker_connected(node);
+    node_turn(node);
+}
+
+void node_start(struct sim *sim, void *what)
+{
+    struct node *node = what;
+
+    if (node->alive)
+        return;
+    node->incarnation++;
+    node->alive = true;
+    node->broker_up = false;
+    node->tick_planned = false;
+    node->wake_at = 0;
+    node->frozen_until = 0;
+    snprintf(node->name, sizeof(node->name), "%s%d-%u", node->kind == NODE_SCHEDULER ? "s" : "w", node->index,
+             node->incarnation);
+    snprintf(node->control, sizeof(node->control), "ropewalk.worker.%s", node->name);
+    if (node->kind == NODE_SCHEDULER)
+        scheduler_start(node);
+    else
+        worker_start(node);
+    sim_trace(sim, "%s starts", node->name);
+    sim_after(sim, 1 * MS, 50 * MS, node, connected, node);
+}
+
+void node_crash(struct sim *sim, struct node *node)
+{
+    if (!node->alive)
+        return;
+    sim_trace(sim, "%s crashes", node->name);
+    node->alive = false;
+    node->broker_up = false;
+    sim->stats->crashes++;
+    if (node->kind == NODE_SCHEDULER)
+        scheduler_stop(node);
+    else
+        worker_stop(node);
+    broker_close_node(sim, node);
+}
+
+/* It stands still; its connections live until their heartbeats are missed. */
+static void connection_lost(struct sim *sim, void *what)
+{
+    struct node *node = what;
+
+    if (!node->alive || node->frozen_until <= sim->now)
+        return;
+    broker_close_node(sim, node);
+    node->broker_up = false;
+}
+
+static void thawed(struct sim *sim, void *what)
+{
+    struct node *node = what;
+
+    (void)sim;
+    if (!node->broker_up) {
+        if (node->kind == NODE_SCHEDULER)
+            sched_on_broker(node->sched, false);
+        else
+            worker_core_publisher(node->worker, false);
+        sim_after(node->sim, 1 * MS, 100 * MS, node, connected, node);
+    }
+    node_turn(node);
+}
+
+void node_freeze(struct sim *sim, struct node *node, int64_t us)
+{
+    if (!node->alive || node->frozen_until > sim->now)
+        return;
+    sim->stats->freezes++;
+    sim_trace(sim, "%s freezes for %lld ms", node->name, (long long)(us / MS));
+    node->frozen_until = sim->now + us;
+    if (us > 10 * SEC)
+        sim_at(sim, sim->now + 10 * SEC, NULL, connection_lost, node);
+    sim_at(sim, node->frozen_until, node, thawed, node);
+}
+
+void node_disconnect(struct sim *sim, struct node *node)
+{
+    if (!node->alive || !node->broker_up || node->frozen_until > sim->now)
+        return;
+    sim_trace(sim, "%s loses its broker", node->name);
+    broker_close_node(sim, node);
+    node->broker_up = false;
+    if (node->kind == NODE_SCHEDULER)
+        sched_on_broker(node->sched, false);
+    else
+        worker_core_publisher(node->worker, false);
+    sim_after(sim, 1 * MS, 500 * MS, node, connected, node);
+    node_turn(node);
+}
+
+void broker_restart(struct sim *sim, int64_t down_us)
+{
+    sim->broker_down_until = sim->now + down_us;
+    sim->stats->outages++;
+    sim_trace(sim, "the broker is away for %lld ms", (long long)(down_us / MS));
+    for (int i = 0; i < SCHEDULERS + WORKERS; i++) {
+        struct node *node = &sim->nodes[i];
+
+        if (!node->alive)
+            continue;
+        broker_close_node(sim, node);
+        node->broker_up = false;
+        if (node->kind == NODE_SCHEDULER) {
+            sched_on_broker(node->sched, false);
+        } else {
+            worker_core_publisher(node->worker, false);
+        }
+        sim_at(sim, sim->broker_down_until + rng_between(&sim->rng, 10 * MS, SEC), node, connected, node);
+        node_turn(node);
+    }
+}
+
+static bool at_rest(struct sim *sim)
+{
+    for (uint32_t i = 0; i < sim->db.run_count; i++)
+        if (!run_ended(sim->db.runs[i].status) && !sim->db.runs[i].quarantined)
+            return false;
+    for (size_t i = 0; i < sim->db.command_count; i++)
+        if (!sim->db.commands[i].deleted && !sim->db.commands[i].held)
+            return false;
+    return sim->healed;
+}
+
+static void loop(struct sim *sim)
+{
+    uint64_t events = 0;
+
+    while (sim->heap_len > 0 && !sim->failed) {
+        struct sim_event event = pop(sim);
+
+        sim->now = event.at;
+        sim->stats->events++;
+        if (event.node != NULL && event.node->incarnation != event.incarnation)
+            continue;
+        if (event.node != NULL && !event.node->alive)
+            continue;
+        if (event.node != NULL && event.node->frozen_until > sim->now) {
+            event.at = event.node->frozen_until;
+            push(sim, event);
+            continue;
+        }
+        if (!sim->healed && sim->now >= FAULTS_US) {
+            sim->healed = true;
+            sim_heal(sim);
+        }
+        event.fn(sim, event.what);
+        if (at_rest(sim))
+            return;
+        if (sim->now > END_US || ++events > EVENTS_MAX) {
+            check_end(sim);
+            sim_fail(sim, "not at rest after %lld s and %llu events", (long long)(sim->now / SEC),
+                     (unsigned long long)events);
+        }
+    }
+}
+
+static void every_second(struct sim *sim, void *what)
+{
+    struct node *node = what;
+
+    if (node->kind == NODE_WORKER) {
+        worker_core_tick(node->worker);
+        sim_at(sim, sim->now + 100 * MS, node, every_second, node);
+        return;
+    }
+    db_shards_turn(sim, node);
+    sim_at(sim, sim->now + SEC, node, every_second, node);
+}
+
+void sim_keep_ticking(struct node *node);
+void sim_keep_ticking(struct node *node)
+{
+    sim_at(node->sim, node->sim->now, node, every_second, node);
+}
+
+static void teardown(struct sim *sim)
+{
+    for (int i = 0; i < SCHEDULERS + WORKERS; i++) {
+        struct node *node = &sim->nodes[i];
+
+        if (!node->alive)
+            continue;
+        node->alive = false;
+        if (node->kind == NODE_SCHEDULER)
+            scheduler_stop(node);
+        else
+            worker_stop(node);
+    }
+    for (uint32_t i = 0; i < sim->db.run_count; i++)
+        plan_unref(sim->db.runs[i].plan);
+    map_free(sim->cache);
+    map_free(sim->sends);
+    mem_free(sim->heap);
+}
+
+static void count(struct sim *sim)
+{
+    struct sim_stats *stats = sim->stats;
+
+    stats->histories++;
+    stats->runs += sim->db.run_count;
+    stats->commits += sim->db.commits;
+    stats->conflicts += sim->db.conflicts;
+    stats->fenced += sim->db.fenced;
+    stats->refused += sim->db.refused;
+    stats->unknown += sim->db.unknown;
+    for (uint32_t i = 0; i < sim->db.run_count; i++) {
+        stats->ended[sim->db.runs[i].status]++;
+        stats->quarantined += sim->db.runs[i].quarantined;
+    }
+}
+
+bool sim_run(uint64_t seed, bool verbose, struct sim_stats *stats, char failure[1024])
+{
+    static struct sim storage; /* large; one at a time */
+    struct sim *sim = &storage;
+
+    *sim = (struct sim){.seed = seed, .rng = {seed * UINT64_C(0x9e3779b97f4a7c15) + 1}, .stats = stats};
+    sim->arena = arena_new((size_t)1 << 20);
+    sim->verbose = verbose;
+    sim->start_wall = INT64_C(1800000000) * SEC;
+    sim->now = 100 * SEC - 100 * SEC + 1;
+    sim->cache = map_new();
+    sim->sends = map_new();
+    broker_init(sim);
+    for (int i = 0; i < SCHEDULERS + WORKERS; i++) {
+        struct node *node = &sim->nodes[i];
+
+        node->sim = sim;
+        node->kind = i < SCHEDULERS ? NODE_SCHEDULER : NODE_WORKER;
+        node->index = i < SCHEDULERS ? i : i - SCHEDULERS;
+        sim_after(sim, 0, 20 * MS, NULL, node_start, node);
+    }
+    generate_runs(sim);
+    faults_plan(sim);
+    loop(sim);
+    if (!sim->failed)
+        check_end(sim);
+    count(sim);
+    teardown(sim);
+    if (sim->failed)
+        memcpy(failure, sim->failure, 1024);
+    arena_free(sim->arena);
+    return !sim->failed;
+}

@@ -1,0 +1,233 @@
+/* The deterministic simulator: real engine, scheduler core and worker core against models of PostgreSQL, RabbitMQ,
+ * Redis and the clock. Everything follows from one seed: the workflows, every delay, every fault. One history is one
+ * seed; all its memory is one arena. README.md says what is checked. */
+#pragma once
+#include "scheduler/core/sched_core.h"
+#include "worker/worker_core.h"
+
+#define MS US_PER_MS
+#define SEC US_PER_S
+#define SHARDS 4
+#define SCHEDULERS 2
+#define WORKERS 2
+#define MAX_RUNS 12
+
+struct sim;
+struct node;
+
+/* ---- chance ---- */
+struct rng {
+    uint64_t s;
+};
+uint64_t rng_next(struct rng *rng);
+uint32_t rng_below(struct rng *rng, uint32_t n);
+bool rng_chance(struct rng *rng, uint32_t of_ten_thousand);
+int64_t rng_between(struct rng *rng, int64_t low, int64_t high);
+
+/* ---- events of the simulation ---- */
+typedef void (*sim_fn)(struct sim *sim, void *what);
+/* node NULL: of the world; else it waits while the node is frozen and is dropped when that life of it has ended. */
+void sim_at(struct sim *sim, int64_t at, struct node *node, sim_fn fn, void *what);
+void sim_after(struct sim *sim, int64_t low, int64_t high, struct node *node, sim_fn fn, void *what);
+#define sim_new(sim, type) ((type *)arena_alloc((sim)->arena, sizeof(type)))
+
+/* ---- PostgreSQL ---- */
+struct db_event {
+    uint32_t seq;
+    int16_t type;
+    int64_t at;
+    struct str step, data, output;
+    uint16_t attempt;
+};
+struct db_work {
+    bool open;
+    struct sched_open_row row;
+};
+struct db_run {
+    struct run_id id;
+    int16_t shard;
+    struct str document, input;
+    struct plan *plan; /* for checks */
+    enum run_status status;
+    int64_t created_at, ended_at;
+    bool refuses;     /* PostgreSQL refuses its third event: a data error */
+    bool quarantined; /* has a row */
+    bool cancel_asked;
+    size_t event_count, event_cap;
+    struct db_event *events;
+    size_t work_count, work_cap;
+    struct db_work *work;
+};
+struct db_command {
+    int16_t shard;
+    int64_t id;
+    uint32_t run;
+    const char *kind;
+    struct str body, reply_to;
+    bool held, deleted;
+};
+struct db_shard {
+    struct node *owner;
+    uint32_t incarnation;
+    int64_t epoch;
+};
+struct db {
+    struct db_run runs[MAX_RUNS];
+    uint32_t run_count;
+    struct db_command *commands;
+    size_t command_count, command_cap;
+    struct db_shard shards[SHARDS];
+    int64_t lease_until[SCHEDULERS];
+    size_t commits, conflicts, fenced, refused, unknown, dead_letters;
+    int64_t down_until;
+};
+struct db_run *db_find(struct sim *sim, struct run_id id);
+int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct str body, struct str reply_to);
+void db_make_scheduler_ports(struct sched_ports *ports);
+void db_shards_turn(struct sim *sim, void *node); /* renews the lease, takes what nobody has, notices what is gone */
+void db_release_shard(struct node *node, int16_t shard);
+
+/* ---- RabbitMQ ---- */
+struct sim_message {
+    struct str type, message_id, body;
+    bool redelivered;
+};
+struct consumer;
+struct sim_delivery {
+    struct consumer *consumer;
+    struct sim_message message;
+    bool settled;
+};
+struct consumer {
+    struct consumer *next;
+    struct queue *queue;
+    struct node *node;
+    uint32_t incarnation;
+    int16_t shard;
+    bool large, closed, cancelled;
+    int64_t priority;
+    uint32_t prefetch;
+    struct sim_delivery **unacked;
+    size_t unacked_count, unacked_cap;
+};
+struct queue {
+    struct queue *next;
+    const char *name;
+    struct sim_message *messages; /* ring would be faster; these are short */
+    size_t first, count, cap;
+    struct consumer *consumers;
+    uint32_t turn;
+};
+void broker_init(struct sim *sim);
+struct consumer *broker_consume(struct node *node, const char *queue, int16_t shard, bool large, int64_t priority,
+                                uint32_t prefetch);
+void broker_close(struct sim *sim, struct consumer *consumer);
+void broker_close_node(struct sim *sim, struct node *node);
+void broker_settle(struct sim *sim, struct sim_delivery *delivery, bool requeue);
+typedef void (*confirm_fn)(struct sim *sim, struct node *node, uint64_t id, void *ptr, bool confirmed);
+void broker_publish(struct node *node, const char *queue, const char *type, const char *message_id, struct str body,
+                    bool persistent, confirm_fn confirm, uint64_t id, void *ptr);
+void broker_put(struct sim *sim, const char *queue, const char *type, const char *message_id, struct str body);
+void broker_heartbeat(struct node *node, struct str body);
+void broker_depth(struct node *node, const char *queue);
+void broker_purge(struct sim *sim, bool everything);
+void broker_restart(struct sim *sim, int64_t down_us);
+void broker_pump(struct sim *sim);
+
+/* ---- Redis ---- */
+void cache_ask(struct node *node, struct job *job, size_t argc, const struct str *argv);
+void cache_flush(struct sim *sim);
+
+/* ---- nodes ---- */
+enum node_kind { NODE_SCHEDULER, NODE_WORKER };
+struct node {
+    struct sim *sim;
+    enum node_kind kind;
+    int index;
+    uint32_t incarnation; /* lives so far; the current one when alive */
+    bool alive, broker_up;
+    int64_t frozen_until;
+    char name[32], control[64];
+    /* scheduler */
+    struct sched *sched;
+    bool tick_planned;
+    int64_t wake_at;
+    int64_t known_epoch[SHARDS]; /* 0: not ours, as far as it knows */
+    struct consumer *inboxes[SHARDS][2];
+    bool commit_in_flight;
+    /* worker */
+    struct worker_core *worker;
+    struct consumer *tasks[PRIORITY_COUNT];
+    struct consumer *control_consumer;
+    struct call *calls;
+    struct waiting_batch *batches;
+};
+void node_start(struct sim *sim, void *node);
+void node_crash(struct sim *sim, struct node *node);
+void node_freeze(struct sim *sim, struct node *node, int64_t us);
+void node_disconnect(struct sim *sim, struct node *node); /* from the broker, for a moment */
+void node_turn(struct node *node);                        /* inputs came: do the work of a turn soon */
+void scheduler_start(struct node *node);
+void scheduler_stop(struct node *node);
+void scheduler_connected(struct node *node);
+void scheduler_consume(struct node *node, int16_t shard);
+void scheduler_deliver(struct node *node, struct sim_delivery *delivery);
+void worker_start(struct node *node);
+void worker_stop(struct node *node);
+void worker_connected(struct node *node);
+void worker_deliver(struct node *node, struct sim_delivery *delivery);
+
+/* ---- the world that steps call ---- */
+struct call {
+    struct call *next;
+    struct job *job;
+    struct node *node;
+    uint32_t incarnation;
+    bool answered, aborted, once, sent;
+    struct str key, run_step;
+};
+void world_begin(struct node *node, struct job *job, const struct task *task, bool once);
+void world_abort(struct node *node, struct job *job);
+
+/* ---- load, faults, checks ---- */
+void generate_runs(struct sim *sim);
+void faults_plan(struct sim *sim);
+void sim_heal(struct sim *sim);
+void check_run(struct sim *sim, struct db_run *run); /* after each commit that touched it */
+/* A result that is acknowledged is in the history, or kept for a quarantined run. */
+void check_acknowledged(struct sim *sim, const struct sim_delivery *delivery);
+void check_end(struct sim *sim);
+__attribute__((format(printf, 2, 3))) void sim_fail(struct sim *sim, const char *format, ...);
+
+/* One line to stderr with the virtual time, with --log. */
+__attribute__((format(printf, 2, 3))) void sim_trace(const struct sim *sim, const char *format, ...);
+
+struct sim_stats {
+    uint64_t histories, runs, events, commits, conflicts, fenced, refused, unknown, crashes, freezes, outages,
+        republished, duplicates, sends, quarantined, ended[16];
+};
+
+struct sim {
+    struct arena *arena;
+    uint64_t seed;
+    struct rng rng;
+    int64_t now, start_wall;
+    struct sim_event *heap;
+    size_t heap_len, heap_cap;
+    uint64_t next_order;
+    struct db db;
+    struct queue *queues;
+    int64_t broker_down_until;
+    struct map *cache;
+    int64_t cache_down_until;
+    struct node nodes[SCHEDULERS + WORKERS];
+    struct map *sends; /* at_most_once: run/step -> times sent */
+    bool healed;       /* no more faults */
+    bool failed;
+    bool verbose;
+    char failure[1024];
+    /* how bad this history is: chances of ten thousand */
+    uint32_t lose, duplicate, reorder, unknown_commit, refuse_commit, fail_load;
+    struct sim_stats *stats;
+};
+bool sim_run(uint64_t seed, bool verbose, struct sim_stats *stats, char failure[1024]);
