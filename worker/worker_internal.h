@@ -1,6 +1,8 @@
-/* Inside of the worker's protocol: worker_core.c (inputs, states), worker_claim.c (Redis), worker_result.c (messages).
+/* Inside of the worker's protocol: worker_core.c (inputs), job.c (one task), worker_publish.c
+ * (results, time), worker_claim.c (Redis), worker_result.c (messages).
  */
 #pragma once
+#include "common/base/log.h"
 #include "common/base/map.h"
 #include "worker/worker_core.h"
 
@@ -83,12 +85,25 @@ void claim_finish(struct worker_core *core, struct job *job);
 void claim_release(struct worker_core *core, struct job *job);
 void claim_renew_holder(struct worker_core *core);
 
-/* worker_core.c */
-void job_ready(struct worker_core *core, struct job *job);
+/* job.c */
+struct job *job_new(struct worker_core *core, struct arena *arena);
+void job_free(struct job *job);
+void job_hold(struct job *job, struct delivery_ref ref);
+void job_ack(struct worker_core *core, struct job *job);
+void job_remove(struct worker_core *core, struct job *job);
+void job_drop(struct worker_core *core, struct job *job, bool ack); /* without a result: done with, or comes again */
+void job_give_back(struct worker_core *core, struct job *job);
+bool job_is_unbegun(const struct job *job);
+void job_ready(struct worker_core *core, struct job *job); /* begins when there is room */
+void jobs_begin_waiting(struct worker_core *core);
+void job_ask(struct worker_core *core, struct job *job); /* at_most_once: `started`, then its grant */
+void job_publish_started(struct worker_core *core, struct job *job);
 void job_finish(struct worker_core *core, struct job *job, const char *status, const struct call_outcome *outcome);
+void job_fail(struct worker_core *core, struct job *job, const char *code, const char *message);
 void job_cached(struct worker_core *core, struct job *job, struct str item);
 void job_abandon(struct worker_core *core, struct job *job);
-void job_drop(struct worker_core *core, struct job *job, bool ack);
+void jobs_forget_spent(struct worker_core *core, struct mono_us now);
+void job_log(enum log_level level, const char *event, const struct job *job, const char *what);
 
 /* worker_result.c: messages as proto/ says */
 void message_result_item(struct buf *out, const char *worker, const struct job *job, const char *status,

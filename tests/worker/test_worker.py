@@ -35,19 +35,20 @@ class Worker:
                    ROPEWALK_EGRESS_ALLOW="127.0.0.0/8", **FAST)
         env.update(settings or {})
         self.process = subprocess.Popen([WORKER], env=env, stderr=self.log)
-        self.wait_for("worker.takes" if False else "worker.broker_up")
+        self.wait_for("worker.broker_up")
+        self.wait_for("worker.takes_tasks")
 
     def lines(self):
         self.log.flush()
         with open(self.log.name) as f:
             return [json.loads(line) for line in f if line.startswith("{")]
 
-    def wait_for(self, event, seconds=10):
+    def wait_for(self, event, seconds=10, count=1):
         until = time.time() + seconds
         while time.time() < until:
-            for line in self.lines():
-                if line.get("event") == event:
-                    return line
+            found = [line for line in self.lines() if line.get("event") == event]
+            if len(found) >= count:
+                return found[-1]
             assert self.process.poll() is None, open(self.log.name).read()
             time.sleep(0.02)
         raise AssertionError(f"no {event} in {open(self.log.name).read()}")
@@ -511,7 +512,7 @@ def test_a_message_held_too_long_is_acknowledged_and_its_task_goes_on(bench):
     results = bench.answers(5, seconds=10)
     assert {r["status"] for r in results} == {"succeeded"}
     assert results[-1]["task_id"] == late["task_id"]  # only after the pause
-    w.wait_for("worker.takes_tasks")
+    w.wait_for("worker.takes_tasks", count=2)
 
 
 # --- duplicates -----------------------------------------------------------------------------------------------------------------
@@ -602,8 +603,8 @@ def test_a_frozen_holder_counts_as_dead_after_its_key_is_gone(bench):
     w.stop(signal.SIGSTOP)
     time.sleep(0.7)  # longer than HOLDER_TTL
     bench.worker()
-    bench.put(dict(task, publication=2))
-    bench.put(dict(task, publication=3))
+    time.sleep(0.1)
+    bench.put(*[dict(task, publication=2 + i) for i in range(4)])  # in turn to both
     until = time.time() + 8
     while True:
         method, properties, body = bench.channel.basic_get(bench.inbox, auto_ack=True)

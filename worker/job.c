@@ -1,0 +1,289 @@
+/* The life of one task in a worker's hands: held, begun, ended, gone; see worker_core.h and README.md. */
+#include "common/base/log.h"
+#include "common/base/metrics.h"
+#include "worker/worker_internal.h"
+
+#include "common/base/banned.h"
+
+#define RESULT_MAX ((size_t)256 << 20)
+#define MESSAGE_MAX ((size_t)128 << 20)
+#define ASK_AGAIN_US (5 * US_PER_S)
+#define SPENT_US (900 * US_PER_S) /* longer than any copy of an ended attempt can come */
+
+static struct mono_us now_of(const struct worker_core *core)
+{
+    return core->ports.mono(core->ports.ctx);
+}
+
+void job_log(enum log_level level, const char *event, const struct job *job, const char *what)
+{
+    log_event(level, event, log_str("task_id", job->task.task_id), log_str("organisation", job->task.organisation),
+              log_str("run_id", job->task.run_id), log_str("workflow", job->task.workflow),
+              log_str("step", job->task.step), log_i64("attempt", job->task.attempt), log_str("call", job->task.call),
+              log_str("traceparent", job->task.traceparent), log_cstr("what", what));
+}
+
+struct job *job_new(struct worker_core *core, struct arena *arena)
+{
+    struct job *job = arena_alloc(arena, sizeof(*job));
+
+    job->arena = arena;
+    job->received_at = now_of(core);
+    job->prev = core->last;
+    if (core->last == NULL)
+        core->first = job;
+    else
+        core->last->next = job;
+    core->last = job;
+    core->count++;
+    metric_set(METRIC_TASKS_RUNNING, (int64_t)core->count);
+    return job;
+}
+
+void job_free(struct job *job)
+{
+    mem_free(job->result);
+    arena_free(job->arena);
+}
+
+/* --- deliveries of a job ---------------------------------------------------------------------------------------------
+ */
+
+void job_hold(struct job *job, struct delivery_ref ref)
+{
+    struct held *held = arena_alloc(job->arena, sizeof(*held));
+
+    held->ref = ref;
+    held->next = job->held;
+    job->held = held;
+}
+
+void job_ack(struct worker_core *core, struct job *job)
+{
+    for (struct held *held = job->held; held != NULL; held = held->next)
+        core->ports.ack(core->ports.ctx, held->ref);
+    job->held = NULL;
+}
+
+void job_remove(struct worker_core *core, struct job *job)
+{
+    if (job->prev == NULL)
+        core->first = job->next;
+    else
+        job->prev->next = job->next;
+    if (job->next == NULL)
+        core->last = job->prev;
+    else
+        job->next->prev = job->prev;
+    if (job->long_running)
+        core->long_running--;
+    core->count--;
+    metric_set(METRIC_TASKS_RUNNING, (int64_t)core->count);
+    job_free(job);
+}
+
+/* Out of hand without a result: acknowledged, or left to come again. */
+void job_drop(struct worker_core *core, struct job *job, bool ack)
+{
+    if (ack) {
+        metric_add(METRIC_TASKS_DUPLICATE, 1);
+        job_ack(core, job);
+    }
+    if (job->state == JOB_READY)
+        core->ready--;
+    if (job->state != JOB_DROPPED) {
+        map_del(core->by_id, job->task.task_id);
+        job->state = JOB_DROPPED;
+    }
+    if (!job->asked)
+        job_remove(core, job);
+}
+
+bool job_is_unbegun(const struct job *job)
+{
+    return job->state == JOB_READING || job->state == JOB_HOLDER || job->state == JOB_WATCHING ||
+           job->state == JOB_CLAIMING || job->state == JOB_READY;
+}
+
+void job_give_back(struct worker_core *core, struct job *job)
+{
+    for (struct held *held = job->held; held != NULL; held = held->next)
+        core->ports.give_back(core->ports.ctx, held->ref);
+    job->held = NULL;
+    claim_release(core, job);
+    job_drop(core, job, false);
+}
+
+/* --- ends ------------------------------------------------------------------------------------------------------------
+ */
+
+static void spent_add(struct worker_core *core, const struct job *job)
+{
+    struct spent *spent = mem_alloc(sizeof(*spent));
+
+    spent->task_id = mem_dup(job->task.task_id.ptr, job->task.task_id.len);
+    spent->until.us = now_of(core).us + SPENT_US;
+    map_put(core->spent_ids, job->task.task_id, spent);
+    if (core->spent_last == NULL)
+        core->spent_first = spent;
+    else
+        core->spent_last->next = spent;
+    core->spent_last = spent;
+}
+
+static void job_ended(struct worker_core *core, struct job *job)
+{
+    if (job->state == JOB_READY)
+        core->ready--;
+    if (job->state == JOB_RUNNING)
+        core->running--;
+    job->state = JOB_ENDED;
+    job->due_at = now_of(core);
+    core->ended = true;
+}
+
+void job_finish(struct worker_core *core, struct job *job, const char *status, const struct call_outcome *outcome)
+{
+    CLEANUP(buf_deinit) struct buf item = {0};
+
+    buf_init(&item, RESULT_MAX);
+    message_result_item(&item, core->options.id, job, status, outcome, core->ports.wall(core->ports.ctx));
+    job->result = buf_take(&item, &job->result_len);
+    if (strcmp(status, "abandoned") != 0)
+        claim_finish(core, job);
+    if (job->task.delivery == TASK_AT_MOST_ONCE)
+        spent_add(core, job);
+    if (outcome != NULL && !outcome->ok)
+        job_log(LOG_INFO, "task.failed", job, outcome->code);
+    else if (outcome == NULL)
+        job_log(LOG_WARN, "task.abandoned", job, status);
+    else
+        job_log(LOG_DEBUG, "task.succeeded", job, status);
+    metric_add(METRIC_TASKS_DONE, 1);
+    job_ended(core, job);
+}
+
+void job_abandon(struct worker_core *core, struct job *job)
+{
+    job_finish(core, job, "abandoned", NULL);
+}
+
+void job_cached(struct worker_core *core, struct job *job, struct str item)
+{
+    struct err err;
+
+    if (jt_check(item, &JT_LIMITS_MESSAGE, &err) != ERR_OK || jt_type(item) != JT_OBJECT) {
+        job_abandon(core, job); /* somebody wrote into our key: begun, end unknown */
+        return;
+    }
+    metric_add(METRIC_TASKS_DUPLICATE, 1);
+    job->result = mem_dup(item.ptr, item.len);
+    job->result_len = item.len;
+    job_ended(core, job);
+}
+
+void job_fail(struct worker_core *core, struct job *job, const char *code, const char *message)
+{
+    job_finish(core, job, "failed",
+               &(struct call_outcome){.code = code, .message = str_of(message), .retry_after_ms = -1});
+}
+
+void jobs_forget_spent(struct worker_core *core, struct mono_us now)
+{
+    while (core->spent_first != NULL && core->spent_first->until.us <= now.us) {
+        struct spent *spent = core->spent_first;
+
+        core->spent_first = spent->next;
+        if (core->spent_first == NULL)
+            core->spent_last = NULL;
+        map_del(core->spent_ids, str_of(spent->task_id));
+        mem_free(spent->task_id);
+        mem_free(spent);
+    }
+}
+
+/* --- beginning -------------------------------------------------------------------------------------------------------
+ */
+static struct wall_us schedulers_now(const struct worker_core *core)
+{
+    const int64_t *both = core->skew.largest_us;
+    int64_t largest_us = both[0] > both[1] ? both[0] : both[1];
+
+    return (struct wall_us){core->ports.wall(core->ports.ctx).us + (largest_us == INT64_MIN ? 0 : largest_us)};
+}
+
+void job_publish_started(struct worker_core *core, struct job *job)
+{
+    CLEANUP(buf_deinit) struct buf body = {0};
+    char queue[256];
+
+    buf_init(&body, MESSAGE_MAX);
+    snprintf(queue, sizeof(queue), STR_FMT, STR_ARG(job->task.reply_to));
+    message_started(&body, core, job, job->begun_wall.us != 0 ? job->begun_wall : core->ports.wall(core->ports.ctx));
+    core->ports.publish_started(core->ports.ctx, queue, job->task.task_id, buf_str(&body));
+    job->started_sent = true;
+}
+
+static void job_begin(struct worker_core *core, struct job *job)
+{
+    bool once = job->task.delivery == TASK_AT_MOST_ONCE;
+    int64_t bound_us = job->task.timeout_us;
+
+    if (job->state == JOB_READY)
+        core->ready--;
+    job->begun_at = now_of(core);
+    job->begun_wall = core->ports.wall(core->ports.ctx);
+    job->state = JOB_RUNNING;
+    core->running++;
+    if (str_is(job->task.call, "noop")) {
+        job_finish(core, job, "succeeded", &(struct call_outcome){.ok = true, .output = STR("null")});
+        return;
+    }
+    if (!str_is(job->task.call, "http")) {
+        job_fail(core, job, "unknown_call", "this worker has no such call");
+        return;
+    }
+    if (job->task.deadline.us != 0) {
+        int64_t left = job->task.deadline.us - schedulers_now(core).us;
+
+        if (left <= 0) {
+            job_fail(core, job, "deadline", "the step's deadline passed before the attempt began");
+            return;
+        }
+        if (bound_us == 0 || left < bound_us)
+            bound_us = left;
+    }
+    claim_write(core, job);
+    core->ports.begin(core->ports.ctx, job, &job->task, bound_us, once);
+}
+
+void job_ready(struct worker_core *core, struct job *job)
+{
+    if (core->running >= core->options.capacity && job->state != JOB_ASKING) {
+        job->state = JOB_READY;
+        core->ready++;
+        return;
+    }
+    job_begin(core, job);
+}
+
+void jobs_begin_waiting(struct worker_core *core)
+{
+    if (core->beginning)
+        return;
+    core->beginning = true;
+    for (struct job *job = core->first; job != NULL; job = job->next) {
+        if (core->ready == 0 || core->running >= core->options.capacity)
+            break;
+        if (job->state == JOB_READY)
+            job_begin(core, job);
+    }
+    core->beginning = false;
+}
+
+void job_ask(struct worker_core *core, struct job *job)
+{
+    job->state = JOB_ASKING;
+    job->due_at.us = now_of(core).us + ASK_AGAIN_US;
+    job_publish_started(core, job);
+}

@@ -1,0 +1,185 @@
+/* What the protocol asks for, done with broker, cache and libcurl; see shell.h. */
+#include "common/base/log.h"
+#include "common/base/map.h"
+#include "worker/shell.h"
+
+#include "common/base/banned.h"
+
+/* What an answer of the cache, a confirm or an ended request needs to find its way back. */
+struct way_back {
+    struct worker *worker;
+    struct job *job;
+    struct batch *batch;
+    struct http_task *http;
+};
+
+static struct way_back *way_back(struct worker *worker, struct job *job, struct batch *batch)
+{
+    struct way_back *way = mem_alloc(sizeof(*way));
+
+    *way = (struct way_back){.worker = worker, .job = job, .batch = batch};
+    return way;
+}
+
+/* --- ports of the core
+ * ------------------------------------------------------------------------------------------------- */
+
+static struct mono_us port_mono(void *ctx)
+{
+    (void)ctx;
+    return clock_mono();
+}
+
+static struct wall_us port_wall(void *ctx)
+{
+    (void)ctx;
+    return clock_wall();
+}
+
+static void port_ack(void *ctx, struct delivery_ref ref)
+{
+    (void)ctx;
+    amqp_ack(ref.consumer, ref.generation, ref.tag);
+}
+
+static void port_give_back(void *ctx, struct delivery_ref ref)
+{
+    (void)ctx;
+    amqp_nack(ref.consumer, ref.generation, ref.tag, true);
+}
+
+static void on_results_confirmed(void *ctx, enum amqp_confirm outcome)
+{
+    struct way_back *way = ctx;
+
+    worker_core_published(way->worker->core, way->batch,
+                          outcome == AMQP_CONFIRMED ? PUBLISH_CONFIRMED : PUBLISH_FAILED);
+    mem_free(way);
+}
+
+static void port_publish_results(void *ctx, const char *queue, struct str body, struct batch *batch)
+{
+    struct worker *worker = ctx;
+
+    amqp_publish(worker->out, &(struct amqp_message){.exchange = "",
+                                                     .routing_key = queue,
+                                                     .type = "result",
+                                                     .persistent = true,
+                                                     .body = body,
+                                                     .on_confirm = on_results_confirmed,
+                                                     .ctx = way_back(worker, NULL, batch)});
+}
+
+static void port_publish_started(void *ctx, const char *queue, struct str message_id, struct str body)
+{
+    struct worker *worker = ctx;
+    char id[600];
+
+    snprintf(id, sizeof(id), STR_FMT, STR_ARG(message_id));
+    amqp_publish(worker->out, &(struct amqp_message){.exchange = "",
+                                                     .routing_key = queue,
+                                                     .type = "started",
+                                                     .message_id = id,
+                                                     .reply_to = worker->control_queue,
+                                                     .persistent = true,
+                                                     .body = body});
+}
+
+static void port_publish_heartbeat(void *ctx, struct str body)
+{
+    struct worker *worker = ctx;
+
+    amqp_publish(
+        worker->out,
+        &(struct amqp_message){.exchange = HEARTBEAT_EXCHANGE, .routing_key = "", .type = "heartbeat", .body = body});
+}
+
+static void on_cache_answer(void *ctx, enum cache_status status, struct str value)
+{
+    struct way_back *way = ctx;
+    enum cache_answer answer = status == CACHE_OK    ? CACHE_ANSWER_VALUE
+                               : status == CACHE_NIL ? CACHE_ANSWER_NONE
+                                                     : CACHE_ANSWER_FAILED;
+
+    worker_core_cache_answered(way->worker->core, way->job, answer, value);
+    worker_core_flush(way->worker->core);
+    mem_free(way);
+}
+
+static void port_cache(void *ctx, struct job *job, size_t argc, const struct str *argv)
+{
+    struct worker *worker = ctx;
+
+    if (job == NULL)
+        cache_command(worker->cache, NULL, NULL, argc, argv);
+    else
+        cache_command(worker->cache, on_cache_answer, way_back(worker, job, NULL), argc, argv);
+}
+
+static struct str job_key(struct job *const *job)
+{
+    return (struct str){(const char *)job, sizeof(*job)};
+}
+
+static void on_call_ended(void *ctx, const struct call_outcome *outcome)
+{
+    struct way_back *way = ctx;
+
+    map_del(way->worker->calls, job_key(&way->job));
+    worker_core_called(way->worker->core, way->job, outcome);
+    worker_core_flush(way->worker->core);
+    mem_free(way);
+}
+
+static void port_begin(void *ctx, struct job *job, const struct task *task, int64_t bound_us, bool once)
+{
+    struct worker *worker = ctx;
+    struct http_task *http =
+        http_task_new(worker->http, task, bound_us, once, on_call_ended, way_back(worker, job, NULL));
+
+    if (http != NULL)
+        map_put(worker->calls, job_key(&job), http);
+}
+
+static void port_abort(void *ctx, struct job *job)
+{
+    struct worker *worker = ctx;
+    struct http_task *http = map_get(worker->calls, job_key(&job));
+
+    if (http != NULL)
+        http_task_abort(http);
+}
+
+static void port_consume(void *ctx, bool on)
+{
+    struct worker *worker = ctx;
+
+    worker->wanted = on;
+    intake_update(worker);
+}
+
+static void port_drained(void *ctx)
+{
+    struct worker *worker = ctx;
+
+    service_stopped(worker->service);
+}
+
+struct worker_ports ports_of(struct worker *worker)
+{
+    return (struct worker_ports){
+        .ctx = worker,
+        .mono = port_mono,
+        .wall = port_wall,
+        .ack = port_ack,
+        .give_back = port_give_back,
+        .publish_results = port_publish_results,
+        .publish_started = port_publish_started,
+        .publish_heartbeat = port_publish_heartbeat,
+        .consume = port_consume,
+        .cache = port_cache,
+        .begin = port_begin,
+        .abort = port_abort,
+        .drained = port_drained,
+    };
+}

@@ -1,0 +1,60 @@
+/* Inside of the worker's process, around worker_core.h: main.c (settings, start, stop), ports.c (what the core asks
+ * for), intake.c (what the broker delivers). Loop thread only; no decision is taken here. */
+#pragma once
+#include "common/io/amqp.h"
+#include "common/io/cache.h"
+#include "common/io/service.h"
+#include "worker/http_task.h"
+#include "worker/worker_core.h"
+
+#define POOLS_MAX 32
+#define PRIORITY_COUNT 4
+#define HEARTBEAT_EXCHANGE "ropewalk.heartbeat"
+
+struct config {
+    char *name, *pools, *amqp_url, *redis_url, *listen, *egress_allow, *ca_file, *queue_type, *log_level;
+    int64_t capacity, started_after_ms, heartbeat_ms, claim_ttl_ms, holder_ttl_ms, ack_after_ms, drain_ms;
+    int64_t cache_timeout_ms;
+};
+
+struct worker;
+
+struct lane { /* one queue that is consumed */
+    struct worker *worker;
+    char queue[256];
+    uint16_t prefetch;
+};
+
+/* One consumer of a lane. A cancelled one keeps its channel while a message of it is in hand. */
+struct intake {
+    struct intake *next;
+    struct lane *lane;
+    struct amqp_consumer *consumer;
+    bool cancelled;
+};
+
+struct worker {
+    struct config config;
+    char id[160], control_queue[200];
+    struct service *service;
+    struct amqp_link *in, *out;
+    struct cache *cache;
+    struct egress *egress;
+    struct http_client *http;
+    struct worker_core *core;
+    uv_timer_t tick;
+    struct lane lanes[POOLS_MAX * PRIORITY_COUNT];
+    size_t lane_count;
+    struct intake *intakes;
+    bool consuming, wanted, cache_was_up;
+    struct mono_us started_at;
+    struct map *calls; /* running requests by job */
+};
+
+struct worker_ports ports_of(struct worker *worker); /* ports.c */
+
+/* intake.c */
+bool intake_plan(struct worker *worker); /* pools to lanes; false: a pool's name that no queue can have */
+void intake_declare(struct worker *worker);
+void intake_update(struct worker *worker); /* opens or cancels consumers as wanted, closes those with nothing in hand */
+void intake_free(struct worker *worker);
