@@ -253,7 +253,7 @@ static enum expr_status cannot_index(enum jt_type type, const struct expr_path_p
     if (part->is_index)
         (void)err_set(err, ERR_INVALID, "Cannot index %s with number", kind);
     else
-        (void)err_set(err, ERR_INVALID, "Cannot index %s with \"" STR_FMT "\"", kind, STR_ARG(part->key));
+        (void)err_set(err, ERR_INVALID, "Cannot index %s with string \"" STR_FMT "\"", kind, STR_ARG(part->key));
     return EXPR_FAILED;
 }
 

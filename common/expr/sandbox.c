@@ -5,6 +5,7 @@
 #include "common/base/ensure.h"
 #include "common/base/metrics.h"
 #include "common/expr/sandbox_internal.h"
+#include <signal.h>
 
 #include "common/base/banned.h"
 
@@ -305,6 +306,7 @@ struct sandbox *sandbox_new(uv_loop_t *loop, unsigned children, const struct san
     struct sandbox *s = mem_alloc(sizeof(*s));
 
     ENSURE(children >= 1 && children <= SHARED_MAX);
+    (void)signal(SIGPIPE, SIG_IGN); /* writing to a child that has just died is an error like any other */
     s->loop = loop;
     s->limits = limits == NULL ? SANDBOX_LIMITS_DEFAULT : *limits;
     s->shared = children;

@@ -89,6 +89,13 @@ static struct sent *sent_entry(const struct sandbox_child *child, size_t i)
     return (struct sent *)&child->sent[(child->sent_at + i) % SANDBOX_SENT_MAX];
 }
 
+/* Signals that a program can bring upon its process; all others come from outside. */
+static bool is_fault(int signal)
+{
+    return signal == 0 || signal == SIGSEGV || signal == SIGABRT || signal == SIGFPE || signal == SIGILL ||
+           signal == SIGBUS || signal == SIGXCPU || signal == SIGSYS || signal == SIGTRAP;
+}
+
 static enum sandbox_end how_ended(const struct sandbox_child *child)
 {
     if (!child->ready)
@@ -99,7 +106,7 @@ static enum sandbox_end how_ended(const struct sandbox_child *child)
         return SANDBOX_END_RECYCLE;
     if (child->sent_len == 0)
         return SANDBOX_END_IDLE;
-    return child->term_signal == SIGKILL ? SANDBOX_END_OUTSIDE : SANDBOX_END_FAULT;
+    return is_fault(child->term_signal) ? SANDBOX_END_FAULT : SANDBOX_END_OUTSIDE;
 }
 
 /* Only when the socket has been read to its end is it known which program was running. */
