@@ -1,5 +1,5 @@
-/* An event as the API shows it: {"seq", "type", "at", "step", "attempt", "data", "output"}, the same as in update
- * messages. A body over 4 KiB is {"$ref", "bytes"}. */
+/* An event as the API shows it: {"seq", "type", "at", "step", "attempt", "data", "output"} without
+ * what is not there, the same as in update messages. A body over 4 KiB is {"$ref", "bytes"}. */
 #pragma once
 #include "common/base/id.h"
 #include "common/base/json_text.h"

@@ -56,6 +56,8 @@ static void end_attempt(struct loading *l, struct step_view *step, const struct 
         a->worker = event->worker;
     if (event->code.ptr != NULL)
         a->failure = event;
+    if (step->started_at.us == 0)
+        step->started_at = a->started_at;
 }
 
 static void end_step(struct loading *l, struct step_view *step, const struct event *event, const char *status)
@@ -65,8 +67,6 @@ static void end_step(struct loading *l, struct step_view *step, const struct eve
     if (event->code.ptr != NULL)
         step->failure = event;
     end_attempt(l, step, event, status);
-    if (step->started_at.us == 0 && event->started_at.us != 0)
-        step->started_at = event->started_at;
 }
 
 /* What an event says about its step, beside what the engine's fold says. */
@@ -106,6 +106,8 @@ static void view_step(struct loading *l, struct step_view *step, const struct ev
         step->output = body;
         step->failure = NULL;
         end_step(l, step, event, "succeeded");
+        if (step->attempts == NULL) /* no worker had it: it was done at once, or waited */
+            step->started_at = step->queued_at.us != 0 ? step->queued_at : event->at;
         break;
     case EVENT_STEP_FAILED:
         end_step(l, step, event, "failed");

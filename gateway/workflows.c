@@ -218,10 +218,6 @@ static void on_changed(void *ctx, const struct pg_outcome *outcome)
         not_found(call);
         return;
     }
-    if (strcmp(call->route->method, "DELETE") == 0) {
-        http_respond(call->http, 204, NULL, NULL, 0, STR_NONE);
-        return;
-    }
     buf_init(&body, 4096);
     w = jw_to(&body);
     jw_obj(&w);
@@ -232,7 +228,8 @@ static void on_changed(void *ctx, const struct pg_outcome *outcome)
     call_json(call, 200, buf_str(&body));
 }
 
-static void change(struct call *call, const char *sql, bool enabled, bool has_enabled)
+/* The lock first: after the answer no start of before is still on its way. */
+static void enable(struct call *call, bool enabled)
 {
     struct pg_batch *batch;
     struct str body;
@@ -241,26 +238,45 @@ static void change(struct call *call, const char *sql, bool enabled, bool has_en
         return;
     batch = call_batch(call, true);
     pg_add(batch, SQL_WORKFLOW_LOCK_STARTS, pg_text(call->params[0]));
-    if (has_enabled)
-        pg_add(batch, sql, pg_text(call->params[0]), pg_bool(enabled));
-    else
-        pg_add(batch, sql, pg_text(call->params[0]));
+    pg_add(batch, SQL_WORKFLOW_ENABLE, pg_text(call->params[0]), pg_bool(enabled));
     pg_submit(call->gw->writes, batch, on_changed, call);
 }
 
 void route_workflow_enable(struct call *call)
 {
-    change(call, SQL_WORKFLOW_ENABLE, true, true);
+    enable(call, true);
 }
 
 void route_workflow_disable(struct call *call)
 {
-    change(call, SQL_WORKFLOW_ENABLE, false, true);
+    enable(call, false);
+}
+
+static void on_deleted(void *ctx, const struct pg_outcome *outcome)
+{
+    struct call *call = ctx;
+
+    if (!call_committed(call, outcome))
+        return;
+    if (pg_rows(outcome->results[1]) == 0)
+        not_found(call);
+    else if (!pg_get_bool(outcome->results[1], 0, 1))
+        call_problem(call, 412, "precondition_failed", "the newest version is not the one that If-Match names");
+    else
+        http_respond(call->http, 204, NULL, NULL, 0, STR_NONE);
 }
 
 void route_workflow_delete(struct call *call)
 {
-    change(call, SQL_WORKFLOW_DELETE, false, false);
+    struct pg_batch *batch;
+    uint32_t must_be;
+
+    if (!read_if_match(call, &must_be))
+        return;
+    batch = call_batch(call, true);
+    pg_add(batch, SQL_WORKFLOW_LOCK_STARTS, pg_text(call->params[0]));
+    pg_add(batch, SQL_WORKFLOW_DELETE, pg_text(call->params[0]), must_be == 0 ? pg_null() : pg_i32((int32_t)must_be));
+    pg_submit(call->gw->writes, batch, on_deleted, call);
 }
 
 static void on_old_version(void *ctx, const struct pg_outcome *outcome)
