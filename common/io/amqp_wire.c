@@ -75,6 +75,14 @@ static enum err_code reply_error(amqp_rpc_reply_t reply, const char *doing, stru
     return err_set(err, ERR_UNAVAILABLE, "%s: the broker closed the connection", doing);
 }
 
+/* Whom we trust over TLS: the variable is OpenSSL's own, which this library does not look at. */
+static const char *certificates(void)
+{
+    const char *file = getenv("SSL_CERT_FILE");
+
+    return file == NULL ? CA_FILE : file;
+}
+
 static enum err_code open_socket(struct wire *wire, const struct amqp_connection_info *info, struct err *err)
 {
     struct timeval timeout = {.tv_sec = CONNECT_TIMEOUT_S};
@@ -85,8 +93,8 @@ static enum err_code open_socket(struct wire *wire, const struct amqp_connection
     if (wire->tls) {
         amqp_ssl_socket_set_verify_peer(socket, 1);
         amqp_ssl_socket_set_verify_hostname(socket, 1);
-        if (amqp_ssl_socket_set_cacert(socket, CA_FILE) != AMQP_STATUS_OK)
-            return err_set(err, ERR_UNAVAILABLE, "could not read the certificates in '%s'", CA_FILE);
+        if (amqp_ssl_socket_set_cacert(socket, certificates()) != AMQP_STATUS_OK)
+            return err_set(err, ERR_UNAVAILABLE, "could not read the certificates in '%s'", certificates());
     }
     rc = amqp_socket_open_noblock(socket, info->host, info->port, &timeout);
     if (rc != AMQP_STATUS_OK)

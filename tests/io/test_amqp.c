@@ -499,7 +499,7 @@ static void relay_start(struct relay *r)
     assert_int_equal(listen(r->listener, 8), 0);
     getsockname(r->listener, (struct sockaddr *)&address, &len);
     assert_int_equal(pipe(r->stop), 0);
-    snprintf(r->url, sizeof(r->url), "%.*s127.0.0.1:%u%s", (int)(at - url), url, ntohs(address.sin_port),
+    snprintf(r->url, sizeof(r->url), "%.*slocalhost:%u%s", (int)(at - url), url, ntohs(address.sin_port),
              strchr(colon, '/') == NULL ? "" : strchr(colon, '/'));
     uv_thread_create(&r->thread, relay_main, r);
 }
@@ -602,5 +602,7 @@ int main(void)
         puts("skipped: ROPEWALK_AMQP_URL is not set");
         return 77;
     }
+    if (getenv("CMOCKA_TEST_FILTER") != NULL)
+        cmocka_set_test_filter(getenv("CMOCKA_TEST_FILTER"));
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
