@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ import time
 import urllib.request
 import uuid
 
+import jsonschema
 import pika
 import pytest
 import redis
@@ -24,6 +26,15 @@ from target import Target  # noqa: E402
 AMQP_URL = os.environ.get("ROPEWALK_AMQP_URL")
 REDIS_URL = os.environ.get("ROPEWALK_REDIS_URL")
 WORKER = os.environ.get("ROPEWALK_WORKER")
+PROTO = os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../proto")
+
+
+def schema(name):
+    with open(os.path.join(PROTO, name + ".v1.json")) as f:
+        return jsonschema.Draft202012Validator(json.load(f))
+
+
+SCHEMAS = {name: schema(name) for name in ("result", "started", "heartbeat", "task")}
 # Shortened times, so that the tests wait for tenths of seconds where production waits for seconds.
 FAST = {"ROPEWALK_STARTED_AFTER_MS": "200", "ROPEWALK_HEARTBEAT_MS": "100", "ROPEWALK_HOLDER_TTL_MS": "500"}
 
@@ -132,9 +143,11 @@ class Bench:
                 self.connection.sleep(0.005)
             elif properties.type == "started":
                 self.started.append(json.loads(body))
+                SCHEMAS["started"].validate(self.started[-1])
             else:
                 assert properties.type == "result" and properties.delivery_mode == 2
                 message = json.loads(body)
+                SCHEMAS["result"].validate(message)
                 assert message["v"] == 1
                 results += message["results"] if "results" in message else [message]
         return results
@@ -430,6 +443,59 @@ def test_without_a_list_loopback_is_refused_too_and_environment_proxies_are_igno
         del os.environ["http_proxy"]
 
 
+@pytest.fixture(scope="session")
+def secure(tmp_path_factory):
+    """An HTTPS and HTTP/2 server with a certificate that only ROPEWALK_CA_FILE knows."""
+    folder = tmp_path_factory.mktemp("tls")
+    cert, key = str(folder / "cert.pem"), str(folder / "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", key, "-out", cert],
+                   check=True, capture_output=True)
+    https = Target()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    https.server.socket = context.wrap_socket(https.server.socket, server_side=True)
+    https.url = f"https://127.0.0.1:{https.port}"
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    (folder / "file").write_text("over h2")
+    log = open(folder / "nghttpd.log", "w+")
+    h2 = subprocess.Popen(["nghttpd", "-v", "-a", "127.0.0.1", "-d", str(folder), str(port), key, cert], stdout=log)
+    yield {"cert": cert, "https": https, "h2": f"https://127.0.0.1:{port}", "h2_log": log.name}
+    h2.kill()
+
+
+def test_certificates_are_verified(bench, secure):
+    bench.worker()
+    error = bench.run(bench.task(with_={"url": secure["https"].url + "/echo"}))["error"]
+    assert error["code"] == "tls" and error["class"] == "permanent" and not error["sent"]
+    bench.workers[0].stop()
+    bench.worker(ca_file=secure["cert"])
+    assert bench.run(bench.task(with_={"url": secure["https"].url + "/echo"}))["status"] == "succeeded"
+
+
+def test_http_2_is_spoken_where_offered_but_not_for_at_most_once(bench, secure):
+    bench.worker(ca_file=secure["cert"])
+    for _ in range(50):  # the server may still be starting
+        result = bench.run(bench.task(with_={"url": secure["h2"] + "/file"}))
+        if result["status"] == "succeeded":
+            break
+        time.sleep(0.1)
+    assert result["output"]["body"] == "over h2"
+    with open(secure["h2_log"]) as f:
+        assert "recv (stream_id=1) :method: GET" in f.read()
+    bench.put(bench.task(with_={"url": secure["h2"] + "/file"}, delivery="at_most_once"))
+    bench.grant(bench.wait_started(), True)
+    assert bench.answer()["status"] in ("succeeded", "failed")  # nghttpd speaks nothing else
+
+
+def test_no_redirect_leaves_https(bench, secure):
+    bench.worker(ca_file=secure["cert"])
+    error = bench.run(bench.task(with_={"url": secure["https"].url + f"/redirect?to={bench.target.url}/echo"}))["error"]
+    assert error["code"] == "bad_redirect" and error["class"] == "permanent"
+
+
 def test_redirects_are_followed_checked_and_counted(bench):
     bench.worker()
     run = lambda with_, **f: bench.run(bench.task(with_=with_, **f))
@@ -479,6 +545,7 @@ def test_a_long_task_says_started_and_lives_in_heartbeats(bench):
     while True:
         method, _, body = bench.channel.basic_get(bench.beats, auto_ack=True)
         if method and json.loads(body)["tasks"] == [task["task_id"]]:
+            SCHEMAS["heartbeat"].validate(json.loads(body))
             assert json.loads(body)["worker"] == started["worker"]
             break
         assert time.time() < until
