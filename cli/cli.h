@@ -1,5 +1,6 @@
 /* What the files of the command line share. One thread, blocking calls. */
 #pragma once
+#include "common/base/clock.h"
 #include "common/base/str.h"
 #include <jansson.h>
 
@@ -13,51 +14,95 @@ enum cli_exit {
 };
 
 struct cli {
-    const char *url; /* ROPEWALK_URL, without a slash at the end */
-    char *key;       /* ROPEWALK_API_KEY or the content of ROPEWALK_API_KEY_FILE */
-    bool json;       /* -o json: the server's answer as it came */
-    int argc;        /* what is left after the options of all commands */
+    char *url; /* ROPEWALK_URL, without a slash at the end */
+    char *key; /* ROPEWALK_API_KEY, or the first line of ROPEWALK_API_KEY_FILE */
+    bool json; /* -o json: the server's answer as it came */
+    int argc;  /* what is left after the options that were taken */
     char **argv;
 };
 
-/* ---- api.c: HTTP ---- */
+/* ---- options.c: words and settings ---- */
+/* Takes "--name VALUE" or "--name=VALUE" out of the words; NULL when absent. */
+const char *take_option(struct cli *cli, const char *name);
+bool take_flag(struct cli *cli, const char *name);
+/* Are between `min` and `max` words left, none an unknown option? Prints what is wrong. */
+bool words_left(struct cli *cli, int min, int max);
+enum cli_exit usage_error(const char *format, ...) PRINTF_LIKE(1, 2);
+/* Prints all that is wrong with the settings. */
+bool settings_load(struct cli *cli);
+
+/* ---- source.c: documents ---- */
+/* A file as it was read, and as JSON text: the same bytes when it is JSON. */
+struct source {
+    const char *path; /* "-" is standard input */
+    char *text;
+    size_t len;
+    struct buf converted; /* of YAML */
+    struct str json;
+};
+bool source_load(const char *path, struct source *ret); /* prints the reason of a false; end with source_deinit */
+void source_deinit(struct source *source);
+char *read_file(const char *path, size_t *ret_len); /* at most 4 MiB, NUL behind; prints the reason of a NULL */
+
+/* ---- api.c, api_stream.c: HTTP ---- */
 struct answer {
     long status;
-    char *text; /* body, NUL-terminated; mem_free */
+    char *text; /* body, NUL behind; mem_free */
     size_t text_bytes;
     json_t *json; /* NULL when the body is not JSON */
 };
 void answer_deinit(struct answer *answer);
+/* The JSON text of a member of the answer's object, digits as they came. STR_NONE when absent or null. */
+struct str answer_member(const struct answer *answer, const char *name);
 
 struct api_request {
     const char *method;          /* "GET" */
     const char *path;            /* "/v1/runs?..." */
-    const char *body;            /* NULL: none */
+    struct str body;             /* STR_NONE: none */
     const char *idempotency_key; /* NULL: none */
+    const struct source *source; /* what the body was read from, for line numbers; NULL */
+    bool quiet;                  /* say nothing when it is refused */
 };
-/* Returns CLI_DONE with the answer for 2xx. Otherwise prints what went wrong and what to do to stderr. */
+/* CLI_DONE with the answer for 2xx. Otherwise prints what went wrong and what to do. */
 enum cli_exit api_call(const struct cli *cli, const struct api_request *request, struct answer *ret);
-/* Server-sent events: `on_event` gets each message's data; it returns false to stop. Connects again where it was
- * (Last-Event-ID) when the connection breaks, up to `retries` times in a row. */
-typedef bool (*api_event_fn)(void *ctx, const char *data, size_t len);
-enum cli_exit api_stream(const struct cli *cli, const char *path, api_event_fn on_event, void *ctx, int timeout_s);
+/* GET with path made of `before`, the percent-encoded word, and `after`. */
+enum cli_exit api_get(const struct cli *cli, const char *before, const char *word, const char *after,
+                      struct answer *ret);
 char *api_escape(const char *text); /* percent-encoded; mem_free */
 
-/* ---- yaml.c ---- */
-/* YAML 1.2 (core schema) or JSON to JSON text; numbers stay as written where JSON can say them so. False with a message
- * "line N: ..." in `error`. *ret is for mem_free. */
-bool yaml_to_json(const char *text, size_t len, char **ret, char *error, size_t error_size);
-/* A whole file, "-" for standard input; bounded at 4 MiB. Prints the reason when it returns NULL. */
-char *read_document(const char *path, size_t *ret_len);
+/* Server-sent events: on_event gets each message's data and returns false to stop; on_tick (may be NULL) comes about
+ * once a second. Connects again where it was (Last-Event-ID) when the connection breaks, five times in a row at most.
+ * timeout_s 0: no end; else CLI_WAIT_OVER. */
+struct api_listener {
+    bool (*on_event)(void *ctx, struct str data);
+    void (*on_tick)(void *ctx);
+    void *ctx;
+    int timeout_s;
+};
+enum cli_exit api_stream(const struct cli *cli, const char *path, const struct api_listener *listener);
+/* of the two files above */
+struct curl_slist *api_headers(const struct cli *cli, const struct api_request *request, const char *last_event_id);
+void api_problem(const struct answer *answer, const struct source *source);
+enum cli_exit api_unreachable(const struct cli *cli, const char *why);
 
-/* ---- table.c ---- */
+/* ---- print.c ---- */
 struct table;
 struct table *table_new(const char *const *titles);            /* NULL-terminated */
 void table_row(struct table *table, const char *const *cells); /* as many as titles; NULL prints "-" */
 void table_print(struct table *table);                         /* to stdout; frees it */
 const char *json_text(const json_t *object, const char *key);  /* string member or NULL */
-/* "1.2 s" between two RFC 3339 times; "" when either is missing. `now` stands for a missing end. */
-void format_duration(const char *start, const char *end, bool open, char *ret, size_t size);
+long long json_int(const json_t *object, const char *key);     /* 0 when it is no number */
+json_t *json_parse(struct str text);                           /* NULL when it is not JSON */
+const char *text_or(const char *text, const char *otherwise);
+/* Text of the server for a terminal: control characters, which could move the cursor or worse, become '?'. */
+void print_clean(FILE *out, const char *text);
+void clean_append(struct buf *out, struct str text);
+/* JSON with two spaces a level, digits as they are. */
+void print_json(struct str value);
+/* "850 ms", "1.2 s", "3 min 5 s"; "" for less than nothing. */
+void format_span(int64_t us, char *ret, size_t size);
+/* Between two RFC 3339 times; "" when start is missing, or end where it is not `open` to now. */
+void format_took(const char *start, const char *end, bool open, char *ret, size_t size);
 
 /* ---- commands ---- */
 enum cli_exit cmd_apply(struct cli *cli);
@@ -68,12 +113,9 @@ enum cli_exit cmd_list(struct cli *cli);
 enum cli_exit cmd_events(struct cli *cli);
 enum cli_exit cmd_explain(struct cli *cli);
 enum cli_exit cmd_keys(struct cli *cli);
-/* watch.c: follows a run to its end. plain: one line per event instead of a redrawn tree. */
-enum cli_exit watch_run(const struct cli *cli, const char *run_id, bool show, int timeout_s);
+/* Lists "runs", "workflows" or "keys" with the options that are left. */
+enum cli_exit list_things(struct cli *cli, const char *what);
+bool run_event_is_end(const char *type); /* "run.succeeded", not "run.started" */
 
-/* Takes "--name VALUE" or "--name=VALUE" out of the arguments; NULL when absent. "--name" alone for flags. */
-const char *take_option(struct cli *cli, const char *name);
-bool take_flag(struct cli *cli, const char *name);
-enum cli_exit usage_error(const char *format, ...) PRINTF_LIKE(1, 2);
-/* Are exactly `count` words left, none an unknown option? Prints what is wrong. */
-bool words_left(struct cli *cli, int min, int max);
+/* watch.c: follows a run to its end, prints its output; with `show` its steps on the way. */
+enum cli_exit watch_run(const struct cli *cli, const char *run_id, bool show, int timeout_s);

@@ -1,266 +1,349 @@
-/* Follows a run to its end: on a terminal a tree of its steps that is drawn again as events come, otherwise a line per
- * event. What the steps need, and so the shape of the tree, comes from the workflow's document. */
-#include "cli/cli.h"
-#include "common/base/clock.h"
+/* Follows a run to its end by its events: on a terminal a picture, otherwise a line per event. The shape of the tree
+ * comes from the document of the run's version. */
+#include "cli/watch.h"
+#include "common/base/json_text.h"
 #include <unistd.h>
+
 #include "common/base/banned.h"
 
 #define REDRAW_US (100 * US_PER_MS)
+#define DEPTH_MAX 8
 
-struct seen_step {
-    char *name;
-    char status[24];
-    char *note;
-    int depth, attempt;
-    struct mono_us since, until;
-};
-
-struct watch {
-    const struct cli *cli;
-    bool show, terminal;
-    struct seen_step *steps;
-    size_t count;
-    int lines_drawn;
-    struct mono_us drawn_at;
-    char status[32];
-    bool ended;
-};
-
-static struct seen_step *find(struct watch *w, const char *name)
-{
-    for (size_t i = 0; i < w->count; i++)
-        if (strcmp(w->steps[i].name, name) == 0)
-            return &w->steps[i];
-    w->steps = mem_grow(w->steps, w->count + 1, sizeof(*w->steps));
-    w->steps[w->count] = (struct seen_step){.name = mem_strdup(name), .status = "pending"};
-    return &w->steps[w->count++];
-}
-
-static bool has_ended(const struct seen_step *s)
+bool watch_step_ended(const struct watch_step *step)
 {
     static const char *const ends[] = {"succeeded", "failed", "timed_out", "skipped", "cancelled", "outcome_unknown"};
 
-    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
-        if (strcmp(s->status, ends[i]) == 0)
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        if (strcmp(step->status, ends[i]) == 0)
             return true;
+    }
     return false;
 }
 
-static const char *mark_of(const struct seen_step *s)
+int64_t watch_now_us(const struct watch *w)
 {
-    if (strcmp(s->status, "succeeded") == 0)
-        return "\033[32m✓\033[0m";
-    if (strcmp(s->status, "skipped") == 0 || strcmp(s->status, "cancelled") == 0)
-        return "\033[90m∅\033[0m";
-    if (has_ended(s))
-        return "\033[31m✗\033[0m";
-    return strcmp(s->status, "pending") == 0 ? "\033[90m·\033[0m" : "\033[33m●\033[0m";
+    return clock_mono().us + w->clock_offset_us;
 }
 
-static void draw(struct watch *w, bool last)
+static struct watch_step *step_add(struct watch *w, const char *name)
 {
-    struct mono_us now = clock_mono();
-    size_t done = 0;
-    int bar;
+    w->steps = mem_grow(w->steps, w->count + 1, sizeof(*w->steps));
+    w->steps[w->count] = (struct watch_step){.name = mem_strdup(name), .status = "pending", .parent = -1};
+    return &w->steps[w->count++];
+}
 
-    if (!w->terminal || !w->show || (!last && now.us - w->drawn_at.us < REDRAW_US))
-        return;
-    if (w->lines_drawn > 0)
-        printf("\033[%dA", w->lines_drawn);
+static struct watch_step *step_find(struct watch *w, const char *name)
+{
     for (size_t i = 0; i < w->count; i++) {
-        const struct seen_step *s = &w->steps[i];
-        char took[40] = "";
-        if (s->since.us != 0)
-            (void)snprintf(took, sizeof(took), "%.1f s",
-                           (double)((s->until.us != 0 ? s->until.us : now.us) - s->since.us) / 1e6);
-        done += has_ended(s);
-        printf("\033[2K%*s%s %-*s %-12s %-8s %s\n", 2 * s->depth, "", mark_of(s), 28 - 2 * s->depth, s->name, s->status,
-               took, s->note == NULL ? "" : s->note);
+        if (strcmp(w->steps[i].name, name) == 0)
+            return &w->steps[i];
     }
-    bar = w->count == 0 ? 0 : (int)(30 * done / w->count);
-    printf("\033[2K[%.*s%.*s] %zu/%zu %s\n", bar, "##############################", 30 - bar,
-           "..............................", done, w->count, w->status);
-    w->lines_drawn = (int)w->count + 1;
-    w->drawn_at = now;
-    (void)fflush(stdout);
+    return step_add(w, name);
 }
 
-static void set_note(struct seen_step *s, const json_t *event)
+/* Events are a little old when they come, so the newest offset seen is the nearest. */
+static int64_t event_time(struct watch *w, const json_t *event)
 {
-    const char *code = json_text(event, "code");
-    const char *message = json_text(event, "message");
-    const char *branch = json_text(event, "branch");
-    struct buf note;
-    size_t len;
+    const char *text = json_text(event, "at");
+    struct wall_us at;
+    int64_t offset;
 
-    buf_init(&note, 400);
+    if (text == NULL || !wall_parse(str_of(text), &at))
+        return watch_now_us(w);
+    offset = at.us - clock_mono().us;
+    if (!w->clock_known || offset > w->clock_offset_us)
+        w->clock_offset_us = offset;
+    w->clock_known = true;
+    return at.us;
+}
+
+static void set_note(struct watch_step *step, const json_t *data)
+{
+    const char *branch = json_text(data, "branch");
+    const char *code = json_text(data, "code");
+    const char *message = json_text(data, "message");
+    char note[400] = "";
+
     if (branch != NULL)
-        buf_printf(&note, "branch %s", branch);
+        (void)snprintf(note, sizeof(note), "branch %s", branch);
     else if (code != NULL)
-        buf_printf(&note, "%s%s%.200s", code, message == NULL ? "" : ": ", message == NULL ? "" : message);
-    mem_free(s->note);
-    s->note = note.len == 0 ? NULL : buf_take(&note, &len);
-    if (s->note == NULL)
-        buf_deinit(&note);
+        (void)snprintf(note, sizeof(note), "%s%s%s", code, message == NULL ? "" : ": ", text_or(message, ""));
+    mem_free(step->note);
+    step->note = note[0] == '\0' ? NULL : mem_strdup(note);
 }
 
 static void step_event(struct watch *w, const char *type, const json_t *event)
 {
-    struct seen_step *s = find(w, json_text(event, "step"));
+    struct watch_step *step = step_find(w, json_text(event, "step"));
     const char *verb = strchr(type, '.') + 1;
-    int attempt = (int)json_integer_value(json_object_get(event, "attempt"));
+    int64_t at = event_time(w, event);
+    long long attempt = json_int(event, "attempt");
 
     if (strcmp(verb, "late_result") == 0)
         return;
-    if (attempt > 0)
-        s->attempt = attempt;
-    if (s->since.us == 0)
-        s->since = clock_mono();
-    if (strncmp(type, "attempt.", 8) == 0 || strcmp(verb, "waiting") == 0)
-        (void)snprintf(s->status, sizeof(s->status), "waiting");
+    if (attempt > 0 && attempt < 100000)
+        step->attempt = (int)attempt;
+    if (step->since_us == 0)
+        step->since_us = at;
+    if (strcmp(type, "attempt.failed") == 0 || strcmp(verb, "waiting") == 0)
+        (void)snprintf(step->status, sizeof(step->status), "waiting");
     else if (strcmp(verb, "dispatched") == 0)
-        (void)snprintf(s->status, sizeof(s->status), "queued");
-    else if (strcmp(verb, "started") == 0)
-        (void)snprintf(s->status, sizeof(s->status), "running");
+        (void)snprintf(step->status, sizeof(step->status), "queued");
     else
-        (void)snprintf(s->status, sizeof(s->status), "%.20s", verb);
-    if (has_ended(s))
-        s->until = clock_mono();
-    set_note(s, event);
-    if (w->show && !w->terminal)
-        printf("%s %s%s%s%s\n", s->name, s->status, s->attempt > 1 ? " (repeated)" : "", s->note == NULL ? "" : " ",
-               s->note == NULL ? "" : s->note);
+        (void)snprintf(step->status, sizeof(step->status), "%.*s", (int)sizeof(step->status) - 1,
+                       strcmp(verb, "started") == 0 ? "running" : verb);
+    step->until_us = watch_step_ended(step) ? at : 0;
+    set_note(step, json_object_get(event, "data"));
+    if (w->terminal)
+        return;
+    print_clean(stdout, step->name);
+    printf(" %s", step->status);
+    if (step->attempt > 1)
+        printf(", attempt %d", step->attempt);
+    if (step->note != NULL) {
+        (void)fputs(", ", stdout);
+        print_clean(stdout, step->note);
+    }
+    (void)putchar('\n');
 }
 
-static bool on_event(void *ctx, const char *data, size_t len)
+static void run_event(struct watch *w, const char *type)
+{
+    const char *verb = type + strlen("run.");
+
+    w->ended = run_event_is_end(type);
+    (void)snprintf(w->status, sizeof(w->status), "%.*s", (int)sizeof(w->status) - 1,
+                   strcmp(verb, "started") == 0 ? "running" : verb);
+    if (!w->terminal)
+        printf("run %s\n", w->status);
+}
+
+static void on_tick(void *ctx)
 {
     struct watch *w = ctx;
-    json_t *event = json_loadb(data, len, 0, NULL);
+
+    if (w->terminal && clock_mono().us - w->drawn_at.us >= REDRAW_US)
+        watch_draw(w, false);
+}
+
+static bool on_event(void *ctx, struct str data)
+{
+    struct watch *w = ctx;
+    json_t *event = json_parse(data);
     const char *type = json_text(event, "type");
 
-    if (type == NULL) {
-        json_decref(event);
-        return true;
-    }
-    if (json_text(event, "step") != NULL && strncmp(type, "run.", 4) != 0) {
+    if (!w->show) {
+        w->ended = type != NULL && run_event_is_end(type);
+    } else if (type != NULL && strncmp(type, "run.", 4) == 0) {
+        (void)event_time(w, event);
+        run_event(w, type);
+    } else if (type != NULL && strchr(type, '.') != NULL && json_text(event, "step") != NULL) {
         step_event(w, type, event);
-    } else if (strncmp(type, "run.", 4) == 0) {
-        const char *verb = type + 4;
-        (void)snprintf(w->status, sizeof(w->status), "%.30s", strcmp(verb, "started") == 0 ? "running" : verb);
-        w->ended = strcmp(verb, "started") != 0 && strcmp(verb, "cancelling") != 0 && strcmp(verb, "timing_out") != 0 &&
-                   strcmp(verb, "paused") != 0 && strcmp(verb, "resumed") != 0;
-        if (w->show && !w->terminal)
-            printf("run %s\n", w->status);
     }
-    if (!w->terminal)
-        (void)fflush(stdout);
     json_decref(event);
-    draw(w, w->ended);
+    if (w->show && !w->terminal)
+        (void)fflush(stdout);
+    if (w->show && w->terminal && w->ended)
+        watch_draw(w, true);
+    else
+        on_tick(w);
     return !w->ended;
 }
 
-static int depth_of(const json_t *steps, const char *name, int guard)
+/* The steps of a document with what each needs, by index. */
+struct shape {
+    const json_t *steps;
+    size_t count;
+    const char **names;
+    int *parents, *depths;
+};
+
+static int shape_find(const struct shape *shape, const char *name)
 {
-    const json_t *needs = json_object_get(json_object_get(steps, name), "needs");
-    int depth = 0;
-    const char *parent;
+    for (size_t i = 0; name != NULL && i < shape->count; i++) {
+        if (strcmp(shape->names[i], name) == 0)
+            return (int)i;
+    }
+    return -1;
+}
+
+static int shape_depth(struct shape *shape, int at);
+
+/* A step is drawn below the deepest of those it needs: all of them have to come before. */
+static void shape_consider(struct shape *shape, int at, const char *needed)
+{
+    int parent = shape_find(shape, needed);
+    int depth;
+
+    if (parent < 0)
+        return;
+    depth = shape_depth(shape, parent) + 1;
+    if (depth > shape->depths[at]) {
+        shape->depths[at] = depth;
+        shape->parents[at] = parent;
+    }
+}
+
+static int shape_depth(struct shape *shape, int at)
+{
+    const json_t *needs = json_object_get(json_object_get(shape->steps, shape->names[at]), "needs");
+    const char *name;
     json_t *value;
     size_t i;
 
-    if (guard > 100)
-        return 0;
-    if (json_is_array(needs))
-        json_array_foreach(needs, i, value)
-        {
-            int d = json_string_value(value) == NULL ? 0 : 1 + depth_of(steps, json_string_value(value), guard + 1);
-            depth = d > depth ? d : depth;
-        }
-    else
-        json_object_foreach((json_t *)needs, parent, value)
-        {
-            int d = 1 + depth_of(steps, parent, guard + 1);
-            depth = d > depth ? d : depth;
-        }
-    return depth;
+    if (shape->depths[at] >= 0)
+        return shape->depths[at];
+    shape->depths[at] = 0; /* also what ends a cycle, which a saved document has not */
+    json_array_foreach(needs, i, value) shape_consider(shape, at, json_string_value(value));
+    json_object_foreach((json_t *)needs, name, value) shape_consider(shape, at, name);
+    return shape->depths[at];
 }
 
-/* All steps of the run's version, so that the tree shows what is still to come. */
-static void load_shape(struct watch *w, const json_t *run)
+static size_t shape_children(const struct shape *shape, int parent)
 {
-    struct answer answer;
-    struct buf path;
+    size_t count = 0;
+
+    for (size_t i = 0; i < shape->count; i++)
+        count += shape->parents[i] == parent ? 1 : 0;
+    return count;
+}
+
+/* Adds the steps below `parent` in the order of the document, each followed by those below it. A plain chain stays a
+ * list, and what is deep goes no further to the right. */
+static void shape_lay_out(struct watch *w, const struct shape *shape, int parent, int drawn_parent, int depth)
+{
+    for (size_t i = 0; i < shape->count; i++) {
+        struct watch_step *step;
+        bool flat;
+
+        if (shape->parents[i] != parent)
+            continue;
+        step = step_add(w, shape->names[i]);
+        step->parent = drawn_parent;
+        step->depth = depth;
+        flat = shape_children(shape, (int)i) == 1 && (drawn_parent < 0 || depth >= DEPTH_MAX);
+        shape_lay_out(w, shape, (int)i, flat ? drawn_parent : (int)w->count - 1, flat ? depth : depth + 1);
+    }
+}
+
+static void lay_out(struct watch *w, const json_t *steps)
+{
+    struct shape shape = {.steps = steps, .count = json_object_size(steps)};
     const char *name;
     json_t *step;
-    const json_t *steps;
+    size_t n = 0;
 
-    buf_init(&path, 4096);
-    buf_printf(&path, "/v1/workflows/%s/versions/%" JSON_INTEGER_FORMAT,
-               json_text(run, "workflow") == NULL ? "" : json_text(run, "workflow"),
-               json_integer_value(json_object_get(run, "version")));
-    if (api_call(w->cli, &(struct api_request){.method = "GET", .path = path.ptr}, &answer) == CLI_DONE) {
-        steps = json_object_get(answer.json, "steps");
-        json_object_foreach((json_t *)steps, name, step)
-        {
-            int depth = json_object_size(steps) > 60 ? 0 : depth_of(steps, name, 0);
-            find(w, name)->depth = depth > 10 ? 10 : depth;
-        }
-        answer_deinit(&answer);
+    if (shape.count == 0 || shape.count > 2000)
+        return;
+    shape.names = mem_array(shape.count, sizeof(*shape.names));
+    shape.parents = mem_array(shape.count, sizeof(*shape.parents));
+    shape.depths = mem_array(shape.count, sizeof(*shape.depths));
+    json_object_foreach((json_t *)steps, name, step)
+    {
+        shape.names[n] = name;
+        shape.parents[n] = shape.depths[n] = -1;
+        n++;
     }
-    buf_deinit(&path);
+    for (size_t i = 0; i < shape.count; i++)
+        (void)shape_depth(&shape, (int)i);
+    shape_lay_out(w, &shape, -1, -1, 0);
+    mem_free(shape.names);
+    mem_free(shape.parents);
+    mem_free(shape.depths);
 }
 
-static enum cli_exit print_end(const struct watch *w, const char *path)
+/* All steps of the run's version, so that the picture shows what is still to come. Without it, steps appear as they do.
+ */
+static void load_shape(struct watch *w, const char *run_id)
+{
+    CLEANUP(buf_deinit) struct buf path = {0};
+    struct answer run, version;
+    char *name;
+
+    if (api_get(w->cli, "/v1/runs/", run_id, "", &run) != CLI_DONE)
+        return;
+    name = api_escape(text_or(json_text(run.json, "workflow"), ""));
+    buf_init(&path, 1 << 16);
+    buf_printf(&path, "/v1/workflows/%s/versions/%lld", name, json_int(run.json, "version"));
+    mem_free(name);
+    answer_deinit(&run);
+    if (api_call(w->cli, &(struct api_request){.method = "GET", .path = path.ptr, .quiet = true}, &version) != CLI_DONE)
+        return;
+    lay_out(w, json_object_get(version.json, "steps"));
+    answer_deinit(&version);
+}
+
+static void print_error(const struct answer *answer, const char *status)
+{
+    const json_t *error = json_object_get(answer->json, "error");
+    const char *step = json_text(error, "step");
+
+    fprintf(stderr, "run %s", status);
+    if (json_is_object(error)) {
+        (void)fputs(step == NULL ? ": " : ": step ", stderr);
+        print_clean(stderr, step);
+        (void)fputs(step == NULL ? "" : " ", stderr);
+        print_clean(stderr, json_text(error, "code"));
+        (void)fputs(": ", stderr);
+        print_clean(stderr, json_text(error, "message"));
+    }
+    (void)fputc('\n', stderr);
+}
+
+/* The output goes to stdout, digits as they came; why there is none, to stderr. */
+static enum cli_exit print_end(const struct cli *cli, const char *run_id)
 {
     struct answer answer;
+    struct str output;
     const char *status;
-    enum cli_exit rc = api_call(w->cli, &(struct api_request){.method = "GET", .path = path}, &answer);
+    bool succeeded;
+    enum cli_exit rc = api_get(cli, "/v1/runs/", run_id, "", &answer);
 
     if (rc != CLI_DONE)
         return rc;
-    status = json_text(answer.json, "status");
-    if (w->cli->json) {
+    status = text_or(json_text(answer.json, "status"), "");
+    succeeded = strcmp(status, "succeeded") == 0;
+    output = answer_member(&answer, "output");
+    if (cli->json) {
         (void)puts(answer.text);
     } else {
-        json_t *error = json_object_get(answer.json, "error");
-        json_t *output = json_object_get(answer.json, "output");
-        char *text = json_dumps(output, JSON_ENCODE_ANY | JSON_REAL_PRECISION(15));
-        if (json_is_object(error))
-            fprintf(stderr, "run %s: %s%s%s: %s\n", status == NULL ? "" : status,
-                    json_text(error, "step") == NULL ? "" : "step ",
-                    json_text(error, "step") == NULL ? "" : json_text(error, "step"),
-                    json_text(error, "code") == NULL ? "" : json_text(error, "code"),
-                    json_text(error, "message") == NULL ? "" : json_text(error, "message"));
-        (void)puts(text == NULL ? "null" : text);
-        free(text);
+        if (!succeeded)
+            print_error(&answer, status);
+        if (succeeded || output.ptr != NULL)
+            printf(STR_FMT "\n", STR_ARG(output.ptr == NULL ? STR("null") : output));
     }
-    rc = status != NULL && strcmp(status, "succeeded") == 0 ? CLI_DONE : CLI_NOT_SUCCEEDED;
     answer_deinit(&answer);
-    return rc;
+    return succeeded ? CLI_DONE : CLI_NOT_SUCCEEDED;
+}
+
+static bool good_terminal(void)
+{
+    const char *term = getenv("TERM");
+
+    return isatty(STDOUT_FILENO) == 1 && term != NULL && strcmp(term, "dumb") != 0;
 }
 
 enum cli_exit watch_run(const struct cli *cli, const char *run_id, bool show, int timeout_s)
 {
-    struct watch w = {
-        .cli = cli, .show = show, .terminal = isatty(STDOUT_FILENO) == 1 && !cli->json, .status = "pending"};
-    struct answer answer;
-    struct buf path, stream;
+    struct watch w = {.cli = cli, .show = show && !cli->json, .status = "pending"};
+    struct api_listener listener = {.on_event = on_event, .ctx = &w, .timeout_s = timeout_s};
+    CLEANUP(buf_deinit) struct buf path = {0};
     enum cli_exit rc;
 
-    w.show = show && !cli->json;
-    buf_init(&path, 200);
-    buf_init(&stream, 200);
-    buf_printf(&path, "/v1/runs/%s", run_id);
-    buf_printf(&stream, "/v1/runs/%s/events", run_id);
+    w.terminal = w.show && good_terminal();
+    w.colours = getenv("NO_COLOR") == NULL;
+    w.clock_offset_us = clock_wall().us - clock_mono().us;
     if (w.show)
         printf("run %s\n", run_id);
-    if (w.show && w.terminal &&
-        api_call(cli, &(struct api_request){.method = "GET", .path = path.ptr}, &answer) == CLI_DONE) {
-        load_shape(&w, answer.json);
-        answer_deinit(&answer);
+    if (w.terminal) {
+        load_shape(&w, run_id);
+        listener.on_tick = on_tick;
     }
-    rc = api_stream(cli, stream.ptr, on_event, &w, timeout_s);
+    buf_init(&path, 1 << 12);
+    buf_printf(&path, "/v1/runs/%s/events", run_id);
+    rc = api_stream(cli, path.ptr, &listener);
     if (rc == CLI_DONE)
-        rc = print_end(&w, path.ptr);
+        rc = print_end(cli, run_id);
     else if (rc == CLI_WAIT_OVER)
         fprintf(stderr, "ropewalk: run %s has not ended within %d s; it goes on\n", run_id, timeout_s);
     for (size_t i = 0; i < w.count; i++) {
@@ -268,7 +351,5 @@ enum cli_exit watch_run(const struct cli *cli, const char *run_id, bool show, in
         mem_free(w.steps[i].note);
     }
     mem_free(w.steps);
-    buf_deinit(&path);
-    buf_deinit(&stream);
     return rc;
 }

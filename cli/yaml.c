@@ -1,308 +1,309 @@
-/* YAML 1.2 (core schema) to JSON text. The parser is libfyaml's; this file decides what a plain scalar means. Numbers
- * keep their digits where JSON can say them the same way, so 0.10 stays 0.10. */
-#include "cli/cli.h"
+#include "cli/yaml.h"
+#include "cli/yaml_scalar.h"
 #include "common/base/json_text.h"
-#include <ctype.h>
-#include <errno.h>
 #include <libfyaml.h>
-#include <math.h>
+
 #include "common/base/banned.h"
 
-#define DOCUMENT_MAX ((size_t)4 << 20)
 #define DEPTH_MAX 128
 
 struct convert {
-    struct buf out;
-    char *error;
-    size_t error_size;
-    bool failed;
+    struct buf *out;
+    struct err *err;
+    enum err_code rc;
 };
+
+/* A node's place: of its first scalar, since collections have no token of their own. */
+static int line_of(struct fy_node *node)
+{
+    for (int guard = 0; node != NULL && guard < DEPTH_MAX; guard++) {
+        const struct fy_mark *mark;
+        void *iter = NULL;
+
+        if (fy_node_is_scalar(node)) {
+            struct fy_token *token = fy_node_get_scalar_token(node);
+
+            mark = token == NULL ? NULL : fy_token_start_mark(token);
+            return mark == NULL ? 0 : mark->line + 1;
+        }
+        if (fy_node_is_mapping(node)) {
+            struct fy_node_pair *pair = fy_node_mapping_iterate(node, &iter);
+
+            node = pair == NULL ? NULL : fy_node_pair_key(pair);
+        } else {
+            node = fy_node_sequence_iterate(node, &iter);
+        }
+    }
+    return 0;
+}
 
 static void fail(struct convert *c, struct fy_node *node, const char *what)
 {
-    const struct fy_mark *mark = NULL;
-    struct fy_token *token = node == NULL ? NULL : fy_node_get_scalar_token(node);
+    int line = line_of(node);
 
-    if (c->failed)
+    if (c->rc != ERR_OK)
         return;
-    c->failed = true;
-    if (token != NULL)
-        mark = fy_token_start_mark(token);
-    if (mark != NULL)
-        (void)snprintf(c->error, c->error_size, "line %d: %s", mark->line + 1, what);
+    if (line > 0)
+        c->rc = err_set(c->err, ERR_SYNTAX, "line %d: %s", line, what);
     else
-        (void)snprintf(c->error, c->error_size, "%s", what);
+        c->rc = err_set(c->err, ERR_SYNTAX, "%s", what);
 }
 
-static bool is_json_number(struct str s)
+/* What an explicit tag makes of a node: of the core schema only those that say what is there anyway, and !!str. */
+enum tag { TAG_NONE, TAG_STR, TAG_PLAIN, TAG_MAP, TAG_SEQ, TAG_OTHER };
+
+static enum tag tag_of(struct fy_node *node)
 {
-    struct err err;
+    static const struct {
+        const char *name;
+        enum tag tag;
+    } tags[] = {{"tag:yaml.org,2002:str", TAG_STR},    {"!", TAG_STR},
+                {"tag:yaml.org,2002:int", TAG_PLAIN},  {"tag:yaml.org,2002:float", TAG_PLAIN},
+                {"tag:yaml.org,2002:bool", TAG_PLAIN}, {"tag:yaml.org,2002:null", TAG_PLAIN},
+                {"tag:yaml.org,2002:map", TAG_MAP},    {"tag:yaml.org,2002:seq", TAG_SEQ}};
+    size_t len = 0;
+    const char *text = fy_node_get_tag(node, &len);
 
-    return s.len > 0 && (isdigit((unsigned char)s.ptr[0]) || s.ptr[0] == '-') &&
-           jt_check(s, &JT_LIMITS_API, &err) == ERR_OK;
-}
-
-static bool one_of(struct str s, const char *const *words)
-{
-    for (; *words != NULL; words++)
-        if (str_is(s, *words))
-            return true;
-    return false;
-}
-
-/* [-+]? ( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?  (YAML 1.2.2, 10.3.2) that JSON writes otherwise:
- * a plus sign, leading zeros, no digit before or after the point. */
-static bool as_other_float(struct str s, struct buf *number)
-{
-    size_t i = 0, whole, fraction;
-
-    if (i < s.len && (s.ptr[i] == '+' || s.ptr[i] == '-')) {
-        if (s.ptr[i] == '-')
-            buf_append_char(number, '-');
-        i++;
+    if (text == NULL || len == 0)
+        return TAG_NONE;
+    for (size_t i = 0; i < sizeof(tags) / sizeof(tags[0]); i++) {
+        if (str_is((struct str){text, len}, tags[i].name))
+            return tags[i].tag;
     }
-    for (whole = i; i < s.len && isdigit((unsigned char)s.ptr[i]); i++)
-        continue;
-    while (whole + 1 < i && s.ptr[whole] == '0')
-        whole++;
-    if (i == whole)
-        buf_append_char(number, '0');
-    buf_append(number, s.ptr + whole, i - whole);
-    if (i < s.len && s.ptr[i] == '.') {
-        for (fraction = ++i; i < s.len && isdigit((unsigned char)s.ptr[i]); i++)
-            continue;
-        if (i == fraction && fraction - 1 == whole)
-            return false; /* "." alone */
-        if (i > fraction) {
-            buf_append_char(number, '.');
-            buf_append(number, s.ptr + fraction, i - fraction);
-        }
-    } else if (i == whole) {
-        return false;
-    }
-    if (i < s.len && (s.ptr[i] == 'e' || s.ptr[i] == 'E'))
-        buf_append(number, s.ptr + i, s.len - i);
-    else if (i < s.len)
-        return false;
-    return is_json_number(buf_str(number));
+    return TAG_OTHER;
 }
 
-/* 0o17 and 0x1F */
-static bool as_other_base(struct str s, struct buf *number)
+static struct str scalar_text(struct fy_node *node)
 {
-    char copy[24];
-    char *end;
-    unsigned long long n;
-    int base = 0;
+    size_t len = 0;
+    const char *text = fy_node_get_scalar(node, &len);
 
-    if (s.len < 3 || s.len >= sizeof(copy) || s.ptr[0] != '0')
-        return false;
-    if (s.ptr[1] == 'o')
-        base = 8;
-    else if (s.ptr[1] == 'x')
-        base = 16;
+    return text == NULL ? STR("") : (struct str){text, len};
+}
+
+static void scalar(struct convert *c, struct fy_node *node, enum tag tag)
+{
+    bool plain = fy_node_get_style(node) == FYNS_PLAIN;
+    const char *fault = NULL;
+
+    if (tag == TAG_PLAIN || (plain && tag == TAG_NONE))
+        fault = yaml_plain_scalar(scalar_text(node), c->out);
     else
-        return false;
-    memcpy(copy, s.ptr + 2, s.len - 2);
-    copy[s.len - 2] = '\0';
-    if (!isxdigit((unsigned char)copy[0]))
-        return false;
-    errno = 0;
-    n = strtoull(copy, &end, base);
-    if (*end != '\0' || errno != 0)
-        return false;
-    buf_printf(number, "%llu", n);
-    return true;
-}
-
-static void plain_scalar(struct convert *c, struct fy_node *node, struct str s)
-{
-    static const char *const nulls[] = {"", "~", "null", "Null", "NULL", NULL};
-    static const char *const trues[] = {"true", "True", "TRUE", NULL};
-    static const char *const falses[] = {"false", "False", "FALSE", NULL};
-    static const char *const none[] = {".inf",  ".Inf",  ".INF", "+.inf", "+.Inf", "+.INF", "-.inf",
-                                       "-.Inf", "-.INF", ".nan", ".NaN",  ".NAN",  NULL};
-    struct buf number;
-
-    if (one_of(s, nulls)) {
-        buf_append_str(&c->out, STR("null"));
-        return;
-    }
-    if (one_of(s, trues) || one_of(s, falses)) {
-        buf_append_str(&c->out, one_of(s, trues) ? STR("true") : STR("false"));
-        return;
-    }
-    if (one_of(s, none)) {
-        fail(c, node, "infinity and NaN have no place in JSON");
-        return;
-    }
-    if (is_json_number(s)) {
-        buf_append_str(&c->out, s);
-        return;
-    }
-    buf_init(&number, 1 << 16);
-    if (as_other_base(s, &number)) {
-        buf_append_str(&c->out, buf_str(&number));
-    } else {
-        buf_reset(&number);
-        if (as_other_float(s, &number))
-            buf_append_str(&c->out, buf_str(&number));
-        else
-            json_quote(&c->out, s);
-    }
-    buf_deinit(&number);
+        json_quote(c->out, scalar_text(node));
+    if (fault != NULL)
+        fail(c, node, fault);
 }
 
 static void node_to_json(struct convert *c, struct fy_node *node, unsigned depth);
 
-static void scalar(struct convert *c, struct fy_node *node)
-{
-    size_t len = 0;
-    const char *text = fy_node_get_scalar(node, &len);
-    struct str s = {text == NULL ? "" : text, len};
-    size_t tag_len = 0;
-    const char *tag = fy_node_get_tag(node, &tag_len);
-    bool str_tag = tag != NULL && tag_len >= 4 && memcmp(tag + tag_len - 4, ":str", 4) == 0;
-
-    if (fy_node_get_style(node) == FYNS_PLAIN && !str_tag)
-        plain_scalar(c, node, s);
-    else
-        json_quote(&c->out, s);
-}
-
 static void mapping(struct convert *c, struct fy_node *node, unsigned depth)
 {
-    void *iter = NULL;
     struct fy_node_pair *pair;
+    void *iter = NULL;
     bool first = true;
 
-    buf_append_char(&c->out, '{');
-    while (!c->failed && (pair = fy_node_mapping_iterate(node, &iter)) != NULL) {
+    buf_append_char(c->out, '{');
+    while (c->rc == ERR_OK && (pair = fy_node_mapping_iterate(node, &iter)) != NULL) {
         struct fy_node *key = fy_node_pair_key(pair);
-        size_t len = 0;
-        const char *text;
+
         if (key != NULL && fy_node_is_alias(key))
             key = fy_node_resolve_alias(key);
         if (key == NULL || !fy_node_is_scalar(key)) {
-            fail(c, key, "a key must be a string");
+            fail(c, key == NULL ? node : key, "a key must be a text");
             return;
         }
-        text = fy_node_get_scalar(key, &len);
         if (!first)
-            buf_append_char(&c->out, ',');
+            buf_append_char(c->out, ',');
         first = false;
-        json_quote(&c->out, (struct str){text == NULL ? "" : text, len});
-        buf_append_char(&c->out, ':');
+        json_quote(c->out, scalar_text(key));
+        buf_append_char(c->out, ':');
         node_to_json(c, fy_node_pair_value(pair), depth + 1);
     }
-    buf_append_char(&c->out, '}');
+    buf_append_char(c->out, '}');
 }
 
 static void sequence(struct convert *c, struct fy_node *node, unsigned depth)
 {
-    void *iter = NULL;
     struct fy_node *item;
+    void *iter = NULL;
     bool first = true;
 
-    buf_append_char(&c->out, '[');
-    while (!c->failed && (item = fy_node_sequence_iterate(node, &iter)) != NULL) {
+    buf_append_char(c->out, '[');
+    while (c->rc == ERR_OK && (item = fy_node_sequence_iterate(node, &iter)) != NULL) {
         if (!first)
-            buf_append_char(&c->out, ',');
+            buf_append_char(c->out, ',');
         first = false;
         node_to_json(c, item, depth + 1);
     }
-    buf_append_char(&c->out, ']');
+    buf_append_char(c->out, ']');
 }
 
 static void node_to_json(struct convert *c, struct fy_node *node, unsigned depth)
 {
-    if (c->failed)
-        return;
-    if (node != NULL && fy_node_is_alias(node))
-        node = fy_node_resolve_alias(node);
-    if (depth > DEPTH_MAX || c->out.overflow) {
-        fail(c, node, "is nested too deeply, or grows beyond 4 MiB");
+    enum tag tag;
+
+    if (node != NULL && fy_node_is_alias(node)) {
+        struct fy_node *target = fy_node_resolve_alias(node);
+
+        if (target == NULL) {
+            fail(c, node, "names no anchor");
+            return;
+        }
+        node = target;
+    }
+    if (node == NULL) {
+        buf_append_str(c->out, STR("null"));
         return;
     }
-    if (node == NULL)
-        buf_append_str(&c->out, STR("null"));
+    /* Aliases may refer to what they are part of, or multiply what they refer to: both end here. */
+    if (depth > DEPTH_MAX || c->out->overflow) {
+        fail(c, node, "is nested too deep, or grows beyond 4 MiB");
+        return;
+    }
+    tag = tag_of(node);
+    if (tag == TAG_OTHER || (tag == TAG_MAP && !fy_node_is_mapping(node)) ||
+        (tag == TAG_SEQ && !fy_node_is_sequence(node)))
+        fail(c, node, "only the tags of YAML's core schema are known");
     else if (fy_node_is_mapping(node))
         mapping(c, node, depth);
     else if (fy_node_is_sequence(node))
         sequence(c, node, depth);
     else
-        scalar(c, node);
+        scalar(c, node, tag);
 }
 
-static void first_diagnostic(struct fy_diag *diag, char *error, size_t error_size)
+/* One document and what is needed to read it. */
+struct reader {
+    struct fy_diag *diag;
+    struct fy_parser *parser;
+    struct fy_document *document;
+};
+
+static void reader_close(struct reader *r)
+{
+    if (r->document != NULL)
+        fy_document_destroy(r->document);
+    if (r->parser != NULL)
+        fy_parser_destroy(r->parser);
+    if (r->diag != NULL)
+        fy_diag_destroy(r->diag);
+}
+
+static enum err_code syntax_error(const struct reader *r, struct err *err)
 {
     void *iter = NULL;
-    const struct fy_diag_error *e = fy_diag_errors_iterate(diag, &iter);
+    const struct fy_diag_error *e = fy_diag_errors_iterate(r->diag, &iter);
 
-    if (e == NULL)
-        (void)snprintf(error, error_size, "is no YAML");
-    else
-        (void)snprintf(error, error_size, "line %d: %s", e->line, e->msg);
+    if (e == NULL || e->msg == NULL)
+        return err_set(err, ERR_SYNTAX, "is not YAML");
+    return err_set(err, ERR_SYNTAX, "line %d: %s", e->line, e->msg);
 }
 
-bool yaml_to_json(const char *text, size_t len, char **ret, char *error, size_t error_size)
+static enum err_code reader_open(struct reader *r, struct str text, struct err *err)
 {
-    struct fy_diag_cfg diag_config;
-    struct fy_parse_cfg config = {.flags = FYPCF_DEFAULT_DOC};
-    struct convert c = {.error = error, .error_size = error_size};
-    struct fy_document *doc;
-    size_t out_len;
+    struct fy_diag_cfg diag;
+    struct fy_parse_cfg config = {.flags = FYPCF_QUIET | FYPCF_COLLECT_DIAG | FYPCF_DEFAULT_VERSION_1_2};
+    struct fy_document *second;
 
-    fy_diag_cfg_default(&diag_config);
-    diag_config.fp = NULL;
-    config.diag = fy_diag_create(&diag_config);
-    fy_diag_set_collect_errors(config.diag, true);
-    doc = fy_document_build_from_string(&config, text, len);
-    if (doc == NULL) {
-        first_diagnostic(config.diag, error, error_size);
-        fy_diag_destroy(config.diag);
-        return false;
+    if (text.len > YAML_MAX_BYTES)
+        return err_set(err, ERR_TOO_LARGE, "is longer than 4 MiB");
+    /* The library takes a byte that is no UTF-8 or a NUL for the end of the text. */
+    for (size_t i = 0; i < text.len;) {
+        size_t len = text.ptr[i] == '\0' ? 0 : utf8_len_at(text.ptr + i, text.len - i);
+
+        if (len == 0)
+            return err_set(err, ERR_SYNTAX, "byte %zu is not UTF-8 text", i);
+        i += len;
     }
-    buf_init(&c.out, DOCUMENT_MAX);
-    node_to_json(&c, fy_document_root(doc), 0);
-    if (!c.failed && c.out.overflow)
+    fy_diag_cfg_default(&diag);
+    diag.fp = NULL;
+    r->diag = fy_diag_create(&diag);
+    config.diag = r->diag;
+    if (r->diag != NULL)
+        fy_diag_set_collect_errors(r->diag, true);
+    r->parser = fy_parser_create(&config);
+    if (r->diag == NULL || r->parser == NULL || fy_parser_set_string(r->parser, text.ptr, text.len) != 0)
+        return err_set(err, ERR_INTERNAL, "the YAML parser cannot start");
+    r->document = fy_parse_load_document(r->parser);
+    if (r->document == NULL)
+        return fy_parser_get_stream_error(r->parser) ? syntax_error(r, err) : err_set(err, ERR_SYNTAX, "is empty");
+    second = fy_parse_load_document(r->parser);
+    if (second != NULL) {
+        int line = line_of(fy_document_root(second));
+
+        fy_document_destroy(second);
+        return err_set(err, ERR_SYNTAX, "line %d: a second document begins; one a file", line);
+    }
+    return fy_parser_get_stream_error(r->parser) ? syntax_error(r, err) : ERR_OK;
+}
+
+enum err_code yaml_to_json(struct str text, struct buf *out, struct err *err)
+{
+    struct convert c = {.out = out, .err = err};
+    CLEANUP(reader_close) struct reader reader = {0};
+    enum err_code rc = reader_open(&reader, text, err);
+
+    if (rc != ERR_OK)
+        return rc;
+    node_to_json(&c, fy_document_root(reader.document), 0);
+    if (c.rc == ERR_OK && out->overflow)
         fail(&c, NULL, "grows beyond 4 MiB");
-    fy_document_destroy(doc);
-    fy_diag_destroy(config.diag);
-    if (c.failed) {
-        buf_deinit(&c.out);
-        return false;
-    }
-    *ret = buf_take(&c.out, &out_len);
-    return true;
+    return c.rc;
 }
 
-char *read_document(const char *path, size_t *ret_len)
+/* The member of `node` that the next part of a pointer names, and the line where it begins. */
+static struct fy_node *member(struct fy_node *node, struct str part, int *line)
 {
-    FILE *file = strcmp(path, "-") == 0 ? stdin : fopen(path, "rb");
-    struct buf content;
-    char chunk[65536];
-    size_t n;
-    bool bad;
+    struct fy_node_pair *pair;
+    void *iter = NULL;
+    uint32_t index;
 
-    if (file == NULL) {
-        fprintf(stderr, "ropewalk: cannot open '%s': %s\n", path, strerror(errno));
-        return NULL;
+    if (fy_node_is_sequence(node)) {
+        if (!parse_u32(part, 0, INT32_MAX, &index))
+            return NULL;
+        node = fy_node_sequence_get_by_index(node, (int)index);
+        if (node != NULL && line_of(node) > 0)
+            *line = line_of(node);
+        return node;
     }
-    buf_init(&content, DOCUMENT_MAX);
-    while ((n = fread(chunk, 1, sizeof(chunk), file)) > 0)
-        buf_append(&content, chunk, n);
-    bad = ferror(file) != 0;
-    if (file != stdin)
-        (void)fclose(file);
-    if (bad || content.overflow) {
-        fprintf(stderr, "ropewalk: cannot read '%s': %s\n", path,
-                content.overflow ? "it is larger than 4 MiB" : strerror(errno));
-        buf_deinit(&content);
-        return NULL;
+    while (fy_node_is_mapping(node) && (pair = fy_node_mapping_iterate(node, &iter)) != NULL) {
+        struct fy_node *key = fy_node_pair_key(pair);
+
+        if (key == NULL || !fy_node_is_scalar(key) || !str_eq(scalar_text(key), part))
+            continue;
+        *line = line_of(key);
+        return fy_node_pair_value(pair);
     }
-    if (content.ptr == NULL)
-        buf_append_str(&content, STR(""));
-    *ret_len = content.len;
-    return content.len == 0 ? mem_strdup("") : buf_take(&content, ret_len);
+    return NULL;
+}
+
+int yaml_line(struct str text, struct str pointer)
+{
+    CLEANUP(reader_close) struct reader reader = {0};
+    CLEANUP(arena_cleanup) struct arena *arena = arena_new(1024);
+    struct fy_node *node;
+    struct err err;
+    int line;
+
+    if (reader_open(&reader, text, &err) != ERR_OK)
+        return 0;
+    node = fy_document_root(reader.document);
+    line = line_of(node);
+    (void)str_cut(&pointer, '/');
+    while (node != NULL && pointer.ptr != NULL) {
+        struct str raw = str_cut(&pointer, '/');
+        char *part = arena_dup(arena, raw.ptr, raw.len);
+        size_t len = 0;
+
+        for (size_t i = 0; i < raw.len; i++) {
+            bool escape = raw.ptr[i] == '~' && i + 1 < raw.len;
+
+            part[len++] = escape ? (raw.ptr[++i] == '1' ? '/' : '~') : raw.ptr[i];
+        }
+        if (fy_node_is_alias(node))
+            node = fy_node_resolve_alias(node);
+        if (node != NULL)
+            node = member(node, (struct str){part, len}, &line);
+    }
+    return line;
 }
