@@ -71,13 +71,16 @@ struct store *store_new(const struct store_options *options)
                             .idle_in_transaction_timeout_ms = 2000,
                             .answer_timeout_ms = 10000,
                             .ctx = store};
+    char me[2 * sizeof(options->me.bytes) + 1];
 
     store->options = *options;
     pg.application = "ropewalk-scheduler reads";
     pg.on_up = reader_up;
     pg.on_down = reader_down;
     store->reader = pg_new(&pg);
-    pg.application = "ropewalk-scheduler batches";
+    hex_encode(options->me.bytes, sizeof(options->me.bytes), me);
+    snprintf(store->batches_name, sizeof(store->batches_name), "ropewalk-scheduler batches %s", me);
+    pg.application = store->batches_name;
     pg.on_up = writer_up;
     pg.on_down = writer_down;
     store->writer = pg_new(&pg);

@@ -8,8 +8,6 @@
 struct commit {
     struct store *store;
     uint64_t number;
-    size_t shard_count;
-    int16_t *shards;
     struct sched_commit_outcome outcome;
 };
 
@@ -36,7 +34,6 @@ static void tell(struct commit *commit)
     struct store *store = commit->store;
 
     sched_on_committed(store->sched, commit->number, &commit->outcome);
-    mem_free(commit->shards);
     mem_free(commit);
     store->options.woken(store->options.ctx);
 }
@@ -46,24 +43,24 @@ static void wait_for_decision(struct commit *commit);
 static void decided(void *ctx, const struct pg_outcome *o)
 {
     struct commit *commit = ctx;
+    bool gone = o->rc == ERR_OK;
 
-    if (o->rc == ERR_OK || commit->store->freeing)
+    for (size_t i = 0; gone && i < pg_rows(o->results[0]); i++)
+        gone = pg_get_bool(o->results[0], i, 0);
+    if (gone || commit->store->freeing)
         tell(commit);
     else
         wait_for_decision(commit);
 }
 
-/* A transaction whose answer was lost may still be running. Read now, its rows would be missing, and they would be
- * there a moment later. It holds its shards' locks until it has ended: whoever has had them exclusively reads the
- * truth. Without a connection the batch waits for one (5 s each time), so this does not spin. */
+/* The server process of a lost connection may still be at work: it reads what was sent, to the end, before it notices.
+ * Runs read now would lack the batch's rows, and a moment later they would be there. So the process is ended first.
+ * Without a connection this waits for one (5 s each time): it does not spin. */
 static void wait_for_decision(struct commit *commit)
 {
     struct pg_batch *pg = pg_batch_new(false);
-    struct pg_array *shards = pg_array_new(pg, PG_E_I16);
 
-    for (size_t i = 0; i < commit->shard_count; i++)
-        pg_array_add(shards, pg_i16(commit->shards[i]));
-    (void)pg_add(pg, SQL_SHARD_BARRIER, pg_array_param(shards));
+    (void)pg_add(pg, SQL_BATCH_END_STRAY, pg_text(str_of(commit->store->batches_name)));
     pg_submit(commit->store->writer, pg, decided, commit);
 }
 
@@ -322,9 +319,7 @@ void store_commit(struct store *store, const struct sched_batch *b)
     struct pg_array *shards = pg_array_new(pg, PG_E_I16);
     struct pg_array *epochs = pg_array_new(pg, PG_E_I64);
 
-    *commit = (struct commit){.store = store, .number = b->number, .shard_count = b->shard_count};
-    commit->shards = mem_array(b->shard_count, sizeof(*commit->shards));
-    memcpy(commit->shards, b->shards, b->shard_count * sizeof(*b->shards));
+    *commit = (struct commit){.store = store, .number = b->number};
     for (size_t i = 0; i < b->shard_count; i++) {
         pg_array_add(shards, pg_i16(b->shards[i]));
         pg_array_add(epochs, pg_i64(b->epochs[i]));

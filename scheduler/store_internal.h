@@ -8,4 +8,5 @@ struct store {
     struct sched *sched;
     bool reader_up, writer_up, up;
     bool freeing;
+    char batches_name[64]; /* application_name of this process's batch connections, and of no other's */
 };

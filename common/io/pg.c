@@ -228,10 +228,10 @@ static void note_error(struct pg *pg, struct pg_batch *batch, const PGresult *re
     if (err.code == ERR_BUSY && (strcmp(err.sqlstate, "26000") == 0 || strcmp(err.sqlstate, "0A000") == 0))
         pg_stmts_forget(pg);
     batch->err = err;
-    if (batch->preparing)
-        batch->failed_statement = first_use(batch, batch->prepares[batch->pos]);
-    else if (!at_commit)
+    if (!batch->preparing && !at_commit)
         batch->failed_statement = batch->ops[batch->pos].index;
+    else if (batch->preparing && batch->pos < batch->prepare_count)
+        batch->failed_statement = first_use(batch, batch->prepares[batch->pos]);
 }
 
 static void note_rows(struct pg_batch *batch, PGresult *res)
@@ -259,7 +259,7 @@ static void note_result(struct pg *pg, struct pg_batch *batch, PGresult *res)
             note_rows(batch, res);
         return;
     }
-    if (batch->preparing)
+    if (batch->preparing && batch->pos < batch->prepare_count) /* else the connection broke behind the last one */
         batch->prepares[batch->pos]->dead = true;
     if (status != PGRES_PIPELINE_ABORTED)
         note_error(pg, batch, res);

@@ -10,10 +10,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define PROXY_PAIRS 8
+
 struct proxy {
     int listener;
     int port, server_port;
     pthread_t thread;
+    int client[PROXY_PAIRS], server[PROXY_PAIRS]; /* the thread's; -1: none */
     atomic_bool hold, cut, stop;
 };
 
@@ -30,27 +33,36 @@ static inline int proxy_connect(int port)
     return fd;
 }
 
-/* One connection until it ends or is cut. */
-static inline void proxy_relay(struct proxy *proxy, int client, int server)
+static inline void proxy_end_pair(struct proxy *proxy, int i)
+{
+    if (proxy->client[i] >= 0)
+        close(proxy->client[i]);
+    if (proxy->server[i] >= 0)
+        close(proxy->server[i]);
+    proxy->client[i] = proxy->server[i] = -1;
+}
+
+static inline void proxy_accept(struct proxy *proxy)
+{
+    int client = accept(proxy->listener, NULL, NULL);
+
+    for (int i = 0; i < PROXY_PAIRS && client >= 0; i++) {
+        if (proxy->client[i] >= 0)
+            continue;
+        proxy->client[i] = client;
+        proxy->server[i] = proxy_connect(proxy->server_port);
+        return;
+    }
+    if (client >= 0)
+        close(client);
+}
+
+static inline bool proxy_copy(int from, int to)
 {
     char bytes[65536];
+    ssize_t n = read(from, bytes, sizeof(bytes));
 
-    while (!atomic_load(&proxy->stop) && !atomic_load(&proxy->cut)) {
-        struct pollfd fds[2] = {{.fd = client, .events = POLLIN},
-                                {.fd = atomic_load(&proxy->hold) ? -1 : server, .events = POLLIN}};
-
-        if (poll(fds, 2, 10) <= 0)
-            continue;
-        for (int i = 0; i < 2; i++) {
-            ssize_t n;
-
-            if (fds[i].revents == 0)
-                continue;
-            n = read(fds[i].fd, bytes, sizeof(bytes));
-            if (n <= 0 || write(i == 0 ? server : client, bytes, (size_t)n) != n)
-                return;
-        }
-    }
+    return n > 0 && write(to, bytes, (size_t)n) == n;
 }
 
 static inline void *proxy_main(void *arg)
@@ -58,31 +70,38 @@ static inline void *proxy_main(void *arg)
     struct proxy *proxy = arg;
 
     while (!atomic_load(&proxy->stop)) {
-        struct pollfd fd = {.fd = proxy->listener, .events = POLLIN};
-        int client, server;
+        bool hold = atomic_load(&proxy->hold);
+        struct pollfd fds[1 + 2 * PROXY_PAIRS] = {{.fd = proxy->listener, .events = POLLIN}};
 
-        if (poll(&fd, 1, 10) <= 0)
-            continue;
-        client = accept(proxy->listener, NULL, NULL);
-        server = proxy_connect(proxy->server_port);
-        if (client >= 0 && server >= 0) {
-            proxy_relay(proxy, client, server);
-            atomic_store(&proxy->cut, false);
+        for (int i = 0; i < PROXY_PAIRS; i++) {
+            fds[1 + 2 * i] = (struct pollfd){.fd = proxy->client[i], .events = POLLIN};
+            fds[2 + 2 * i] = (struct pollfd){.fd = hold ? -1 : proxy->server[i], .events = POLLIN};
         }
-        if (client >= 0)
-            close(client);
-        if (server >= 0)
-            close(server);
+        if (poll(fds, 1 + 2 * PROXY_PAIRS, 10) > 0) {
+            for (int i = 0; i < PROXY_PAIRS; i++)
+                if ((fds[1 + 2 * i].revents != 0 && !proxy_copy(proxy->client[i], proxy->server[i])) ||
+                    (fds[2 + 2 * i].revents != 0 && !proxy_copy(proxy->server[i], proxy->client[i])))
+                    proxy_end_pair(proxy, i);
+            if (fds[0].revents != 0)
+                proxy_accept(proxy);
+        }
+        if (!atomic_load(&proxy->cut))
+            continue;
+        for (int i = 0; i < PROXY_PAIRS; i++)
+            proxy_end_pair(proxy, i);
+        atomic_store(&proxy->cut, false);
     }
+    for (int i = 0; i < PROXY_PAIRS; i++)
+        proxy_end_pair(proxy, i);
     return NULL;
 }
 
 /* Gives the URL with the relay's port in place of the server's; `url` names 127.0.0.1. */
-static inline void proxy_start(struct proxy *proxy, const char *url, char *ret, size_t size)
+static inline void proxy_start(struct proxy *proxy, const char *server_url, char *ret, size_t size)
 {
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t len = sizeof(address);
-    const char *colon = strrchr(url, ':');
+    const char *colon = strrchr(server_url, ':');
 
     *proxy = (struct proxy){.server_port = (int)strtol(colon + 1, NULL, 10)};
     proxy->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -90,7 +109,9 @@ static inline void proxy_start(struct proxy *proxy, const char *url, char *ret, 
     assert_int_equal(listen(proxy->listener, 8), 0);
     getsockname(proxy->listener, (struct sockaddr *)&address, &len);
     proxy->port = ntohs(address.sin_port);
-    snprintf(ret, size, "%.*s:%d%s", (int)(colon - url), url, proxy->port, strchr(colon, '/'));
+    snprintf(ret, size, "%.*s:%d%s", (int)(colon - server_url), server_url, proxy->port, strchr(colon, '/'));
+    for (int i = 0; i < PROXY_PAIRS; i++)
+        proxy->client[i] = proxy->server[i] = -1;
     pthread_create(&proxy->thread, NULL, proxy_main, proxy);
 }
 

@@ -240,6 +240,41 @@ static void a_killed_backend_is_replaced_and_its_batch_is_not_unknown(void **sta
     end(&f);
 }
 
+/* The same while the batch's statements are still being prepared, which waits for the table's lock. */
+static void a_backend_killed_while_it_prepares_has_done_nothing(void **state)
+{
+    struct pg_session *admin = NULL, *killer = NULL;
+    struct fixture f;
+    struct seen seen = {0};
+    struct err err;
+    struct pg_batch *batch = pg_batch_new(true);
+
+    (void)state;
+    begin(&f, test_url());
+    assert_int_equal(pg_session_open(test_url(), &admin, &err), ERR_OK);
+    assert_int_equal(pg_session_open(test_url(), &killer, &err), ERR_OK);
+    must(&f, "DROP TABLE IF EXISTS public.locked");
+    must(&f, "CREATE TABLE public.locked (id int)");
+    assert_int_equal(pg_session_script(admin, "BEGIN; LOCK TABLE public.locked", &err), ERR_OK);
+    pg_batch_add0(batch, "INSERT INTO public.locked VALUES (1)");
+    pg_submit(f.pg, batch, seen_fill, &seen);
+    loop_for(&f.loop, 100);
+    assert_int_equal(pg_session_script(killer,
+                                       "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name "
+                                       "= 'test_pg' AND query LIKE 'INSERT INTO public.locked%'",
+                                       &err),
+                     ERR_OK);
+    assert_true(loop_until(&f.loop, &seen.calls, 1, 5000));
+    assert_int_equal(seen.rc, ERR_UNAVAILABLE);
+    assert_false(seen.unknown);
+    assert_int_equal(seen.failed_statement, 0);
+    assert_int_equal(pg_session_script(admin, "COMMIT", &err), ERR_OK);
+    must(&f, "DROP TABLE public.locked");
+    pg_session_close(admin);
+    pg_session_close(killer);
+    end(&f);
+}
+
 static void a_lost_answer_to_a_commit_is_unknown(void **state)
 {
     struct fixture f;
@@ -554,6 +589,7 @@ int main(void)
         cmocka_unit_test(errors_are_told_apart),
         cmocka_unit_test(a_deferred_error_at_the_commit_is_an_error),
         cmocka_unit_test(a_killed_backend_is_replaced_and_its_batch_is_not_unknown),
+        cmocka_unit_test(a_backend_killed_while_it_prepares_has_done_nothing),
         cmocka_unit_test(a_lost_answer_to_a_commit_is_unknown),
         cmocka_unit_test(a_silent_server_is_given_up),
         cmocka_unit_test(without_a_server_batches_wait_and_then_fail),

@@ -17,6 +17,8 @@ static const struct {
 /* Scripts of the migrator: several statements, or not for a prepared statement. Run by every test here. */
 static const char *const scripts[] = {"migrate_prepare.sql", "migrate_begin.sql"};
 
+#define PARAMS_MAX 64
+
 struct faults {
     int count;
     struct buf text;
@@ -104,31 +106,46 @@ static bool comment_says(const char *comment, int n, char type[64])
     return false;
 }
 
-static void type_text(PGconn *conn, Oid oid, char ret[64])
+static Oid type_oid(PGconn *conn, const char *name)
 {
-    char sql[96];
+    char sql[128];
     PGresult *res;
+    uint32_t oid = 0;
 
-    snprintf(sql, sizeof(sql), "SELECT format_type(%u, NULL)", oid);
+    snprintf(sql, sizeof(sql), "SELECT '%s'::regtype::oid", name);
     res = PQexec(conn, sql);
-    snprintf(ret, 64, "%s", PQgetvalue(res, 0, 0));
+    assert_int_equal(PQresultStatus(res), PGRES_TUPLES_OK);
+    assert_true(parse_u32(str_of(PQgetvalue(res, 0, 0)), 1, UINT32_MAX, &oid));
     PQclear(res);
+    return oid;
+}
+
+/* What the comment promises is what callers send: the statement must take exactly that. */
+static int types_from_comment(PGconn *conn, const char *comment, Oid types[PARAMS_MAX])
+{
+    char said[64];
+    int count = 0;
+
+    for (int n = 1; n <= PARAMS_MAX; n++) {
+        types[n - 1] = 0;
+        if (!comment_says(comment, n, said))
+            continue;
+        count = n;
+        if (said[0] != '\0')
+            types[n - 1] = type_oid(conn, said);
+    }
+    return count;
 }
 
 static void check_parameters(PGconn *conn, const char *path, const char *comment, struct faults *faults, int *ret_count)
 {
     PGresult *res = PQdescribePrepared(conn, "statement");
+    char said[64];
 
     *ret_count = PQnparams(res);
-    for (int n = 1; n <= PQnparams(res); n++) {
-        char said[64], real[64];
-
-        type_text(conn, PQparamtype(res, n - 1), real);
+    for (int n = 1; n <= PQnparams(res); n++)
         if (!comment_says(comment, n, said))
-            fault(faults, path, "the comment does not say what $%d is (%s)", n, real);
-        else if (said[0] != '\0' && strcmp(said, real) != 0)
-            fault(faults, path, "$%d is %s, the comment says %s", n, real, said);
-    }
+            fault(faults, path, "the comment does not say what $%d is", n);
     PQclear(res);
 }
 
@@ -150,9 +167,10 @@ static void check_rights(PGconn *conn, const char *path, int count, struct fault
 
 static void check_statement(PGconn *conn, const char *path, struct faults *faults)
 {
-    char *text = read_file(path), *sql = text;
+    char *text = read_file(path), *sql = text, *comment;
+    Oid types[PARAMS_MAX];
     PGresult *res;
-    int count = 0;
+    int count;
 
     if (strncmp(text, "-- ", 3) != 0)
         fault(faults, path, "does not open with a comment");
@@ -163,17 +181,17 @@ static void check_statement(PGconn *conn, const char *path, struct faults *fault
             fault(faults, path, "is not plain ASCII");
             break;
         }
-    res = PQprepare(conn, "statement", text, 0, NULL);
+    comment = mem_dup(text, (size_t)(sql - text));
+    count = types_from_comment(conn, comment, types);
+    res = PQprepare(conn, "statement", text, count, types);
     if (PQresultStatus(res) != PGRES_COMMAND_OK) {
         fault(faults, path, "%s", PQresultErrorMessage(res));
     } else {
-        char *comment = mem_dup(text, (size_t)(sql - text));
-
         check_parameters(conn, path, comment, faults, &count);
         check_rights(conn, path, count, faults);
-        mem_free(comment);
         PQclear(PQexec(conn, "DEALLOCATE statement"));
     }
+    mem_free(comment);
     PQclear(res);
     mem_free(text);
 }
@@ -231,11 +249,9 @@ static void every_statement_fits_the_schema_and_its_role(void **state)
                check_folder(conn, folders[i].folder, folders[i].role, &faults));
     PQfinish(conn);
     database_drop(&db);
-    if (faults.count > 0) {
-        fprintf(stderr, STR_FMT, STR_ARG(buf_str(&faults.text)));
-        fail_msg("%d faults", faults.count);
-    }
+    fprintf(stderr, STR_FMT, STR_ARG(buf_str(&faults.text)));
     buf_deinit(&faults.text);
+    assert_int_equal(faults.count, 0);
 }
 
 static void every_migration_file_is_in_the_list(void **state)
