@@ -130,25 +130,25 @@ struct engine_input {
         IN_VALUE,   /* an evaluation asked for by an effect */
         IN_CANCEL,  /* command */
     } kind;
-    struct str step; /* IN_RESULT, IN_STARTED, IN_LOST */
-    uint32_t attempt, dispatch;
-    uint32_t seq;    /* IN_TIMER: of the open work */
-    int64_t command; /* number of the command, 0: none */
-    struct str worker;
+    uint32_t attempt, dispatch; /* IN_RESULT, IN_STARTED, IN_LOST */
+    uint32_t seq;               /* IN_TIMER: of the open work */
+    struct str step;            /* IN_RESULT, IN_STARTED, IN_LOST */
+    struct str worker;          /* IN_RESULT (STR_NONE: its result could not be read), IN_STARTED, IN_LOST */
+    int64_t command;            /* IN_CANCEL: number of the command, 0: none */
     /* IN_RESULT */
     enum result_status result;
+    int32_t http_status;
     struct str output; /* JSON or STR_NONE for null */
     struct str code, error_class, message, detail;
-    int32_t http_status;
     int64_t retry_after_us; /* 0: none; RESULT_DEFERRED: when to dispatch again */
-    bool sent;              /* error: the request (or a part of it) may have left */
-    bool answered;          /* error: a definite answer was received: the next attempt is a new generation */
     struct wall_us started_at, ended_at;
+    bool sent;     /* error: the request (or a part of it) may have left */
+    bool answered; /* error: a definite answer was received: the next attempt is a new generation */
     /* IN_VALUE */
+    bool failed;   /* expression_failed: message says why */
     uint32_t node; /* step index; NO_NODE: the run's output */
     enum eval_purpose purpose;
     uint32_t index;   /* EVAL_CASE: which */
-    bool failed;      /* expression_failed: message says why */
     struct str value; /* rendered JSON of the template */
 };
 

@@ -1,6 +1,7 @@
 /* Events: names, and the JSON form of their small fields. */
 #include "common/engine/event.h"
 #include "common/base/banned.h"
+#include "common/base/ensure.h"
 #include <inttypes.h>
 
 const char *event_type_name(enum event_type type)
@@ -105,6 +106,7 @@ enum err_code event_decode_data(struct str data, struct arena *arena, struct eve
 {
     struct jt_iter it;
 
+    ENSURE(event != NULL);
     if (data.ptr == NULL)
         return ERR_OK;
     if (jt_type(data) != JT_OBJECT)

@@ -10,7 +10,7 @@ void world_init(struct world *w, const char *document)
 {
     struct plan_faults faults = {.arena = arena_new(4096)};
 
-    *w = (struct world){.arena = arena_new(1 << 16), .now = {BASE_US}, .input = STR("{}")};
+    *w = (struct world){.arena = arena_new(1 << 13), .now = {BASE_US}, .input = STR("{}")};
     w->plan = plan_compile(str_of(document), &PLAN_LIMITS_DEFAULT, &faults);
     for (size_t i = 0; i < faults.count; i++)
         fprintf(stderr, "fault: %s " STR_FMT " " STR_FMT "\n", faults.items[i].code, STR_ARG(faults.items[i].pointer),
@@ -18,8 +18,6 @@ void world_init(struct world *w, const char *document)
     ENSURE(w->plan != NULL);
     arena_free(faults.arena);
     w->state = run_state_new(run_id_make(w->now, 7), 1, w->plan, w->now);
-    w->history = mem_array(WORLD_EVENTS, sizeof(*w->history));
-    w->rows = mem_array(WORLD_EVENTS, sizeof(*w->rows));
 }
 
 void world_deinit(struct world *w)
@@ -38,11 +36,15 @@ static struct str copy(struct world *w, struct str s)
 
 static void store(struct world *w, const struct event *event)
 {
-    struct event *row = &w->history[w->history_count++];
+    struct event *row;
     struct buf data;
     struct err err;
 
-    ENSURE(w->history_count < WORLD_EVENTS);
+    if (w->history_count == w->history_cap) {
+        w->history_cap = w->history_cap == 0 ? 32 : 2 * w->history_cap;
+        w->history = mem_grow(w->history, w->history_cap, sizeof(*w->history));
+    }
+    row = &w->history[w->history_count++];
     buf_init(&data, 1 << 20);
     event_encode_data(event, &data);
     *row = (struct event){.seq = event->seq,
@@ -69,7 +71,11 @@ static void store_rows(struct world *w)
 {
     for (size_t i = 0; i < w->fx.open_count; i++) {
         const struct effect_work_open *open = &w->fx.opens[i];
-        ENSURE(row_at(w, open->seq) == NULL && w->row_count < WORLD_EVENTS);
+        ENSURE(row_at(w, open->seq) == NULL);
+        if (w->row_count == w->row_cap) {
+            w->row_cap = w->row_cap == 0 ? 16 : 2 * w->row_cap;
+            w->rows = mem_grow(w->rows, w->row_cap, sizeof(*w->rows));
+        }
         w->rows[w->row_count++] = (struct world_row){open->seq, open->dispatch, open->kind, open->due_at};
     }
     for (size_t i = 0; i < w->fx.change_count; i++) {

@@ -4,8 +4,6 @@
 #pragma once
 #include "common/engine/engine.h"
 
-#define WORLD_EVENTS 20000
-
 struct world_row { /* of open_work */
     uint32_t seq, dispatch;
     enum work_kind kind;
@@ -19,9 +17,9 @@ struct world {
     struct wall_us now;
     struct str input;      /* the run's input */
     struct event *history; /* decoded again from what would be stored */
-    size_t history_count;
+    size_t history_count, history_cap;
     struct world_row *rows;
-    size_t row_count;
+    size_t row_count, row_cap;
     bool unanswered;   /* evaluations are left alone: world_answer gives their values */
     struct effects fx; /* of the last input, evaluations included */
     struct err err;
