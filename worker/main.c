@@ -67,6 +67,16 @@ static void on_tick(uv_timer_t *timer)
     worker_core_tick(worker->core);
 }
 
+/* The end of a turn: whatever ended in it goes out together. */
+static void on_turn_end(uv_prepare_t *prepare)
+{
+    struct worker *worker = prepare->data;
+
+    worker_core_flush(worker->core);
+    amqp_flush(worker->out);
+    amqp_flush(worker->in);
+}
+
 static void on_stop(void *ctx)
 {
     struct worker *worker = ctx;
@@ -175,6 +185,9 @@ static void start(struct worker *worker)
     uv_timer_init(loop, &worker->tick);
     worker->tick.data = worker;
     uv_timer_start(&worker->tick, on_tick, 10, TICK_MS);
+    uv_prepare_init(loop, &worker->turn_end);
+    worker->turn_end.data = worker;
+    uv_prepare_start(&worker->turn_end, on_turn_end);
     log_event(LOG_INFO, "worker.identity", log_cstr("worker", worker->id), log_cstr("pools", worker->config.pools));
 }
 
@@ -183,6 +196,7 @@ static void start(struct worker *worker)
 static void stop(struct worker *worker)
 {
     uv_close((uv_handle_t *)&worker->tick, NULL);
+    uv_close((uv_handle_t *)&worker->turn_end, NULL);
     worker_core_publisher(worker->core, false);
     http_client_free(worker->http);
     amqp_link_free(worker->out);

@@ -102,7 +102,6 @@ static void on_cache_answer(void *ctx, enum cache_status status, struct str valu
                                                      : CACHE_ANSWER_FAILED;
 
     worker_core_cache_answered(way->worker->core, way->job, answer, value);
-    worker_core_flush(way->worker->core);
     mem_free(way);
 }
 
@@ -127,7 +126,6 @@ static void on_call_ended(void *ctx, const struct call_outcome *outcome)
 
     map_del(way->worker->calls, job_key(&way->job));
     worker_core_called(way->worker->core, way->job, outcome);
-    worker_core_flush(way->worker->core);
     mem_free(way);
 }
 

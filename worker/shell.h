@@ -43,6 +43,7 @@ struct worker {
     struct http_client *http;
     struct worker_core *core;
     uv_timer_t tick;
+    uv_prepare_t turn_end;
     struct lane lanes[POOLS_MAX * PRIORITY_COUNT];
     size_t lane_count;
     struct intake *intakes;
