@@ -38,12 +38,14 @@ bool intake_plan(struct worker *worker)
         }
         pools++;
     }
+    if (pools == 0)
+        return false;
     for (size_t i = 0; i < worker->lane_count; i++) {
         int64_t share = worker->config.capacity * PRIORITIES[i % PRIORITY_COUNT].eighths / (int64_t)(8 * pools);
 
         worker->lanes[i].prefetch = (uint16_t)(share < 1 ? 1 : share);
     }
-    return pools > 0;
+    return true;
 }
 
 static void on_tasks(void *ctx, struct amqp_delivery *first)

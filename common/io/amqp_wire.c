@@ -391,10 +391,11 @@ void wire_put_consume(struct wire *wire, uint16_t channel, const struct amqp_con
                                    .value = {.kind = AMQP_FIELD_KIND_I32, .value.i32 = options->priority}};
     amqp_basic_consume_t method = {
         .queue = bytes_of(options->queue), .consumer_tag = amqp_cstring_bytes("c"), .no_ack = options->no_ack};
+    amqp_basic_qos_t qos = {.prefetch_count = options->prefetch};
 
     if (options->priority != 0)
         method.arguments = (amqp_table_t){.num_entries = 1, .entries = &priority};
-    put_method(wire, channel, AMQP_BASIC_QOS_METHOD, &(amqp_basic_qos_t){.prefetch_count = options->prefetch});
+    put_method(wire, channel, AMQP_BASIC_QOS_METHOD, &qos);
     put_method(wire, channel, AMQP_BASIC_CONSUME_METHOD, &method);
 }
 
@@ -417,6 +418,9 @@ void wire_put_nack(struct wire *wire, uint16_t channel, uint64_t tag, bool reque
 void wire_put_publish(struct wire *wire, uint16_t channel, const struct amqp_message *message, uint64_t number)
 {
     char correlation[24];
+    amqp_basic_publish_t method = {.exchange = bytes_of(message->exchange),
+                                   .routing_key = bytes_of(message->routing_key),
+                                   .mandatory = number != 0};
     amqp_basic_properties_t properties = {
         ._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_TIMESTAMP_FLAG |
                   AMQP_BASIC_TYPE_FLAG,
@@ -440,10 +444,7 @@ void wire_put_publish(struct wire *wire, uint16_t channel, const struct amqp_mes
         properties._flags |= AMQP_BASIC_CORRELATION_ID_FLAG;
         properties.correlation_id = amqp_cstring_bytes(correlation);
     }
-    put_method(wire, channel, AMQP_BASIC_PUBLISH_METHOD,
-               &(amqp_basic_publish_t){.exchange = bytes_of(message->exchange),
-                                       .routing_key = bytes_of(message->routing_key),
-                                       .mandatory = number != 0});
+    put_method(wire, channel, AMQP_BASIC_PUBLISH_METHOD, &method);
     put_header(wire, channel, &properties, message->body.len);
     put_body(wire, channel, message->body);
 }

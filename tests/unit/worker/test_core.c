@@ -515,7 +515,7 @@ static void deadlines_bound_by_the_schedulers_clock(void **state)
     assert_int_equal(w.begun_count, 1);
     assert_true(w.bounds[0] > 4 * US_PER_S && w.bounds[0] <= 5 * US_PER_S);
     w.now_us += 6 * US_PER_S;
-    memcpy(strstr(text, "t1"), "t2", 2);
+    strstr(text, "t1")[1] = '2';
     worker_core_delivered(w.core, (struct delivery_ref){.tag = 2}, false, theirs, str_of(text));
     worker_core_flush(w.core);
     assert_int_equal(w.begun_count, 1);
