@@ -297,21 +297,18 @@ struct sandbox_child *sandbox_child_start(uv_loop_t *loop, const struct sandbox_
     struct sandbox_child *child = child_new(loop, limits, events, owner);
     char memory[24], name[] = "ropewalk-expression", arg[] = SANDBOX_CHILD_ARG;
     char *argv[] = {name, arg, memory, NULL};
-    /* The environment is empty. Sanitizers are told what the missing memory limit would have done. */
-    char asan[] = "ASAN_OPTIONS=hard_rss_limit_mb=600:detect_leaks=0";
-    char tsan[] = "TSAN_OPTIONS=memory_limit_mb=1000";
-    char *sanitizer_env[] = {asan, tsan, NULL};
-    char *no_env[] = {NULL};
+#if SANDBOX_UNDER_SANITIZER /* its run time is told what the missing memory limit would have done */
+    char asan[] = "ASAN_OPTIONS=hard_rss_limit_mb=600:detect_leaks=0", tsan[] = "TSAN_OPTIONS=memory_limit_mb=1000";
+    char *env[] = {asan, tsan, NULL};
+#else
+    char *env[] = {NULL};
+#endif
     uv_stdio_container_t stdio[3] = {
         {.flags = UV_CREATE_PIPE | UV_READABLE_PIPE | UV_WRITABLE_PIPE, .data.stream = (uv_stream_t *)&child->pipe},
         {.flags = UV_IGNORE},
         {.flags = SANDBOX_UNDER_SANITIZER ? UV_INHERIT_FD : UV_IGNORE, .data.fd = 2}};
-    uv_process_options_t options = {.exit_cb = on_exit_of,
-                                    .file = "/proc/self/exe",
-                                    .args = argv,
-                                    .env = SANDBOX_UNDER_SANITIZER ? sanitizer_env : no_env,
-                                    .stdio_count = 3,
-                                    .stdio = stdio};
+    uv_process_options_t options = {
+        .exit_cb = on_exit_of, .file = "/proc/self/exe", .args = argv, .env = env, .stdio_count = 3, .stdio = stdio};
 
     snprintf(memory, sizeof(memory), "%zu", limits->memory_bytes);
     if (uv_spawn(loop, &child->process, &options) != 0) {

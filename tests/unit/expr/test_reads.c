@@ -5,7 +5,7 @@
 #include <jv.h>
 #include <stdio.h>
 
-#define PROGRAMS 400
+#define PROGRAMS 250
 
 /* libjq leaks where programs do not compile or fail; not what is tested here. */
 const char *__lsan_default_suppressions(void);

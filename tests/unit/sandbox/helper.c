@@ -1,7 +1,7 @@
 #include "tests/unit/sandbox/helper.h"
 #include "common/base/clock.h"
-#include <dirent.h>
 #include <errno.h>
+#include <glob.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,40 +11,39 @@ double now_ms(void)
     return (double)clock_mono().us / 1000;
 }
 
-/* Entries of a directory under /proc that are numbers. */
-static unsigned count_entries(const char *path)
+static unsigned count_matches(const char *pattern)
 {
-    DIR *dir = opendir(path);
-    unsigned count = 0;
+    glob_t found;
+    unsigned count;
+    int rc = glob(pattern, GLOB_NOSORT, NULL, &found);
 
-    assert_non_null(dir);
-    for (const struct dirent *e = readdir(dir); e != NULL; e = readdir(dir))
-        count += e->d_name[0] >= '0' && e->d_name[0] <= '9' ? 1 : 0;
-    closedir(dir);
+    assert_true(rc == 0 || rc == GLOB_NOMATCH);
+    count = (unsigned)found.gl_pathc;
+    globfree(&found);
     return count;
 }
 
 unsigned open_fds(int pid)
 {
-    char path[64];
+    char pattern[64];
 
     if (pid == 0)
-        return count_entries("/proc/self/fd") - 1; /* the directory itself */
-    snprintf(path, sizeof(path), "/proc/%d/fd", pid);
-    return count_entries(path);
+        return count_matches("/proc/self/fd/*") - 1; /* the directory itself */
+    snprintf(pattern, sizeof(pattern), "/proc/%d/fd/*", pid);
+    return count_matches(pattern);
 }
 
-/* Everybody's parent is in /proc/PID/stat, behind the name in parentheses. */
-static bool is_our_child(int pid)
+/* A process's state and parent are in /proc/PID/stat, behind the name in parentheses. */
+static bool is_our_child(const char *proc)
 {
     char path[64], text[512];
+    struct str rest, process_state;
     const char *behind;
+    uint32_t parent;
     FILE *file;
-    char process_state = '\0';
-    int parent = 0;
     size_t n;
 
-    snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+    snprintf(path, sizeof(path), "%s/stat", proc);
     file = fopen(path, "r");
     if (file == NULL)
         return false;
@@ -52,23 +51,27 @@ static bool is_our_child(int pid)
     fclose(file);
     text[n] = '\0';
     behind = strrchr(text, ')');
-    return behind != NULL && sscanf(behind + 1, " %c %d", &process_state, &parent) == 2 && parent == getpid() &&
-           process_state != 'Z';
+    if (behind == NULL || strlen(behind) < 2)
+        return false;
+    rest = str_of(behind + 2);
+    process_state = str_cut(&rest, ' ');
+    return parse_u32(str_cut(&rest, ' '), 0, INT32_MAX, &parent) && (pid_t)parent == getpid() &&
+           !str_is(process_state, "Z");
 }
 
 unsigned child_pids(int *ret, unsigned max)
 {
-    DIR *dir = opendir("/proc");
     unsigned count = 0;
+    uint32_t pid;
+    glob_t found;
 
-    assert_non_null(dir);
-    for (const struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
-        uint32_t pid;
-
-        if (parse_u32(str_of(e->d_name), 1, INT32_MAX, &pid) && is_our_child((int)pid) && count < max)
+    assert_int_equal(glob("/proc/[0-9]*", GLOB_NOSORT, NULL, &found), 0);
+    for (size_t i = 0; i < found.gl_pathc && count < max; i++) {
+        if (is_our_child(found.gl_pathv[i]) &&
+            parse_u32(str_of(found.gl_pathv[i] + strlen("/proc/")), 1, INT32_MAX, &pid))
             ret[count++] = (int)pid;
     }
-    closedir(dir);
+    globfree(&found);
     return count;
 }
 
