@@ -110,7 +110,10 @@ void api_problem(const struct answer *answer, const struct source *source)
     (void)fputs(detail == NULL ? ")" : "): ", stderr);
     print_clean(stderr, detail);
     (void)fputc('\n', stderr);
-    json_array_foreach(json_object_get(answer->json, "errors"), i, fault) print_fault(fault, source);
+    json_array_foreach(json_object_get(answer->json, "errors"), i, fault)
+    {
+        print_fault(fault, source);
+    }
     if (answer->json == NULL && answer->text_bytes > 0) {
         char head[301] = "";
 

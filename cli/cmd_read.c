@@ -195,7 +195,10 @@ enum cli_exit list_things(struct cli *cli, const char *what)
         (void)puts(answer.text);
     } else {
         table = table_new(lists[at].titles);
-        json_array_foreach(json_object_get(answer.json, "items"), i, item) lists[at].row(table, item);
+        json_array_foreach(json_object_get(answer.json, "items"), i, item)
+        {
+            lists[at].row(table, item);
+        }
         table_print(table);
         if (json_text(answer.json, "next_page_token") != NULL)
             printf("more: --page-token %s\n", json_text(answer.json, "next_page_token"));
@@ -288,7 +291,10 @@ static enum cli_exit events_so_far(const struct cli *cli, const char *path)
         if (cli->json)
             (void)puts(answer.text);
         else
-            json_array_foreach(json_object_get(answer.json, "items"), i, event) print_event(event);
+            json_array_foreach(json_object_get(answer.json, "items"), i, event)
+            {
+                print_event(event);
+            }
         buf_reset(&page);
         buf_printf(&page, "%s?page_size=500", path);
         more = token != NULL;

@@ -194,8 +194,14 @@ static int shape_depth(struct shape *shape, int at)
     if (shape->depths[at] >= 0)
         return shape->depths[at];
     shape->depths[at] = 0; /* also what ends a cycle, which a saved document has not */
-    json_array_foreach(needs, i, value) shape_consider(shape, at, json_string_value(value));
-    json_object_foreach((json_t *)needs, name, value) shape_consider(shape, at, name);
+    json_array_foreach(needs, i, value)
+    {
+        shape_consider(shape, at, json_string_value(value));
+    }
+    json_object_foreach((json_t *)needs, name, value)
+    {
+        shape_consider(shape, at, name);
+    }
     return shape->depths[at];
 }
 

@@ -200,6 +200,7 @@ static bool looks_inside(const struct schema_node *node)
 bool walk_object(struct walk *w, const struct schema_node *node, struct str value, const struct schema_place *place,
                  bool main_path)
 {
+    static const struct schema_property none;
     struct members m = {.node = node, .place = place, .main_path = main_path};
     size_t words = (node->properties.count + 63) / 64;
     struct jt_iter it;
@@ -207,7 +208,7 @@ bool walk_object(struct walk *w, const struct schema_node *node, struct str valu
 
     if (!looks_inside(node))
         return true;
-    m.properties = node->properties.count == 0 ? NULL : w->schema->properties + node->properties.first;
+    m.properties = node->properties.count == 0 ? &none : w->schema->properties + node->properties.first;
     m.seen = m.small;
     w->budget -= (int64_t)value.len / 64;
     if (words > SEEN_WORDS) {

@@ -18,7 +18,7 @@ void *pool_add(struct schema_compiler *c, struct pool *pool, size_t size, size_t
         size_t cap = (pool->count + count) * 2 + 16;
         char *grown = arena_array(c->arena, cap, size);
 
-        if (pool->count > 0)
+        if (pool->ptr != NULL)
             memcpy(grown, pool->ptr, pool->count * size);
         pool->ptr = grown;
         pool->cap = cap;
@@ -30,8 +30,10 @@ void *pool_add(struct schema_compiler *c, struct pool *pool, size_t size, size_t
 
 static void pointer_of(const struct schema_compiler *c, uint32_t node, struct buf *out)
 {
-    const struct pending *at = &((const struct pending *)c->pending.ptr)[node];
+    const struct pending *at;
 
+    ENSURE(c->pending.ptr != NULL);
+    at = &((const struct pending *)c->pending.ptr)[node];
     if (at->keyword == NULL) {
         buf_append_str(out, at->pointer);
         return;
@@ -129,9 +131,12 @@ static int hex_digit(char c)
 /* Decodes one part of a JSON Pointer: ~1 and ~0, and %XX before (it came in a URI fragment). */
 static struct str pointer_part(struct arena *arena, struct str raw)
 {
-    char *out = arena_dup(arena, raw.ptr == NULL ? "" : raw.ptr, raw.len);
     size_t len = 0;
+    char *out;
 
+    if (raw.ptr == NULL)
+        raw = STR("");
+    out = arena_dup(arena, raw.ptr, raw.len);
     for (size_t i = 0; i < raw.len; i++) {
         bool escape = raw.ptr[i] == '%' && raw.len - i > 2;
         int high = escape ? hex_digit(raw.ptr[i + 1]) : -1;
@@ -163,6 +168,7 @@ static struct str find_pointer(struct schema_compiler *c, struct str pointer)
 
     if (pointer.len == 0)
         return at;
+    ENSURE(pointer.ptr != NULL);
     if (pointer.ptr[0] != '/')
         return STR_NONE;
     (void)str_cut(&rest, '/');

@@ -1,5 +1,6 @@
 /* Equality of JSON text by value. Bounded work: repeated items are found by hashes, not by comparing all pairs. */
 #include "common/schema/value.h"
+#include "common/base/ensure.h"
 
 #include "common/base/banned.h"
 
@@ -116,6 +117,7 @@ bool number_can_divide(struct str text)
 
 static uint64_t mul_mod(uint64_t a, uint64_t b, uint64_t m)
 {
+    ENSURE(m > 0);
     return (uint64_t)((unsigned __int128)a * b % m);
 }
 
@@ -134,6 +136,7 @@ bool number_is_multiple(struct str text, struct str of)
         return false;
     for (const char *p = d.first; p <= d.last;)
         divisor = divisor * 10 + (uint64_t)take_digit(&d, &p);
+    ENSURE(divisor > 0); /* number_can_divide */
     for (const char *p = n.first; p <= n.last;)
         rest = (mul_mod(rest, 10, divisor) + (uint64_t)take_digit(&n, &p)) % divisor;
     for (factor = 10 % divisor; shift > 0; shift >>= 1) {
