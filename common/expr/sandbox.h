@@ -35,8 +35,8 @@ void sandbox_child_main_if_asked(int argc, char **argv);
 
 /* Starts `children` (1..64) processes of this program's own file. limits NULL: the default. */
 struct sandbox *sandbox_new(uv_loop_t *loop, unsigned children, const struct sandbox_limits *limits);
-/* Answers what is outstanding with SANDBOX_UNAVAILABLE, kills and reaps all children. The loop must turn once more
- * before it is closed: only then the handles and the memory are gone. Accepts NULL. */
+/* Answers what is outstanding with SANDBOX_UNAVAILABLE and kills all children. The loop has to run on until its handles
+ * are closed: it reaps the children and frees the memory. May be called from inside an answer. Accepts NULL. */
 void sandbox_free(struct sandbox *sandbox);
 
 /* Evaluates jq `source` with checked JSON `document` as its input; both are copied. `done` is called exactly once, and
