@@ -632,9 +632,9 @@ static enum err_code on_method(struct wire *wire, const amqp_frame_t *frame, str
         break;
     case AMQP_CHANNEL_FLOW_METHOD: {
         const amqp_channel_flow_t *method = decoded;
+        amqp_channel_flow_ok_t answer = {.active = method->active};
 
-        put_method(wire, frame->channel, AMQP_CHANNEL_FLOW_OK_METHOD,
-                   &(amqp_channel_flow_ok_t){.active = method->active});
+        put_method(wire, frame->channel, AMQP_CHANNEL_FLOW_OK_METHOD, &answer);
         break;
     }
     case AMQP_CONNECTION_BLOCKED_METHOD:
