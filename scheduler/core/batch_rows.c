@@ -262,7 +262,7 @@ static void add_work(struct rows *r, const struct work *work)
 
     add_shard(r, work->shard);
     add_inputs(r, work);
-    if (work->hold_new)
+    if (work->holds)
         r->quarantines[rows->quarantine_count++] =
             (struct sched_quarantine_row){.run = work->entry->id, .shard = work->shard->number, .reason = work->reason};
     if (work->release)

@@ -81,6 +81,7 @@ static void change_items(struct sched *sched, struct work *work)
             item->dispatch = change->dispatch;
             item->publications = 0;
             item->tries = 0;
+            item->granted = 0;
         }
         item->due_at = change->due_at;
         item->deferred = !change->publish;
@@ -123,8 +124,11 @@ static void begin_leases(struct sched *sched, const struct work *work)
         if (item == NULL || item->attempt != input->in.attempt || item->dispatch != input->in.dispatch)
             continue;
         node = plan_find(run->plan, input->in.step);
-        if (run->plan->steps[node].at_most_once && run->steps[node].worker != str_hash(input->in.worker))
-            continue;
+        if (run->plan->steps[node].at_most_once) {
+            if (run->steps[node].worker != str_hash(input->in.worker))
+                continue;
+            item->granted = run->steps[node].worker;
+        }
         lease_begin(sched, item, input->reply_to);
     }
 }
@@ -192,7 +196,7 @@ static void follow(struct sched *sched, struct work *work)
 {
     struct run_entry *entry = work->entry;
 
-    if (work->hold_new)
+    if (work->holds)
         quarantine_add(sched, entry->id, true, work->reason);
     if (work->release) {
         quarantine_del(sched, entry->id);

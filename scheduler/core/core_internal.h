@@ -180,6 +180,7 @@ struct item {
     int64_t order;     /* of publication within its queue */
     struct mono_us published_at, ready_at, lease_until;
     struct str worker_queue; /* leased: the control queue; owned */
+    uint64_t granted;        /* at_most_once: hash of the worker that may send, 0: none that we know of */
 };
 
 struct org_backlog {
@@ -262,7 +263,6 @@ struct work {
     struct mono_us pending_since;
     struct grant *grants;
     bool holds;     /* inputs are kept for later, nothing is applied: the run is quarantined */
-    bool hold_new;  /* ... by this work: the row has to be written */
     bool release;   /* the quarantine ends */
     bool dead_only; /* its inputs could not even be kept: dead letters */
     const char *reason;
@@ -294,7 +294,8 @@ struct forward { /* a result for a shard of another scheduler, until the broker 
 struct quarantined {
     struct hnode node;
     struct run_id run;
-    bool written; /* the row is in the table */
+    bool written;  /* the row is in the table */
+    bool doubtful; /* a release of it may have been committed: loading the run tells */
     const char *reason;
 };
 
@@ -481,6 +482,10 @@ void commands_free(struct sched *sched);
 /* quarantine.c */
 struct quarantined *quarantine_find(const struct sched *sched, struct run_id run);
 struct quarantined *quarantine_add(struct sched *sched, struct run_id run, bool written, const char *reason);
+/* Is it held, for all we know? While a release is in doubt it is not: it is loaded to find out. */
+bool quarantine_holds(const struct sched *sched, struct run_id run);
+void quarantine_doubt(struct sched *sched, struct run_id run);
+void quarantine_loaded(struct sched *sched, struct run_id run, bool has_row);
 void quarantine_del(struct sched *sched, struct run_id run);
 void quarantine_shard_lost(struct sched *sched, int16_t shard);
 void quarantine_shard_ready(struct sched *sched, struct shard *shard);
@@ -554,7 +559,7 @@ void task_publish_grant(struct sched *sched, const struct grant *grant);
 void task_publish_cancel(struct sched *sched, const struct run_entry *entry, uint32_t node, const struct item *item);
 
 /* lease_table.c */
-void lease_begin(struct sched *sched, struct item *item, struct str worker_queue);
+void lease_begin(struct sched *sched, struct item *item, struct str worker_queue); /* begins or goes on */
 void lease_end(struct sched *sched, struct item *item);
 void leases_tick(struct sched *sched);
 bool leases_depth(struct sched *sched, const char *queue, bool known, uint32_t ready);

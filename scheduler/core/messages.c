@@ -372,7 +372,9 @@ void sched_on_heartbeat(struct sched *sched, struct str body)
         if (!text_of(&arena, it.value, &id) || !name_attempt(&named, id))
             continue;
         item = item_find_task(sched, named.run, str_hash(named.in.step));
-        if (item != NULL && item->attempt == named.in.attempt && item->dispatch == named.in.dispatch)
+        /* Of a granted attempt only its own worker keeps the lease: others hold copies and wait for their answer. */
+        if (item != NULL && item->attempt == named.in.attempt && item->dispatch == named.in.dispatch &&
+            (item->granted == 0 || item->granted == str_hash(worker)))
             lease_begin(sched, item, str_of(queue));
     }
     arena_free(arena);

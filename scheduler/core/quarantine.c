@@ -35,6 +35,33 @@ struct quarantined *quarantine_add(struct sched *sched, struct run_id run, bool 
     return q;
 }
 
+bool quarantine_holds(const struct sched *sched, struct run_id run)
+{
+    const struct quarantined *q = sched->quarantine.len == 0 ? NULL : quarantine_find(sched, run);
+
+    return q != NULL && !q->doubtful;
+}
+
+void quarantine_doubt(struct sched *sched, struct run_id run)
+{
+    struct quarantined *q = quarantine_find(sched, run);
+
+    if (q != NULL)
+        q->doubtful = true;
+}
+
+void quarantine_loaded(struct sched *sched, struct run_id run, bool has_row)
+{
+    struct quarantined *q = sched->quarantine.len == 0 ? NULL : quarantine_find(sched, run);
+
+    if (q == NULL && has_row)
+        quarantine_add(sched, run, true, "");
+    else if (q != NULL && q->written && !has_row)
+        quarantine_del(sched, run);
+    else if (q != NULL)
+        q->doubtful = false;
+}
+
 void quarantine_del(struct sched *sched, struct run_id run)
 {
     struct quarantined *q = quarantine_find(sched, run);
@@ -68,7 +95,6 @@ void quarantine_shard_ready(struct sched *sched, struct shard *shard)
                 continue;
             work = work_new(sched, run_get(sched, q->run, shard), shard);
             work->holds = true;
-            work->hold_new = true;
             work->reason = q->reason;
             work_collect(sched, work);
         }

@@ -144,11 +144,13 @@ void run_kick(struct sched *sched, struct run_entry *entry)
 
     if (entry->lost || entry->work != NULL || !entry->shard->ready)
         return;
-    held = sched->quarantine.len > 0 && quarantine_find(sched, entry->id) != NULL && !run_has_release(entry);
+    held = quarantine_holds(sched, entry->id) && !run_has_release(entry);
     if (entry->first == NULL && (list_empty(&entry->wanting) || held) && !entry->greet && !entry->reload) {
         list_del(&entry->in_list);
         list_del(&entry->in_lru);
         list_add_tail(&sched->lru, &entry->in_lru);
+        if (entry->state == ENTRY_ABSENT)
+            entry->state = ENTRY_EMPTY; /* it may be created yet: not worth remembering */
         return;
     }
     list_del(&entry->in_lru);
@@ -220,6 +222,7 @@ static void tick_delayed(struct sched *sched)
         }
         list_del(&entry->in_recheck);
         entry->reload = true;
+        quarantine_doubt(sched, entry->id);
         run_kick(sched, entry);
     }
 }

@@ -142,6 +142,7 @@ static void one_loaded(struct sched *sched, struct run_entry *entry, const struc
         entry->state = ENTRY_ABSENT;
         return;
     }
+    quarantine_loaded(sched, entry->id, loaded->quarantined);
     entry->org = org_get(sched, loaded->organisation, loaded->organisation_name, loaded->weight);
     plan = plan_get(sched, loaded->organisation, loaded->workflow, loaded->version);
     entry->plan = plan;

@@ -37,7 +37,7 @@ static void settings_init(struct sched *sched, const struct sched_settings *sett
     set->name = sched->name;
     set->token_key.ptr = sched->token_key;
     for (int i = 0; i < SLOT_COUNT; i++)
-        sched->slot_shards[i] = settings->slot_shards == NULL ? (int16_t)(i % 16) : settings->slot_shards[i];
+        sched->slot_shards[i] = (int16_t)(settings->slot_shards == NULL ? i % 16 : settings->slot_shards[i]);
     set->slot_shards = sched->slot_shards;
     set_default_size(&set->cache_runs_bytes, (size_t)256 << 20);
     set_default_size(&set->cache_bodies_bytes, (size_t)64 << 20);

@@ -271,8 +271,9 @@ struct sched_event_loaded {
 };
 struct sched_loaded_run {
     struct run_id id;
-    bool found;  /* false: there is no such run */
-    bool failed; /* could not be read; the core asks again */
+    bool found;       /* false: there is no such run */
+    bool failed;      /* could not be read; the core asks again */
+    bool quarantined; /* it has a row there */
     int32_t organisation;
     struct str organisation_name;
     uint32_t weight;

@@ -209,6 +209,8 @@ void task_publish_wanting(struct sched *sched, struct run_entry *entry)
         } else if (entry->run->steps[node].status == STEP_RUNNING) {
             /* Of a time before us: some worker has it, or had. Never published again when it was granted. */
             task_unready(sched, item);
+            if (entry->run->plan->steps[node].at_most_once)
+                item->granted = entry->run->steps[node].worker;
             lease_begin(sched, item, STR_NONE);
         } else {
             publish_with(sched, item, entry, node, STR_NONE);

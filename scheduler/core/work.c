@@ -7,6 +7,7 @@
 #define ARENA_KEPT_BYTES 65536
 #define ARENAS_KEPT 512
 #define STALE_TRIES_MAX 60 /* about a minute */
+#define ABSENT_TRIES_MAX 8
 
 struct work *work_new(struct sched *sched, struct run_entry *entry, struct shard *shard)
 {
@@ -339,9 +340,12 @@ static void bring_release_forward(struct run_entry *entry)
 
 static void take_all(struct sched *sched, struct work *work)
 {
+    work->entry->tries = 0;
     while (work->entry->first != NULL) {
         struct input *input = pop_input(sched, work->entry);
 
+        if (!work->holds && input->command != NULL)
+            input->dead = "there is no such run";
         /* Who asks whether it may begin a step of a run that is not there must not. */
         if (!work->holds && input->in.kind == IN_STARTED && input->kind == INPUT_ENGINE)
             note_grant(work, input, false);
@@ -350,14 +354,32 @@ static void take_all(struct sched *sched, struct work *work)
     work_collect(sched, work);
 }
 
+/* A command is written together with its run or after it: when the run was not found, we looked too early. */
+static bool absent_too_early(struct sched *sched, struct run_entry *entry)
+{
+    const struct input *input = entry->first;
+
+    while (input != NULL && input->command == NULL)
+        input = input->next;
+    if (input == NULL || entry->tries >= ABSENT_TRIES_MAX)
+        return false;
+    entry->reload = true;
+    run_delay(sched, entry, (int64_t)10 * US_PER_MS << entry->tries);
+    entry->tries++;
+    run_kick(sched, entry);
+    return true;
+}
+
 void work_apply(struct sched *sched, struct run_entry *entry)
 {
     const struct quarantined *held = sched->quarantine.len > 0 ? quarantine_find(sched, entry->id) : NULL;
-    struct work *work = work_new(sched, entry, entry->shard);
+    struct work *work;
 
+    if (entry->state == ENTRY_ABSENT && (held == NULL || run_has_release(entry)) && absent_too_early(sched, entry))
+        return;
+    work = work_new(sched, entry, entry->shard);
     if (held != NULL && !run_has_release(entry)) {
         work->holds = true;
-        work->hold_new = !held->written;
         work->reason = held->reason;
         take_all(sched, work);
     } else if (entry->state == ENTRY_ABSENT) {
@@ -391,6 +413,8 @@ void work_abort(struct sched *sched, struct work *work)
     work->first = NULL;
     work->last = &work->first;
     inputs_put_back(sched, entry, first, true);
+    if (work->release)
+        quarantine_doubt(sched, entry->id);
     if (!work->holds)
         run_forget_state(sched, entry);
     work_free(sched, work);
@@ -430,5 +454,7 @@ void work_quarantine(struct sched *sched, struct work *work, const char *reason)
         return;
     }
     quarantine_add(sched, work->entry->id, false, reason);
+    if (work->release)
+        work->entry->unloadable = true; /* not even that can be written: the release is answered without it */
     work_abort(sched, work);
 }

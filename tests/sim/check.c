@@ -33,6 +33,36 @@ void check_run(struct sim *sim, struct db_run *run)
     sim_fail(sim, "run %d is open and waits for nothing after event %zu", number(sim, run), run->event_count);
 }
 
+/* The engine's rule: while one worker has the attempt, a copy that another holds cannot defer it, nor fail it when it
+ * was granted. */
+static bool is_of_idle_copy(struct sim *sim, const struct db_run *run, struct str step, struct str result)
+{
+    uint32_t node = plan_find(run->plan, step);
+    struct str status = jt_get(result, "status"), worker = STR_NONE;
+
+    if (node == NO_NODE || !jt_string(jt_get(result, "worker"), sim->arena, &worker))
+        return true;
+    if (!str_is(status, "\"deferred\"") && !(str_is(status, "\"failed\"") && run->plan->steps[node].at_most_once))
+        return false;
+    for (size_t i = run->event_count; i > 0; i--) {
+        struct str granted = STR_NONE;
+
+        if (run->events[i - 1].type != EVENT_STEP_STARTED || !str_eq(run->events[i - 1].step, step))
+            continue;
+        return !jt_string(jt_get(run->events[i - 1].data, "worker"), sim->arena, &granted) || !str_eq(granted, worker);
+    }
+    return false;
+}
+
+static bool is_forged(struct sim *sim, struct str task_id, struct str result)
+{
+    char token[SCHED_TOKEN_SIZE];
+    struct str given = STR_NONE;
+
+    sched_task_token(STR("the key of the simulation"), 1, task_id, token);
+    return !jt_string(jt_get(result, "token"), sim->arena, &given) || !str_is(given, token);
+}
+
 void check_acknowledged(struct sim *sim, const struct sim_delivery *delivery)
 {
     struct jt_iter it;
@@ -48,8 +78,10 @@ void check_acknowledged(struct sim *sim, const struct sim_delivery *delivery)
             engine_parse_task_id(id, &run_id, &step, &attempt, &dispatch, &err) != ERR_OK)
             continue;
         run = db_find(sim, run_id);
+        if (run == NULL || is_forged(sim, id, it.value) || is_of_idle_copy(sim, run, step, it.value))
+            continue;
         /* Of another shard's run it may have been passed on instead. */
-        if (run == NULL || run->quarantined || run->shard != delivery->consumer->shard)
+        if (run->quarantined || run->shard != delivery->consumer->shard)
             continue;
         for (size_t i = 0; i < run->work_count; i++) {
             const struct sched_open_row *row = &run->work[i].row;
@@ -77,6 +109,18 @@ static void check_needs(struct sim *sim, const struct db_run *run, const struct 
     for (size_t e = 0; e < step->edge_count; e++)
         if (!step_ended((enum step_status)state->steps[step->edges[e].parent].status))
             sim_fail(sim, "run %d: step s%u began before what it needs had ended", number(sim, run), node);
+}
+
+/* One verdict on a command, and no more. */
+static void check_verdict(struct sim *sim, const struct db_run *run, const struct event *event, bool *answered)
+{
+    if (event->type != EVENT_COMMAND_APPLIED && event->type != EVENT_COMMAND_REFUSED)
+        return;
+    if (event->command < 1 || (size_t)event->command > sim->db.command_count || answered[event->command - 1])
+        sim_fail(sim, "run %d: event %u answers command %lld again", number(sim, run), event->seq,
+                 (long long)event->command);
+    else
+        answered[event->command - 1] = true;
 }
 
 static void check_attempt(struct sim *sim, const struct db_run *run, struct step_check *steps, uint32_t node,
@@ -127,6 +171,7 @@ static void fold_and_compare(struct sim *sim, struct db_run *run)
 {
     struct run_state *state = run_state_new(run->id, 1, run->plan, (struct wall_us){run->created_at});
     struct step_check *steps = arena_array(sim->arena, run->plan->step_count, sizeof(*steps));
+    bool *answered = arena_array(sim->arena, sim->db.command_count, sizeof(bool));
     struct err err = {.code = ERR_OK};
 
     for (size_t i = 0; i < run->event_count && !sim->failed; i++) {
@@ -147,6 +192,7 @@ static void fold_and_compare(struct sim *sim, struct db_run *run)
                 check_needs(sim, run, state, node);
             check_attempt(sim, run, steps, node, &event);
         }
+        check_verdict(sim, run, &event, answered);
         if (engine_fold(state, &event, &err) != ERR_OK)
             sim_fail(sim, "run %d: %s", number(sim, run), err.message);
     }
@@ -171,7 +217,7 @@ void check_end(struct sim *sim)
                      run->event_count == 0 ? "nothing"
                                            : event_type_name((enum event_type)run->events[run->event_count - 1].type),
                      STR_ARG(run->event_count == 0 ? STR_NONE : run->events[run->event_count - 1].step));
-        if (run->quarantined && !run->refuses)
+        if (run->quarantined && !run->refuses && !run->suspected)
             sim_fail(sim, "run %u is quarantined without reason", i);
     }
 }

@@ -30,6 +30,8 @@ static void put_needs(struct sim *sim, struct buf *doc, uint32_t step, bool *is_
 static void put_step(struct sim *sim, struct buf *doc, uint32_t step, bool *is_condition)
 {
     struct rng *rng = &sim->rng;
+    uint32_t kind = rng_below(rng, 9);
+    bool is_http = kind >= 3 && kind <= 6;
 
     buf_printf(doc, "%s\"s%u\":{", step == 0 ? "" : ",", step);
     if (step > 0 && rng_chance(rng, 9000)) {
@@ -67,6 +69,8 @@ static void put_step(struct sim *sim, struct buf *doc, uint32_t step, bool *is_c
     }
     if (!is_condition[step] && rng_chance(rng, 3000))
         buf_append_str(doc, STR(",\"retry\":{\"max_attempts\":3,\"initial\":\"100ms\",\"factor\":2,\"max\":\"5s\"}"));
+    if (is_http && rng_chance(rng, 1500))
+        buf_append_str(doc, STR(",\"idempotency\":{\"key\":\"k-${ .input.x }\"}"));
     if (rng_chance(rng, 2500))
         buf_append_str(doc, STR(",\"on_failure\":\"continue\""));
     if (rng_chance(rng, 500))
@@ -131,6 +135,8 @@ static void accept(struct sim *sim, void *what)
         sim_at(sim, sim->db.down_until + MS, NULL, accept, r);
         return;
     }
+    if (strcmp(r->kind, "start") != 0 && run->created_at == 0)
+        return; /* 404 */
     if (strcmp(r->kind, "start") == 0)
         run->created_at = sim->start_wall + sim->now;
     if (strcmp(r->kind, "cancel") == 0)
@@ -184,8 +190,8 @@ void generate_runs(struct sim *sim)
             request(sim, i, "cancel", at + rng_between(&sim->rng, 0, 10 * SEC));
         if (rng_chance(&sim->rng, 1000))
             sim_at(sim, at + rng_between(&sim->rng, 0, 5 * SEC), NULL, watch, run);
-        if (run->refuses && rng_chance(&sim->rng, 5000))
-            request(sim, i, "release", rng_between(&sim->rng, 42 * SEC, 60 * SEC));
+        if ((run->refuses && rng_chance(&sim->rng, 5000)) || rng_chance(&sim->rng, 100))
+            request(sim, i, "release", at + rng_between(&sim->rng, 5 * SEC, 25 * SEC));
     }
 }
 
@@ -239,6 +245,7 @@ void faults_plan(struct sim *sim)
     uint32_t badness = rng_below(&sim->rng, 4);
     uint32_t faults = badness == 0 ? 0 : rng_below(&sim->rng, 4 * badness);
 
+    sim->suspect = badness > 0 && rng_chance(&sim->rng, 300) ? 500 : 0;
     sim->lose = badness * rng_below(&sim->rng, 150);
     sim->duplicate = badness * rng_below(&sim->rng, 300);
     sim->reorder = badness * rng_below(&sim->rng, 500);

@@ -27,6 +27,7 @@ static void report(const struct sim_stats *s, double seconds)
     printf("crashes %" PRIu64 ", freezes %" PRIu64 ", outages %" PRIu64 ", duplicated messages %" PRIu64
            ", sends granted %" PRIu64 ", quarantined %" PRIu64 "\n",
            s->crashes, s->freezes, s->outages, s->duplicates, s->sends, s->quarantined);
+    printf("dead letters %" PRIu64 ", released %" PRIu64 "\n", s->dead_letters, s->released);
     for (int i = RUN_SUCCEEDED; i <= RUN_TIMED_OUT; i++)
         printf("%s %" PRIu64 "%s", run_status_name((enum run_status)i), s->ended[i], i == RUN_TIMED_OUT ? "\n" : ", ");
 }

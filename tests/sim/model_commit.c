@@ -101,7 +101,7 @@ static enum sched_outcome examine(struct sim *sim, const struct transaction *t, 
         const struct db_run *run = db_find(sim, row->run);
 
         *culprit = row->run;
-        if (run->refuses && row->event->seq >= 3)
+        if (run->refuses && row->event->seq >= 3 && row->event->type < EVENT_COMMAND_APPLIED)
             return SCHED_REFUSED;
         if (row->event->seq <= run->event_count)
             return SCHED_CONFLICT;
@@ -165,11 +165,7 @@ static struct db_command *find_command(struct sim *sim, struct sched_command_key
 
 static void delete_command(struct sim *sim, struct sched_command_key key)
 {
-    struct db_command *command = find_command(sim, key);
-
-    if (command->deleted)
-        sim_fail(sim, "command %lld is applied twice", (long long)key.id);
-    command->deleted = true;
+    find_command(sim, key)->deleted = true;
 }
 
 static void write_rows(struct sim *sim, const struct sched_batch *b)
@@ -216,6 +212,7 @@ static void write_rows(struct sim *sim, const struct sched_batch *b)
         struct db_run *run = db_find(sim, b->releases[i].run);
 
         run->quarantined = false;
+        sim->stats->released++;
         run->refuses = false; /* whoever released it has mended what was wrong */
         for (size_t c = 0; c < sim->db.command_count; c++)
             if (sim->db.commands[c].run == (uint32_t)(run - sim->db.runs))

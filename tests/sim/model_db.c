@@ -216,6 +216,7 @@ static void read_run(struct sim *sim, const struct db_run *run, struct sched_loa
                                                 .output_bytes = (uint32_t)run->events[i].output.len};
     *ret = (struct sched_loaded_run){.id = run->id,
                                      .found = true,
+                                     .quarantined = run->quarantined,
                                      .organisation = 1,
                                      .organisation_name = STR("default"),
                                      .weight = 1,
@@ -240,7 +241,7 @@ static void runs_read(struct sim *sim, void *what)
         const struct db_run *run = db_find(sim, q->ids[i]);
 
         q->runs[i] = (struct sched_loaded_run){.id = q->ids[i], .failed = failed};
-        if (run != NULL && !failed)
+        if (run != NULL && run->created_at != 0 && !failed)
             read_run(sim, run, &q->runs[i]);
     }
     answer(sim, q, runs_answered);

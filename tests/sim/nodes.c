@@ -137,6 +137,14 @@ void scheduler_start(struct node *node)
     memset(node->known_epoch, 0, sizeof(node->known_epoch));
     memset(node->inboxes, 0, sizeof(node->inboxes));
     node->sched = sched_new(&ports, &settings);
+    for (uint32_t i = 0; i < node->sim->db.run_count; i++) {
+        struct db_run *run = &node->sim->db.runs[i];
+
+        if (!rng_chance(&node->sim->rng, node->sim->suspect))
+            continue;
+        sched_suspect(node->sched, run->id);
+        run->suspected = true;
+    }
     sim_keep_ticking(node);
 }
 
@@ -352,6 +360,8 @@ void worker_deliver(struct node *node, struct sim_delivery *delivery)
         broker_settle(sim, delivery, false);
         return;
     }
+    if (stranger_takes(node, delivery))
+        return;
     worker_core_delivered(node->worker, (struct delivery_ref){delivery->consumer, 0, (uint64_t)(uintptr_t)delivery},
                           message->redelivered, (struct wall_us){0}, message->body);
 }

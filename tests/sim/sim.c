@@ -157,6 +157,8 @@ static void connected(struct sim *sim, void *what)
 {
     struct node *node = what;
 
+    if (node->broker_up)
+        return;
     if (sim->broker_down_until > sim->now) {
         sim_at(sim, sim->broker_down_until + 10 * MS, node, connected, node);
         return;
@@ -376,6 +378,7 @@ static void count(struct sim *sim)
     stats->fenced += sim->db.fenced;
     stats->refused += sim->db.refused;
     stats->unknown += sim->db.unknown;
+    stats->dead_letters += sim->db.dead_letters;
     for (uint32_t i = 0; i < sim->db.run_count; i++) {
         stats->ended[sim->db.runs[i].status]++;
         stats->quarantined += sim->db.runs[i].quarantined;
@@ -405,6 +408,7 @@ bool sim_run(uint64_t seed, bool verbose, struct sim_stats *stats, char failure[
     }
     generate_runs(sim);
     faults_plan(sim);
+    strangers_plan(sim);
     loop(sim);
     if (!sim->failed)
         check_end(sim);

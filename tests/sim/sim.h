@@ -52,6 +52,7 @@ struct db_run {
     int64_t created_at, ended_at;
     bool refuses;     /* PostgreSQL refuses its third event: a data error */
     bool quarantined; /* has a row */
+    bool suspected;   /* a scheduler has accused it of its death */
     bool cancel_asked;
     size_t event_count, event_cap;
     struct db_event *events;
@@ -192,6 +193,8 @@ void world_abort(struct node *node, struct job *job);
 /* ---- load, faults, checks ---- */
 void generate_runs(struct sim *sim);
 void faults_plan(struct sim *sim);
+void strangers_plan(struct sim *sim);
+bool stranger_takes(struct node *node, struct sim_delivery *delivery);
 void sim_heal(struct sim *sim);
 void check_run(struct sim *sim, struct db_run *run); /* after each commit that touched it */
 /* A result that is acknowledged is in the history, or kept for a quarantined run. */
@@ -203,6 +206,7 @@ __attribute__((format(printf, 2, 3))) void sim_fail(struct sim *sim, const char 
 __attribute__((format(printf, 2, 3))) void sim_trace(const struct sim *sim, const char *format, ...);
 
 struct sim_stats {
+    uint64_t dead_letters, released;
     uint64_t histories, runs, events, commits, conflicts, fenced, refused, unknown, crashes, freezes, outages,
         republished, duplicates, sends, quarantined, ended[16];
 };
@@ -227,7 +231,7 @@ struct sim {
     bool verbose;
     char failure[1024];
     /* how bad this history is: chances of ten thousand */
-    uint32_t lose, duplicate, reorder, unknown_commit, refuse_commit, fail_load;
+    uint32_t lose, duplicate, reorder, unknown_commit, refuse_commit, fail_load, strangers, suspect;
     struct sim_stats *stats;
 };
 bool sim_run(uint64_t seed, bool verbose, struct sim_stats *stats, char failure[1024]);
