@@ -18,7 +18,10 @@ struct chooser {
 
 static uint8_t choose(struct chooser *c)
 {
-    return c->size == 0 ? 0 : (uint8_t)(c->data[c->at++ % c->size] + c->at);
+    uint8_t byte = c->size == 0 ? 0 : c->data[c->at % c->size];
+
+    c->at++;
+    return (uint8_t)(byte + c->at); /* so that a short input does not choose the same for ever */
 }
 
 struct game {
