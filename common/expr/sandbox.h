@@ -13,7 +13,7 @@
 struct sandbox;
 
 struct sandbox_limits {
-    unsigned wall_ms;      /* of one evaluation, compiling included */
+    unsigned wall_ms;      /* of one evaluation, compiling included; up to twice that on a machine that starves it */
     size_t document_bytes; /* that a program may be given */
     size_t output_bytes;   /* of its value, as JSON */
     size_t memory_bytes;   /* address space of a child beyond what it maps at its start */

@@ -1,11 +1,13 @@
 /* One child of the sandbox, seen from its parent: the process, the socket, the frames, the clock of the running
  * program. Who is served where is sandbox.c's business. */
+#include "common/base/clock.h"
 #include "common/base/ensure.h"
 #include "common/base/json_text.h"
 #include "common/expr/sandbox_child.h"
 #include "common/expr/sandbox_internal.h"
 #include <signal.h>
 #include <stdio.h>
+#include <time.h>
 
 #include "common/base/banned.h"
 
@@ -31,6 +33,8 @@ struct sandbox_child {
     size_t sent_at, sent_len, sent_bytes;
     bool ready, eof, exited;
     bool stalled, overdue; /* the running program: after STALL_MS; after its time, for one more turn of the loop */
+    uint64_t began_ms;     /* the running program, by the loop's clock */
+    int64_t cpu_began_us;  /* the process's computing time by then */
     bool killed;
     int term_signal;
     int64_t exit_code;
@@ -157,16 +161,45 @@ static void on_eof(struct sandbox_child *child)
 
 /* --- the clock of the running program --- */
 
+/* Computing time of the process so far; -1 when it cannot be told. */
+static int64_t cpu_us(const struct sandbox_child *child)
+{
+    struct timespec t;
+    clockid_t clock;
+
+    if (clock_getcpuclockid(child->process.pid, &clock) != 0 || clock_gettime(clock, &t) != 0)
+        return -1;
+    return (int64_t)t.tv_sec * US_PER_S + t.tv_nsec / 1000;
+}
+
+/* Where the machine is so busy that the program had less than half of a processor, the time is not its own. It gets as
+ * much again, no more. */
+static bool is_starved(const struct sandbox_child *child, unsigned bound_ms)
+{
+    int64_t used_us = cpu_us(child);
+
+    return used_us >= 0 && used_us - child->cpu_began_us < (int64_t)bound_ms * US_PER_MS / 2 &&
+           uv_now(child->timer.loop) - child->began_ms < 2 * (uint64_t)child->limits->wall_ms;
+}
+
+static unsigned stall_ms(const struct sandbox_child *child)
+{
+    return STALL_MS < child->limits->wall_ms ? STALL_MS : child->limits->wall_ms;
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct sandbox_child *child = timer->data;
-    unsigned stall_ms = STALL_MS < child->limits->wall_ms ? STALL_MS : child->limits->wall_ms;
+    uint64_t wall_ms = uv_now(timer->loop) - child->began_ms;
 
     if (!child->ready) {
         kill_child(child);
+    } else if (is_starved(child, child->stalled ? child->limits->wall_ms : stall_ms(child))) {
+        (void)uv_timer_start(timer, on_timer, stall_ms(child), 0);
     } else if (!child->stalled) {
         child->stalled = true;
-        (void)uv_timer_start(timer, on_timer, child->limits->wall_ms - stall_ms, 0);
+        (void)uv_timer_start(timer, on_timer, wall_ms < child->limits->wall_ms ? child->limits->wall_ms - wall_ms : 0,
+                             0);
         child->events->stalled(child->owner);
     } else if (!child->overdue) {
         /* If this process itself was held up the answer may be there, unread: one turn of the loop to see it. */
@@ -180,13 +213,14 @@ static void on_timer(uv_timer_t *timer)
 /* A program begins to run, or none is left. */
 static void restart_clock(struct sandbox_child *child)
 {
-    unsigned stall_ms = STALL_MS < child->limits->wall_ms ? STALL_MS : child->limits->wall_ms;
-
     child->stalled = child->overdue = false;
-    if (child->sent_len == 0 || child->owner == NULL)
+    if (child->sent_len == 0 || child->owner == NULL) {
         (void)uv_timer_stop(&child->timer);
-    else
-        (void)uv_timer_start(&child->timer, on_timer, stall_ms, 0);
+        return;
+    }
+    child->began_ms = uv_now(child->timer.loop);
+    child->cpu_began_us = cpu_us(child);
+    (void)uv_timer_start(&child->timer, on_timer, stall_ms(child), 0);
 }
 
 /* --- answers --- */
