@@ -19,12 +19,13 @@ static void tell_state(struct store *store, const struct err *err)
 {
     bool up = store->reader_up && store->writer_up;
 
-    if (up == store->up)
+    if (up ? store->up : store->told_down)
         return;
     store->up = up;
+    store->told_down = !up && err != NULL;
     if (up)
         store->options.on_up(store->options.ctx);
-    else
+    else if (err != NULL)
         store->options.on_down(store->options.ctx, err);
 }
 
