@@ -277,7 +277,7 @@ static void put_by_library(struct wire *wire, const amqp_frame_t *frame)
         wire->lib_error = rc;
 }
 
-static void put_method(struct wire *wire, uint16_t channel, amqp_method_number_t id, void *decoded)
+static void put_method(struct wire *wire, uint16_t channel, amqp_method_number_t which, void *arguments)
 {
     uint8_t space[ARGUMENTS_MAX];
     int len;
@@ -285,13 +285,13 @@ static void put_method(struct wire *wire, uint16_t channel, amqp_method_number_t
     if (wire->tls) {
         put_by_library(wire, &(amqp_frame_t){.frame_type = AMQP_FRAME_METHOD,
                                              .channel = channel,
-                                             .payload.method = {.id = id, .decoded = decoded}});
+                                             .payload.method = {.id = which, .decoded = arguments}});
         return;
     }
-    len = amqp_encode_method(id, decoded, (amqp_bytes_t){.len = sizeof(space), .bytes = space});
+    len = amqp_encode_method(which, arguments, (amqp_bytes_t){.len = sizeof(space), .bytes = space});
     ENSURE(len >= 0);
     put_frame_head(wire, AMQP_FRAME_METHOD, channel, 4 + (size_t)len);
-    put_u32(&wire->out, id);
+    put_u32(&wire->out, which);
     buf_append(&wire->out, space, (size_t)len);
     put_frame_end(wire);
 }
