@@ -235,17 +235,24 @@ bool run_event_is_end(const char *type)
 static void print_event(const json_t *event)
 {
     const json_t *data = json_object_get(event, "data");
+    const char *step = json_text(event, "step");
     const char *code = json_text(data, "code");
     const char *branch = json_text(data, "branch");
 
-    printf("%6lld  %s  %-22s ", json_int(event, "seq"), text_or(json_text(event, "at"), ""),
-           text_or(json_text(event, "type"), ""));
-    print_clean(stdout, json_text(event, "step"));
+    printf("%6lld  %s  ", json_int(event, "seq"), text_or(json_text(event, "at"), ""));
+    print_clean(stdout, json_text(event, "type"));
+    if (step != NULL) {
+        (void)putchar(' ');
+        print_clean(stdout, step);
+    }
     if (json_int(event, "attempt") > 1)
         printf(" attempt %lld", json_int(event, "attempt"));
-    if (code != NULL || branch != NULL) {
-        (void)fputs(code != NULL ? "  " : "  branch ", stdout);
-        print_clean(stdout, code != NULL ? code : branch);
+    if (branch != NULL) {
+        (void)fputs(", branch ", stdout);
+        print_clean(stdout, branch);
+    } else if (code != NULL) {
+        (void)fputs(", ", stdout);
+        print_clean(stdout, code);
     }
     if (json_text(data, "message") != NULL) {
         (void)fputs(": ", stdout);

@@ -35,6 +35,17 @@ static void print_warnings(const struct answer *answer, const struct source *sou
     }
 }
 
+static void print_saved(const char *name, const struct answer *answer)
+{
+    const char *what = "saved";
+
+    if (answer->status == 201)
+        what = "saved, new workflow";
+    else if (json_is_false(json_object_get(answer->json, "changed")))
+        what = "unchanged";
+    printf("%s version %lld %s\n", name, json_int(answer->json, "version"), what);
+}
+
 static enum cli_exit apply_one(const struct cli *cli, const char *path)
 {
     CLEANUP(buf_deinit) struct buf url = {0};
@@ -57,8 +68,7 @@ static enum cli_exit apply_one(const struct cli *cli, const char *path)
     if (rc == CLI_DONE && cli->json)
         (void)puts(answer.text);
     else if (rc == CLI_DONE)
-        printf("%s version %lld saved%s\n", name, json_int(answer.json, "version"),
-               answer.status == 201 ? ", new workflow" : "");
+        print_saved(name, &answer);
     if (rc == CLI_DONE) {
         print_warnings(&answer, &source);
         answer_deinit(&answer);

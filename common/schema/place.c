@@ -28,8 +28,8 @@ void schema_place_pointer(const struct schema_place *place, struct arena *arena,
 
 void schema_closest_init(struct schema_closest *closest, struct str name)
 {
-    /* Up to a third of the letters may differ. */
-    *closest = (struct schema_closest){name, STR_NONE, name.len / 3 + (name.len < 3 ? 1 : 0) + 1};
+    /* Half of the letters of a short name may differ, three of a long one: `retries` means `retry`. */
+    *closest = (struct schema_closest){name, STR_NONE, name.len < 6 ? name.len / 2 + 1 : 4};
 }
 
 /* Edits (insert, delete, replace, swap neighbours) from `a` to `b`, both at most CLOSEST_MAX bytes. */

@@ -1,0 +1,126 @@
+"""The command line against a real gateway: what a user types in a day, and its exit codes."""
+import json
+import os
+import subprocess
+import threading
+import time
+import uuid
+
+import pytest
+
+import drive
+
+FLOW = """\
+name: {name}
+input_schema: {{type: object, required: [n], properties: {{n: {{type: number}}}}}}
+steps:
+  one: {{call: transform, with: {{value: "${{ .input.n }}"}}}}
+  large:
+    needs: [one]
+    call: condition
+    with: {{if: "${{ .input.n > 100 }}"}}
+  work: {{call: noop, needs: {{large: [false]}}}}
+  never: {{call: noop, needs: {{large: [true]}}}}
+output: {{n: "${{ .input.n }}", exact: 0.10}}
+"""
+WAITS = "name: {name}\nsteps:\n  nap: {{call: delay, with: {{duration: 1h}}}}\n"
+FAILS = 'name: {name}\nsteps:\n  bad: {{call: transform, with: {{value: "${{ .input | error }}"}}}}\n'
+
+
+@pytest.fixture
+def cli(stack):
+    def run(*words, code=0, stdin=None, env=None):
+        done = subprocess.run([str(drive.BUILD / "bin/ropewalk"), *words], input=stdin, capture_output=True, text=True, timeout=60,
+                              env={"PATH": "/usr/bin:/bin", "ROPEWALK_URL": stack.urls[0], "ROPEWALK_API_KEY": stack.key, **(env or {})})
+        assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done
+
+    return run
+
+
+@pytest.fixture
+def name():
+    return "cli-" + uuid.uuid4().hex[:8]
+
+
+def test_save_run_and_look_up(cli, name, tmp_path):
+    path = tmp_path / "flow.yaml"
+    path.write_text(FLOW.format(name=name))
+    assert cli("validate", str(path)).stdout == f"{path}: valid\n"
+    assert cli("apply", str(path)).stdout == f"{name} version 1 saved, new workflow\n"
+    assert cli("apply", str(path)).stdout == f"{name} version 1 unchanged\n"
+    lines = cli("run", name, "--input", '{"n": 12.50}', "--label", "who=cli", "--watch").stdout.splitlines()
+    run_id = lines[0].removeprefix("run ")
+    assert lines[1] == "run running" and lines[-2] == "run succeeded"
+    assert "large succeeded, branch false" in lines and any(line.startswith("never skipped") for line in lines)
+    assert json.loads(lines[-1]) == {"n": 12.5, "exact": 0.1} and '"exact":0.10' in lines[-1]
+    shown = cli("get", "run", run_id).stdout
+    assert f"run {run_id} of {name} version 1: succeeded" in shown and '"exact": 0.10' in shown
+    assert json.loads(cli("get", "run", run_id, "-o", "json").stdout)["steps"]["never"]["status"] == "skipped"
+    assert run_id in cli("list", "runs", "--workflow", name, "--label", "who=cli", "--status", "succeeded").stdout
+    assert run_id not in cli("list", "runs", "--workflow", name, "--status", "failed").stdout
+    assert name in cli("get", "workflows", "--limit", "500").stdout
+    history = cli("events", run_id).stdout.splitlines()
+    assert history[0].split()[2] == "run.started" and history[-1].split()[2] == "run.succeeded"
+    assert cli("events", run_id, "-f").stdout.splitlines() == history
+    assert "succeeded" in cli("explain", run_id).stdout
+
+
+def test_faults_are_shown_with_their_lines(cli, name, tmp_path):
+    path = tmp_path / "flow.yaml"
+    path.write_text(f"name: {name}\ntimeout: soon\nsteps:\n  a:\n    call: http\n    retries: 3\n    with: {{uri: x}}\n  b: {{call: noop, needs: [c]}}\n")
+    said = cli("validate", str(path), code=3).stdout
+    for line, pointer, code in [(2, "/timeout", "bad_duration"), (6, "/steps/a/retries", "unknown_field"), (7, "/steps/a/with/uri", "unknown_field"),
+                                (7, "/steps/a/with/url", "missing_field")]:
+        assert any(text.startswith(f"{path}:{line}: error: {pointer}: ") and text.endswith(f"({code})") for text in said.splitlines()), said
+    assert "did you mean 'retry'?" in said
+    assert f"{path}:6: /steps/a/retries" in cli("apply", str(path), code=3).stderr
+    path.write_text(f"name: {name}\nsteps:\n  a: {{call: noop, needs: [b]}}\n  b: {{call: noop, needs: [a]}}\n")
+    assert "(cycle)" in cli("validate", str(path), code=3).stdout
+
+
+def test_exit_codes(cli, name):
+    cli("apply", "-", stdin=FLOW.format(name=name))
+    assert "/input/n: must be a number" in cli("run", name, "--input", '{"n": "x"}', code=3).stderr
+    assert "not_found" in cli("run", "no-such-" + name, code=3).stderr
+    cli("apply", "-", stdin=FAILS.format(name=name + "-fails"))
+    assert "run failed: step bad" in cli("run", name + "-fails", "--wait", code=1).stderr
+    cli("apply", "-", stdin=WAITS.format(name=name + "-waits"))
+    assert "goes on" in cli("run", name + "-waits", "--wait", "--timeout", "1", code=5).stderr
+    assert "(401" in cli("list", code=3, env={"ROPEWALK_API_KEY": "rw_wrong"}).stderr
+    assert "cannot reach" in cli("list", code=4, env={"ROPEWALK_URL": "http://127.0.0.1:1"}).stderr
+    assert "waits until" in cli("explain", cli("run", name + "-waits").stdout.strip()).stdout
+
+
+def test_the_same_key_starts_one_run(cli, name):
+    cli("apply", "-", stdin=FLOW.format(name=name))
+    first = cli("run", name, "--input", '{"n": 1}', "--idempotency-key", "k").stdout
+    assert cli("run", name, "--input", '{"n":1}', "--idempotency-key", "k").stdout == first
+    cli("run", name, "--input", '{"n": 2}', "--idempotency-key", "k", code=3)
+
+
+def test_following_goes_on_while_the_run_does(cli, api, name):
+    cli("apply", "-", stdin=WAITS.format(name=name))
+    run_id = cli("run", name).stdout.strip()
+    said = []
+    follower = threading.Thread(target=lambda: said.append(cli("events", run_id, "-f").stdout))
+    follower.start()
+    time.sleep(1)
+    assert follower.is_alive()
+    assert api("POST", f"/v1/runs/{run_id}:cancel").status_code == 200
+    follower.join(10)
+    assert said and said[0].splitlines()[-1].split()[2] == "run.cancelled"
+
+
+def test_keys_come_and_go(cli, stack):
+    key = cli("keys", "create", "of a test", "--role", "viewer").stdout.strip()
+    mine = {"ROPEWALK_API_KEY": key}
+    cli("list", env=mine)
+    assert "(403" in cli("keys", "list", code=3, env=mine).stderr
+    row = next(line for line in cli("keys", "list", "--limit", "500").stdout.splitlines() if key[:10] in line)
+    cli("keys", "revoke", row.split()[0])
+    deadline = time.monotonic() + 6
+    while subprocess.run([str(drive.BUILD / "bin/ropewalk"), "list"], capture_output=True,
+                         env={**os.environ, "ROPEWALK_URL": stack.urls[0], **mine}).returncode == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
