@@ -17,6 +17,7 @@ CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 STACK = CHECKOUT / "deploy/local/stack"
 BUILD = pathlib.Path(os.environ.get("ROPEWALK_BUILD_DIR", CHECKOUT / "build/release"))
 EXAMPLE = CHECKOUT / "examples/order-fulfilment"
+CHAIN = {"name": "chain5", "steps": {f"s{i}": {"call": "noop", **({"needs": [f"s{i - 1}"]} if i else {})} for i in range(5)}}
 ENDS = {"succeeded", "failed", "partially_completed", "cancelled", "timed_out", "compensated", "compensation_failed"}
 
 
@@ -199,6 +200,13 @@ def private_stack(gateways=1, schedulers=1, workers=1, before_up=None, services_
     finally:
         subprocess.run([str(STACK), "clean", str(where)], stdout=subprocess.DEVNULL, timeout=180)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def restored(drive, count):
+    """Whatever a test broke is mended, and the next one finds a stack of `count` of each that works."""
+    drive.stack("up", "--gateways", str(count), "--schedulers", str(count), "--workers", str(count))
+    drive.save(CHAIN)
+    assert drive.ended(drive.start_for_sure("chain5", f"after-{time.time()}"))["status"] == "succeeded"
 
 
 class Shop:

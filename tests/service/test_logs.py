@@ -1,7 +1,6 @@
 """One run can be told from the logs alone: what began, failed, was tried again, was skipped, and how it ended."""
 import contextlib
 import http.server
-import json
 import threading
 
 import pytest
