@@ -1,5 +1,5 @@
 /* One AMQP connection as a link's session uses it: methods out, events in, no waiting but in wire_open and wire_close.
- * amqp_wire.c is the only file that meets librabbitmq. The library logs in, reads and decodes; writing goes through our
+ * The amqp_wire*.c alone meet librabbitmq. The library logs in, reads and decodes; writing goes through our
  * own buffer, because the library sends with three system calls a message and waits without bound when the broker
  * stops reading. (Over TLS its own writer must do; its heartbeats bound it there.) One thread per wire. */
 #pragma once
