@@ -2,8 +2,9 @@
  * fold and libpq, nothing else of ours. Reads ROPEWALK_ADMIN_PG_URL.
  *
  * Checked for each run: sequence numbers without a gap; the fold accepts every event; run.status equals the folded
- * status; the rows of open_work are exactly what the fold says is open; an open run has open work beside its timeout,
- * or a command; an ended run has none; no attempt ended twice; no step began before what it needs had ended. */
+ * status; the rows of open_work are exactly what the fold says is open, of the same step, attempt and time; an open run
+ * has open work beside its timeout, or a command; an ended run has none; no attempt ended twice; no step began before
+ * what it needs had ended. */
 #include "common/engine/engine.h"
 #include <inttypes.h>
 #include <libpq-fe.h>
@@ -113,27 +114,63 @@ static void check_event(struct check *c, const struct run_state *state, const st
                       (unsigned)event->attempt, STR_ARG(event->step), events[i].seq, event->seq);
 }
 
+/* The step whose row this is; NO_NODE for the run's timeout, or when history does not explain the row. */
+static uint32_t step_of_row(const struct run_state *state, uint32_t seq)
+{
+    for (uint32_t i = 0; i < state->plan->step_count; i++)
+        if (state->steps[i].open_seq == seq)
+            return i;
+    return NO_NODE;
+}
+
 static bool is_open(const struct run_state *state, uint32_t seq, int64_t kind)
 {
+    uint32_t node = step_of_row(state, seq);
+
     if (seq == state->timeout_seq)
         return kind == WORK_RUN_TIMEOUT;
-    for (size_t i = 0; i < state->plan->step_count; i++)
-        if (state->steps[i].open_seq == seq)
-            return state->steps[i].open_kind == kind;
-    return false;
+    return node != NO_NODE && state->steps[node].open_kind == kind;
+}
+
+/* Row: seq, kind, attempt, step, due_at. What a row says beside its key must be what history says of the step. */
+static void check_row(struct check *c, const struct run_state *state, const PGresult *res, int row)
+{
+    uint32_t node = step_of_row(state, (uint32_t)number(res, row, 0));
+    const struct step_state *s = node == NO_NODE ? NULL : &state->steps[node];
+    int64_t due_us = number(res, row, 4);
+    int64_t deadline_us;
+
+    if (s == NULL)
+        return;
+    if (!str_eq(column(res, row, 3), state->plan->steps[node].name) || number(res, row, 2) != s->attempt)
+        violation(c, "open_work row %s is of step '%s' attempt %s, history says " STR_FMT " %u",
+                  PQgetvalue(res, row, 0), PQgetvalue(res, row, 3), PQgetvalue(res, row, 2),
+                  STR_ARG(state->plan->steps[node].name), (unsigned)s->attempt);
+    deadline_us = state->plan->steps[node].deadline_us;
+    if (s->open_kind != WORK_TASK && due_us != s->due_at.us)
+        violation(c, "open_work row %s is due at %" PRId64 ", history says %" PRId64, PQgetvalue(res, row, 0), due_us,
+                  s->due_at.us);
+    else if (deadline_us != 0 && (due_us == 0 || due_us > s->ready_at.us + deadline_us))
+        violation(c, "open_work row %s is not due by its step's deadline", PQgetvalue(res, row, 0));
 }
 
 static void check_open_work(struct check *c, const struct run_state *state)
 {
     const char *params[] = {c->run};
-    PGresult *res = query(c, "SELECT seq, kind, attempt, step FROM open_work WHERE run_id = $1", 1, params);
+    PGresult *res =
+        query(c,
+              "SELECT seq, kind, attempt, step, (extract(epoch FROM due_at) * 1000000)::bigint FROM open_work "
+              "WHERE run_id = $1",
+              1, params);
     PGresult *commands = query(c, "SELECT count(*) FROM command WHERE run_id = $1", 1, params);
     size_t expected = state->open_steps + (state->timeout_seq != 0 ? 1 : 0);
 
-    for (int i = 0; i < PQntuples(res); i++)
+    for (int i = 0; i < PQntuples(res); i++) {
+        check_row(c, state, res, i);
         if (!is_open(state, (uint32_t)number(res, i, 0), number(res, i, 1)))
             violation(c, "open_work has row %s of kind %s that history does not explain", PQgetvalue(res, i, 0),
                       PQgetvalue(res, i, 1));
+    }
     if ((size_t)PQntuples(res) != expected)
         violation(c, "open_work has %d rows, history says %zu", PQntuples(res), expected);
     if (!run_ended((enum run_status)state->status) && state->open_steps == 0 && number(commands, 0, 0) == 0)
