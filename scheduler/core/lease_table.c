@@ -53,7 +53,7 @@ static bool drained(struct sched *sched, const char *name, struct mono_us since)
 {
     struct inbox_ask *ask = inbox(sched, name);
 
-    if (ask->empty_at.us > since.us)
+    if (ask->empty_at.us >= since.us)
         return true;
     if (ask->asking && sched->now.us - ask->asked_at.us < DEPTH_LOST_US)
         return false;

@@ -56,7 +56,7 @@ void quarantine_loaded(struct sched *sched, struct run_id run, bool has_row)
 
     if (q == NULL && has_row)
         quarantine_add(sched, run, true, "");
-    else if (q != NULL && q->written && !has_row)
+    else if (q != NULL && q->written && q->doubtful && !has_row)
         quarantine_del(sched, run);
     else if (q != NULL)
         q->doubtful = false;

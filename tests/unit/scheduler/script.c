@@ -1,0 +1,528 @@
+#include "tests/unit/scheduler/script.h"
+#include "common/base/ensure.h"
+#include "common/base/log.h"
+
+#include "common/base/banned.h"
+
+static struct mono_us port_mono(void *ctx)
+{
+    return (struct mono_us){((struct script *)ctx)->now};
+}
+
+static struct wall_us port_wall(void *ctx)
+{
+    return (struct wall_us){((struct script *)ctx)->now + 1800000000 * SEC};
+}
+
+static void port_fetch(void *ctx, uint64_t fetch, const int16_t *shards, size_t count)
+{
+    struct script *s = ctx;
+
+    (void)shards;
+    (void)count;
+    s->fetch = fetch;
+    s->fetching = true;
+}
+
+static void port_load_shard(void *ctx, int16_t shard, int64_t epoch)
+{
+    struct script *s = ctx;
+
+    s->shards[s->shard_count].shard = shard;
+    s->shards[s->shard_count++].epoch = epoch;
+}
+
+static void port_load_runs(void *ctx, uint64_t load, const struct run_id *ids, size_t count)
+{
+    struct script *s = ctx;
+
+    for (size_t i = 0; i < count; i++) {
+        s->loads[s->load_count].load = load;
+        s->loads[s->load_count++].id = ids[i];
+    }
+}
+
+static void port_load_bodies(void *ctx, const struct sched_body_want *wants, size_t count)
+{
+    struct script *s = ctx;
+
+    for (size_t i = 0; i < count; i++)
+        s->bodies[s->body_count++] = wants[i];
+}
+
+static void port_load_plans(void *ctx, const struct sched_plan_want *wants, size_t count)
+{
+    struct script *s = ctx;
+
+    for (size_t i = 0; i < count; i++) {
+        s->plans[s->plan_count] = wants[i];
+        s->plans[s->plan_count++].workflow = str_arena(s->arena, wants[i].workflow);
+    }
+}
+
+static void port_commit(void *ctx, const struct sched_batch *batch)
+{
+    struct script *s = ctx;
+
+    assert_null(s->batch); /* one at a time */
+    s->batch = batch;
+}
+
+static void port_publish(void *ctx, const struct sched_publish *p)
+{
+    struct script *s = ctx;
+    struct sent *sent = &s->sent[s->sent_count++];
+
+    snprintf(sent->queue, sizeof(sent->queue), "%s", p->queue);
+    snprintf(sent->type, sizeof(sent->type), "%s", p->type);
+    snprintf(sent->id, sizeof(sent->id), "%s", p->message_id == NULL ? "" : p->message_id);
+    sent->body = str_arena(s->arena, p->body);
+    sent->confirm = p->confirm;
+    sent->persistent = p->persistent;
+    sent->order = ++s->order;
+}
+
+static void port_ack(void *ctx, void *delivery)
+{
+    struct script *s = ctx;
+
+    s->acked[s->acked_count++] = (struct acked){delivery, ++s->order};
+}
+
+static void port_forget(void *ctx, void *delivery)
+{
+    struct script *s = ctx;
+
+    s->forgotten[s->forgotten_count++] = (struct acked){delivery, ++s->order};
+}
+
+static void port_evaluate(void *ctx, const struct sched_evaluation *evaluations, size_t count)
+{
+    struct script *s = ctx;
+
+    for (size_t i = 0; i < count; i++) {
+        s->evaluations[s->evaluation_count] = evaluations[i];
+        s->evaluations[s->evaluation_count++].document = str_arena(s->arena, evaluations[i].document);
+    }
+}
+
+static void port_depth(void *ctx, const char *queue)
+{
+    struct script *s = ctx;
+
+    snprintf(s->depths[s->depth_count % 200], 160, "%s", queue);
+    s->depth_count++;
+}
+
+static void port_close(void *ctx, int16_t shard)
+{
+    struct script *s = ctx;
+
+    s->closed[s->closed_count++] = shard;
+}
+
+static void port_released(void *ctx, int16_t shard)
+{
+    struct script *s = ctx;
+
+    s->released[s->released_count++] = shard;
+}
+
+static void port_check(void *ctx)
+{
+    ((struct script *)ctx)->checks++;
+}
+
+static void journal_enter(void *ctx, struct run_id run)
+{
+    struct script *s = ctx;
+
+    s->journal = run;
+    s->entered++;
+}
+
+static void journal_leave(void *ctx, struct run_id run)
+{
+    struct script *s = ctx;
+
+    assert_true(run_id_eq(run, s->journal));
+    s->left++;
+}
+
+struct script *script_new_with(const struct sched_settings *settings)
+{
+    struct script *s = mem_alloc(sizeof(*s));
+    struct sched_ports ports = {.ctx = s,
+                                .mono = port_mono,
+                                .wall = port_wall,
+                                .fetch_commands = port_fetch,
+                                .load_shard = port_load_shard,
+                                .load_runs = port_load_runs,
+                                .load_bodies = port_load_bodies,
+                                .load_plans = port_load_plans,
+                                .commit = port_commit,
+                                .publish = port_publish,
+                                .ack = port_ack,
+                                .forget = port_forget,
+                                .evaluate = port_evaluate,
+                                .queue_depth = port_depth,
+                                .close_shard = port_close,
+                                .shard_released = port_released,
+                                .check_shards = port_check};
+
+    log_init("test", "test", (enum log_level)(LOG_ERROR + 1));
+    s->arena = arena_new(65536);
+    s->runs = mem_array(SCRIPT_RUNS, sizeof(*s->runs));
+    s->now = SEC;
+    s->settings = *settings;
+    s->settings.name = "test";
+    s->settings.token_key = STR("key");
+    s->settings.incarnation = 7;
+    s->settings.journal = (struct sched_journal){s, journal_enter, journal_leave};
+    s->sched = sched_new(&ports, &s->settings);
+    sched_on_broker(s->sched, true);
+    return s;
+}
+
+struct script *script_new(void)
+{
+    return script_new_with(&(struct sched_settings){0});
+}
+
+void script_free(struct script *s)
+{
+    assert_int_equal(s->entered, s->left);
+    sched_free(s->sched);
+    mem_free(s->runs);
+    arena_free(s->arena);
+    mem_free(s);
+}
+
+void script_own(struct script *s, int16_t shard, int64_t epoch)
+{
+    sched_on_shards(s->sched, &(struct sched_shard_change){.shard = shard, .gained = true, .epoch = epoch}, 1);
+}
+
+void script_lose(struct script *s, int16_t shard)
+{
+    sched_on_shards(s->sched, &(struct sched_shard_change){.shard = shard}, 1);
+}
+
+int64_t script_command(struct script *s, const struct script_run *run, const char *kind, const char *reply_to)
+{
+    struct script_command *c = &s->commands[s->command_count++];
+
+    c->row = (struct sched_command){.shard = (int16_t)(run_id_slot(run->id) % 16),
+                                    .id = (int64_t)s->command_count,
+                                    .organisation = run->organisation,
+                                    .run = run->id,
+                                    .kind = str_of(kind),
+                                    .body = STR("{}"),
+                                    .reply_to = str_of(reply_to)};
+    return c->row.id;
+}
+
+struct script_run *script_run(struct script *s, int16_t shard, const char *document)
+{
+    struct script_run *run = &s->runs[s->run_count++];
+
+    assert_true(s->run_count <= SCRIPT_RUNS);
+    run->id = run_id_make(port_wall(s), (unsigned)shard);
+    run->document = str_of(document);
+    run->input = STR("{\"x\":3}");
+    run->organisation = 1;
+    run->exists = true;
+    script_command(s, run, "start", NULL);
+    return run;
+}
+
+static struct script_run *find(struct script *s, struct run_id id)
+{
+    for (size_t i = 0; i < s->run_count; i++)
+        if (run_id_eq(s->runs[i].id, id))
+            return &s->runs[i];
+    return NULL;
+}
+
+static void answer_fetch(struct script *s)
+{
+    struct sched_command rows[1000];
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->command_count; i++)
+        if (!s->commands[i].gone && !s->commands[i].held)
+            rows[n++] = s->commands[i].row;
+    s->fetching = false;
+    sched_on_commands(s->sched, s->fetch, rows, n, true, false);
+}
+
+static void answer_shard(struct script *s)
+{
+    int16_t shard = s->shards[--s->shard_count].shard;
+    struct sched_work_row *rows = arena_array(s->arena, 64 * s->run_count, sizeof(*rows));
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->run_count; i++)
+        for (size_t w = 0; w < s->runs[i].work_count && (int16_t)(run_id_slot(s->runs[i].id) % 16) == shard; w++)
+            rows[n++] = s->runs[i].work[w];
+    sched_on_open_work(s->sched, shard, s->shards[s->shard_count].epoch, rows, n, NULL, 0, true, false);
+}
+
+static void answer_load(struct script *s)
+{
+    uint64_t load = s->loads[--s->load_count].load;
+    const struct script_run *run = find(s, s->loads[s->load_count].id);
+    struct sched_loaded_run loaded = {.id = s->loads[s->load_count].id};
+    char name[16];
+
+    if (run != NULL && run->exists) {
+        snprintf(name, sizeof(name), "org%d", run->organisation);
+        loaded.found = true;
+        loaded.organisation = run->organisation;
+        loaded.organisation_name = str_of(name);
+        loaded.weight = s->weights[run->organisation];
+        loaded.workflow = STR("w");
+        loaded.version = (int32_t)(run - s->runs) + 1;
+        loaded.priority = PRIORITY_NORMAL;
+        loaded.created_at = port_wall(s);
+        loaded.input = run->input;
+        loaded.event_count = run->event_count;
+        loaded.events = run->events;
+        loaded.work_count = run->work_count;
+        loaded.work = run->work;
+    }
+    sched_on_loaded(s->sched, load, &loaded, 1);
+}
+
+static void answer_body(struct script *s)
+{
+    struct sched_body_want want = s->bodies[--s->body_count];
+    const struct script_run *run = find(s, want.run);
+
+    sched_on_bodies(s->sched,
+                    &(struct sched_body){.run = want.run,
+                                         .seq = want.seq,
+                                         .body = want.seq == 0 ? run->input : run->outputs[want.seq - 1]},
+                    1);
+}
+
+static void answer_plan(struct script *s)
+{
+    struct sched_plan_want want = s->plans[--s->plan_count];
+
+    sched_on_plans(s->sched, &(struct sched_plan_loaded){.key = want, .document = s->runs[want.version - 1].document},
+                   1);
+}
+
+void script_tick(struct script *s)
+{
+    s->wake = sched_tick(s->sched).us;
+}
+
+static bool answer_something(struct script *s)
+{
+    if (s->shard_count > 0 && !s->hold_shards) {
+        answer_shard(s);
+    } else if (s->fetching && !s->hold_fetches) {
+        answer_fetch(s);
+    } else if (s->plan_count > 0) {
+        while (s->plan_count > 0)
+            answer_plan(s);
+    } else if (s->load_count > 0 && !s->hold_loads) {
+        while (s->load_count > 0)
+            answer_load(s);
+    } else if (s->body_count > 0 && !s->hold_bodies) {
+        while (s->body_count > 0)
+            answer_body(s);
+    } else if (s->batch != NULL && !s->hold_commits) {
+        script_commit(s, SCHED_COMMITTED, NULL);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+void script_settle(struct script *s)
+{
+    do
+        script_tick(s);
+    while (answer_something(s));
+}
+
+void script_advance(struct script *s, int64_t us)
+{
+    int64_t end = s->now + us;
+
+    while (s->now < end) {
+        s->now = end - s->now > 100 * MS ? s->now + 100 * MS : end;
+        script_settle(s);
+    }
+}
+
+static void write_rows(struct script *s, const struct sched_batch *b)
+{
+    for (size_t i = 0; i < b->event_count; i++) {
+        const struct event *event = b->events[i].event;
+        struct script_run *run = find(s, b->events[i].run);
+
+        assert_int_equal(event->seq, run->event_count + 1);
+        run->outputs[run->event_count] = str_arena(s->arena, event->output);
+        run->events[run->event_count++] = (struct sched_event_loaded){.seq = event->seq,
+                                                                      .type = (int16_t)event->type,
+                                                                      .at = event->at,
+                                                                      .step = str_arena(s->arena, event->step),
+                                                                      .attempt = event->attempt,
+                                                                      .data = str_arena(s->arena, b->events[i].data),
+                                                                      .output_bytes = (uint32_t)event->output.len};
+    }
+    for (size_t i = 0; i < b->close_count; i++) {
+        struct script_run *run = find(s, b->closes[i].run);
+
+        for (size_t w = 0; w < run->work_count; w++)
+            if (run->work[w].seq == b->closes[i].seq)
+                run->work[w] = run->work[--run->work_count];
+    }
+    for (size_t i = 0; i < b->open_count; i++) {
+        const struct sched_open_row *row = &b->opens[i];
+        struct script_run *run = find(s, row->run);
+
+        run->work[run->work_count++] = (struct sched_work_row){.run = row->run,
+                                                               .seq = row->seq,
+                                                               .organisation = row->organisation,
+                                                               .weight = s->weights[row->organisation],
+                                                               .kind = row->kind,
+                                                               .step = str_arena(s->arena, row->step),
+                                                               .attempt = row->attempt,
+                                                               .dispatch = row->dispatch,
+                                                               .pool = str_arena(s->arena, row->pool),
+                                                               .priority = row->priority,
+                                                               .due_at = row->due_at};
+    }
+    for (size_t i = 0; i < b->command_delete_count; i++)
+        s->commands[b->command_deletes[i].id - 1].gone = true;
+    for (size_t i = 0; i < b->command_hold_count; i++)
+        s->commands[b->command_holds[i].id - 1].held = true;
+    for (size_t i = 0; i < b->release_count; i++)
+        for (size_t c = 0; c < s->command_count; c++)
+            s->commands[c].held = false;
+}
+
+void write_as_if_committed(struct script *s)
+{
+    write_rows(s, s->batch);
+}
+
+void script_commit(struct script *s, enum sched_outcome outcome, const struct script_run *culprit)
+{
+    const struct sched_batch *batch = s->batch;
+    struct sched_commit_outcome o = {.outcome = outcome, .has_run = culprit != NULL};
+
+    assert_non_null(batch);
+    if (culprit != NULL)
+        o.run = culprit->id;
+    if (outcome == SCHED_COMMITTED)
+        write_rows(s, batch);
+    s->batch = NULL;
+    s->commits++;
+    s->committed_order = ++s->order;
+    sched_on_committed(s->sched, batch->number, &o);
+}
+
+void *script_deliver(struct script *s, int16_t shard, const char *type, const char *id, const char *body)
+{
+    void *delivery = arena_alloc(s->arena, 1);
+    struct sched_message message = {.delivery = delivery,
+                                    .shard = shard,
+                                    .type = str_of(type),
+                                    .message_id = str_of(id),
+                                    .body = str_arena(s->arena, str_of(body))};
+
+    sched_on_message(s->sched, &message);
+    return delivery;
+}
+
+struct str script_token(struct script *s, const char *task_id)
+{
+    char token[SCHED_TOKEN_SIZE];
+
+    sched_task_token(STR("key"), 7, str_of(task_id), token);
+    return str_arena(s->arena, str_of(token));
+}
+
+void *script_result(struct script *s, int16_t shard, const struct sent *task, const char *worker, const char *rest)
+{
+    struct str token = script_token(s, task->id);
+
+    return script_deliver(s, shard, "result", task->id,
+                          arena_printf(s->arena,
+                                       "{\"v\":1,\"results\":[{\"task_id\":\"%s\",\"token\":\"" STR_FMT
+                                       "\",\"worker\":\"%s\",%s}]}",
+                                       task->id, STR_ARG(token), worker, rest));
+}
+
+void *script_started(struct script *s, int16_t shard, const struct sent *task, const char *worker)
+{
+    struct str token = script_token(s, task->id);
+
+    return script_deliver(s, shard, "started", task->id,
+                          arena_printf(s->arena,
+                                       "{\"v\":1,\"task_id\":\"%s\",\"token\":\"" STR_FMT
+                                       "\",\"worker\":\"%s\",\"reply_to\":\"ropewalk.worker.%s\","
+                                       "\"at\":\"2027-01-15T08:00:00Z\"}",
+                                       task->id, STR_ARG(token), worker, worker));
+}
+
+void script_heartbeat(struct script *s, const char *worker, const struct sent *task)
+{
+    sched_on_heartbeat(
+        s->sched, str_of(arena_printf(s->arena, "{\"v\":1,\"worker\":\"%s\",\"tasks\":[\"%s\"]}", worker, task->id)));
+}
+
+void script_depth(struct script *s, const char *queue, uint32_t ready, uint32_t consumers)
+{
+    sched_on_queue_depth(s->sched, queue, true, ready, consumers);
+    script_settle(s);
+}
+
+const struct sent *script_last(const struct script *s, const char *type)
+{
+    for (size_t i = s->sent_count; i > 0; i--)
+        if (strcmp(s->sent[i - 1].type, type) == 0)
+            return &s->sent[i - 1];
+    return NULL;
+}
+
+size_t script_count(const struct script *s, const char *type)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->sent_count; i++)
+        n += strcmp(s->sent[i].type, type) == 0;
+    return n;
+}
+
+bool script_was_acked(const struct script *s, const void *delivery)
+{
+    for (size_t i = 0; i < s->acked_count; i++)
+        if (s->acked[i].delivery == delivery)
+            return true;
+    return false;
+}
+
+bool script_was_forgotten(const struct script *s, const void *delivery)
+{
+    for (size_t i = 0; i < s->forgotten_count; i++)
+        if (s->forgotten[i].delivery == delivery)
+            return true;
+    return false;
+}
+
+size_t script_events(const struct script *s, const struct script_run *run, enum event_type type)
+{
+    size_t n = 0;
+
+    (void)s;
+    for (size_t i = 0; i < run->event_count; i++)
+        n += run->events[i].type == (int16_t)type;
+    return n;
+}

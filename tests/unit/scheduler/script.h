@@ -1,0 +1,113 @@
+/* A scripted set of ports for tests of the scheduler's core: it records what the core asks for, answers reads from
+ * small tables, and commits, confirms and evaluates when the test says so. */
+#pragma once
+#include "scheduler/core/sched_core.h"
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+#define SCRIPT_RUNS 700
+#define MS US_PER_MS
+#define SEC US_PER_S
+
+struct sent { /* published */
+    char queue[160], type[16], id[600];
+    struct str body;
+    uint64_t confirm;
+    bool persistent;
+    int64_t order; /* among all calls of ports */
+};
+struct acked {
+    void *delivery;
+    int64_t order;
+};
+struct script_run {
+    struct run_id id;
+    struct str document, input;
+    int32_t organisation;
+    bool exists;
+    size_t event_count;
+    struct sched_event_loaded events[64];
+    struct str outputs[64];
+    size_t work_count;
+    struct sched_work_row work[64];
+};
+struct script_command {
+    struct sched_command row;
+    bool gone, held;
+};
+struct script {
+    struct sched *sched;
+    struct sched_settings settings;
+    struct arena *arena;
+    int64_t now, wake, order;
+    struct script_run *runs;
+    size_t run_count;
+    struct script_command commands[1000];
+    size_t command_count;
+    uint32_t weights[8]; /* of organisations */
+    /* what was asked for and not answered */
+    uint64_t fetch;
+    bool fetching;
+    struct {
+        uint64_t load;
+        struct run_id id;
+    } loads[1200];
+    size_t load_count;
+    struct sched_body_want bodies[100];
+    size_t body_count;
+    struct sched_plan_want plans[100];
+    size_t plan_count;
+    struct {
+        int16_t shard;
+        int64_t epoch;
+    } shards[32];
+    size_t shard_count;
+    const struct sched_batch *batch; /* in flight */
+    struct sched_evaluation evaluations[100];
+    size_t evaluation_count;
+    char depths[200][160];
+    size_t depth_count;
+    /* what was done */
+    struct sent sent[3000];
+    size_t sent_count;
+    struct acked acked[1000], forgotten[1000];
+    size_t acked_count, forgotten_count;
+    int16_t closed[32], released[32];
+    size_t closed_count, released_count, checks, commits;
+    int64_t committed_order;
+    struct run_id journal;
+    size_t entered, left;
+    /* switches: leave these unanswered */
+    bool hold_commits, hold_loads, hold_fetches, hold_bodies, hold_shards;
+};
+
+#define NOOP "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"noop\"}}}"
+#define CHAIN "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"noop\"},\"b\":{\"needs\":[\"a\"],\"call\":\"noop\"}}}"
+
+struct script *script_new(void);
+struct script *script_new_with(const struct sched_settings *settings);
+void script_free(struct script *s);
+void script_own(struct script *s, int16_t shard, int64_t epoch); /* gains it; it is loaded at the next settle */
+void script_lose(struct script *s, int16_t shard);
+/* A run with its start command. `shard` is its slot, too. */
+struct script_run *script_run(struct script *s, int16_t shard, const char *document);
+int64_t script_command(struct script *s, const struct script_run *run, const char *kind, const char *reply_to);
+void script_tick(struct script *s);
+void script_settle(struct script *s);              /* ticks and answers until nothing is left to answer */
+void script_advance(struct script *s, int64_t us); /* in steps of at most 100 ms, settling after each */
+void script_commit(struct script *s, enum sched_outcome outcome, const struct script_run *culprit);
+void write_as_if_committed(struct script *s); /* what is in flight, without an answer */
+/* Delivers; returns the delivery, which is acked or forgotten later. */
+void *script_deliver(struct script *s, int16_t shard, const char *type, const char *id, const char *body);
+void *script_result(struct script *s, int16_t shard, const struct sent *task, const char *worker, const char *rest);
+void *script_started(struct script *s, int16_t shard, const struct sent *task, const char *worker);
+void script_heartbeat(struct script *s, const char *worker, const struct sent *task);
+void script_depth(struct script *s, const char *queue, uint32_t ready, uint32_t consumers);
+struct str script_token(struct script *s, const char *task_id);
+const struct sent *script_last(const struct script *s, const char *type); /* NULL: none */
+size_t script_count(const struct script *s, const char *type);
+bool script_was_acked(const struct script *s, const void *delivery);
+bool script_was_forgotten(const struct script *s, const void *delivery);
+size_t script_events(const struct script *s, const struct script_run *run, enum event_type type);

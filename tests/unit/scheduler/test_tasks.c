@@ -1,0 +1,425 @@
+/* Tasks on their way: windows, fairness, confirms, overdue ones, leases, grants, deferrals. */
+#include "tests/unit/scheduler/script.h"
+
+#include "common/base/banned.h"
+
+#define QUEUE "ropewalk.task.default.normal"
+#define GRANTED                                                                                                        \
+    "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"http\",\"delivery\":\"at_most_once\","                               \
+    "\"with\":{\"url\":\"https://x.example/\"}}}}"
+
+static size_t to_queue(const struct script *s)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->sent_count; i++)
+        n += strcmp(s->sent[i].queue, QUEUE) == 0;
+    return n;
+}
+
+static size_t asked_depth(const struct script *s, const char *queue)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < s->depth_count && i < 200; i++)
+        n += strcmp(s->depths[i], queue) == 0;
+    return n;
+}
+
+static void beyond_the_window_tasks_stay_in_the_backlog(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    for (int i = 0; i < 100; i++)
+        script_run(s, 0, NOOP);
+    script_settle(s);
+    assert_int_equal(to_queue(s), 64);
+    assert_int_equal(asked_depth(s, QUEUE), 1);
+    script_depth(s, QUEUE, 60, 1); /* four have been taken */
+    assert_int_equal(to_queue(s), 68);
+    script_result(s, 0, &s->sent[0], "w", "\"status\":\"succeeded\""); /* one heard of: room for one */
+    script_settle(s);
+    assert_int_equal(to_queue(s), 69);
+    script_free(s);
+}
+
+static void without_a_backlog_nobody_asks_for_depths(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_run(s, 0, NOOP);
+    script_advance(s, 10 * SEC);
+    assert_int_equal(s->depth_count, 0);
+    script_free(s);
+}
+
+static void the_backlog_is_released_round_robin_by_weight(void **state)
+{
+    struct script *s = script_new_with(&(struct sched_settings){.window_min = 4, .window_max = 4});
+    size_t of[3] = {0};
+
+    (void)state;
+    s->weights[1] = 1;
+    s->weights[2] = 3;
+    script_own(s, 0, 1);
+    for (int i = 0; i < 40; i++)
+        script_run(s, 0, NOOP)->organisation = i < 20 ? 1 : 2;
+    script_settle(s);
+    assert_int_equal(to_queue(s), 4);
+    for (int round = 0; round < 4; round++) {
+        script_advance(s, 100 * MS);
+        script_depth(s, QUEUE, 0, 1);
+    }
+    assert_int_equal(to_queue(s), 20);
+    for (size_t i = 4; i < 20; i++)
+        of[str_is(jt_get(s->sent[i].body, "organisation"), "\"org1\"") ? 1 : 2]++;
+    assert_int_equal(of[1], 4);
+    assert_int_equal(of[2], 12);
+    script_free(s);
+}
+
+static void what_is_not_confirmed_is_published_again_after_a_pause(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_run(s, 0, NOOP);
+    script_settle(s);
+    sched_on_confirm(s->sched, script_last(s, "task")->confirm, SCHED_NOT_CONFIRMED);
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 1);
+    script_advance(s, SEC);
+    assert_int_equal(script_count(s, "task"), 2);
+    assert_true(str_is(jt_get(script_last(s, "task")->body, "publication"), "2"));
+    sched_on_confirm(s->sched, script_last(s, "task")->confirm, SCHED_CONFIRMED);
+    script_advance(s, SEC);
+    assert_int_equal(script_count(s, "task"), 2);
+    script_free(s);
+}
+
+static void nothing_is_published_while_the_broker_is_away(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    sched_on_broker(s->sched, false);
+    script_run(s, 0, NOOP);
+    script_advance(s, SEC);
+    assert_int_equal(script_count(s, "task"), 0);
+    sched_on_broker(s->sched, true);
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 1);
+    script_free(s);
+}
+
+static void an_unheard_task_is_overdue_when_its_queue_was_seen_empty(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_run(s, 0, NOOP);
+    script_advance(s, 14 * SEC);
+    assert_int_equal(asked_depth(s, QUEUE), 0);
+    script_advance(s, 2 * SEC);
+    assert_true(asked_depth(s, QUEUE) >= 1);
+    script_depth(s, QUEUE, 1, 1); /* it waits there */
+    assert_int_equal(script_count(s, "task"), 1);
+    script_advance(s, 2 * SEC);
+    script_depth(s, QUEUE, 0, 0); /* nobody consumes: nobody is to blame */
+    assert_int_equal(script_count(s, "task"), 1);
+    script_advance(s, 2 * SEC);
+    script_depth(s, QUEUE, 0, 2); /* consumers that have only just come */
+    assert_int_equal(script_count(s, "task"), 1);
+    script_advance(s, 16 * SEC);
+    script_depth(s, QUEUE, 0, 2);
+    assert_int_equal(script_count(s, "task"), 2);
+    /* again only after twice the time */
+    script_advance(s, 20 * SEC);
+    script_depth(s, QUEUE, 0, 2);
+    assert_int_equal(script_count(s, "task"), 2);
+    script_advance(s, 12 * SEC);
+    script_depth(s, QUEUE, 0, 2);
+    assert_int_equal(script_count(s, "task"), 3);
+    assert_string_equal(s->sent[0].id, script_last(s, "task")->id);
+    script_free(s);
+}
+
+static void an_unheard_task_is_overdue_when_a_later_one_has_begun(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_run(s, 0, NOOP);
+    script_settle(s);
+    script_run(s, 0, NOOP);
+    script_advance(s, 2 * SEC); /* also without a nudge */
+    assert_int_equal(script_count(s, "task"), 2);
+    script_result(s, 0, &s->sent[1], "w", "\"status\":\"succeeded\"");
+    script_advance(s, 16 * SEC);
+    script_depth(s, QUEUE, 5, 1);
+    assert_int_equal(script_count(s, "task"), 3);
+    assert_string_equal(s->sent[2].id, s->sent[0].id);
+    script_free(s);
+}
+
+static void a_started_task_lives_by_its_lease(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct sent task;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, NOOP);
+    script_settle(s);
+    task = *script_last(s, "task");
+    script_started(s, 0, &task, "w1");
+    for (int i = 0; i < 10; i++) {
+        script_advance(s, 2 * SEC);
+        script_heartbeat(s, "w1", &task);
+    }
+    assert_int_equal(script_count(s, "task"), 1); /* not overdue, not lost */
+    script_advance(s, 7 * SEC);
+    assert_true(asked_depth(s, "ropewalk.inbox.0") >= 1);
+    script_depth(s, "ropewalk.inbox.0", 3, 1); /* unread messages: who knows what they say */
+    assert_int_equal(script_events(s, run, EVENT_ATTEMPT_FAILED), 0);
+    script_advance(s, SEC);
+    script_depth(s, "ropewalk.inbox.0", 0, 1);
+    assert_int_equal(script_events(s, run, EVENT_ATTEMPT_FAILED), 1);
+    assert_int_equal(script_count(s, "task"), 2); /* attempt 2, at once */
+    assert_true(str_is(jt_get(script_last(s, "task")->body, "attempt"), "2"));
+    script_free(s);
+}
+
+static void a_heartbeat_in_time_saves_a_doubted_lease(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct sent task;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, NOOP);
+    script_settle(s);
+    task = *script_last(s, "task");
+    script_heartbeat(s, "w1", &task); /* opens the lease as `started` would */
+    script_advance(s, 7 * SEC);
+    script_heartbeat(s, "w1", &task);
+    script_depth(s, "ropewalk.inbox.0", 0, 1);
+    script_advance(s, SEC);
+    assert_int_equal(script_events(s, run, EVENT_ATTEMPT_FAILED), 0);
+    script_free(s);
+}
+
+static void no_lease_lapses_before_the_broker_was_there_for_a_whole_lease(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, NOOP);
+    script_settle(s);
+    script_started(s, 0, script_last(s, "task"), "w1");
+    script_advance(s, 5 * SEC);
+    sched_on_broker(s->sched, false);
+    script_advance(s, 20 * SEC);
+    sched_on_broker(s->sched, true);
+    script_advance(s, 5 * SEC);
+    assert_int_equal(asked_depth(s, "ropewalk.inbox.0"), 0);
+    script_advance(s, 2 * SEC);
+    script_depth(s, "ropewalk.inbox.0", 0, 1);
+    script_advance(s, SEC);
+    script_depth(s, "ropewalk.inbox.0", 0, 1);
+    assert_int_equal(script_events(s, run, EVENT_ATTEMPT_FAILED), 1);
+    script_free(s);
+}
+
+static void a_grant_comes_after_its_commit_and_only_once(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct sent task;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, GRANTED);
+    script_settle(s);
+    task = *script_last(s, "task");
+    s->hold_commits = true;
+    script_started(s, 0, &task, "w1");
+    script_settle(s);
+    assert_int_equal(script_count(s, "grant"), 0);
+    script_commit(s, SCHED_COMMITTED, NULL);
+    s->hold_commits = false;
+    assert_int_equal(script_events(s, run, EVENT_STEP_STARTED), 1);
+    assert_int_equal(script_count(s, "grant"), 1);
+    assert_string_equal(script_last(s, "grant")->queue, "ropewalk.worker.w1");
+    assert_true(str_is(jt_get(script_last(s, "grant")->body, "go"), "true"));
+    script_started(s, 0, &task, "w2"); /* another copy */
+    script_settle(s);
+    assert_string_equal(script_last(s, "grant")->queue, "ropewalk.worker.w2");
+    assert_true(str_is(jt_get(script_last(s, "grant")->body, "go"), "false"));
+    script_started(s, 0, &task, "w1"); /* its answer was lost */
+    script_settle(s);
+    assert_string_equal(script_last(s, "grant")->queue, "ropewalk.worker.w1");
+    assert_true(str_is(jt_get(script_last(s, "grant")->body, "go"), "true"));
+    script_free(s);
+}
+
+static void of_a_granted_task_only_its_worker_keeps_the_lease(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct sent task;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, GRANTED);
+    script_settle(s);
+    task = *script_last(s, "task");
+    script_started(s, 0, &task, "w1");
+    for (int i = 0; i < 4; i++) {
+        script_advance(s, 2 * SEC);
+        script_heartbeat(s, "w2", &task);
+    }
+    script_depth(s, "ropewalk.inbox.0", 0, 1);
+    assert_int_equal(script_events(s, run, EVENT_STEP_OUTCOME_UNKNOWN), 1);
+    assert_int_equal(script_count(s, "task"), 1);
+    script_free(s);
+}
+
+static void a_deferral_is_another_dispatch_and_waits_for_its_time(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct sent task;
+    size_t events;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, NOOP);
+    script_settle(s);
+    task = *script_last(s, "task");
+    events = run->event_count;
+    s->hold_commits = true;
+    script_result(s, 0, &task, "w",
+                  "\"status\":\"deferred\",\"error\":{\"class\":\"transient\",\"code\":\"rate_limited\","
+                  "\"retry_after\":\"3s\"}");
+    script_settle(s);
+    assert_int_equal(s->batch->event_count, 0);
+    assert_int_equal(s->batch->change_count, 1);
+    assert_int_equal(s->batch->changes[0].dispatch, 2);
+    assert_string_equal(s->batch->changes[0].reason, "deferred");
+    script_commit(s, SCHED_COMMITTED, NULL);
+    s->hold_commits = false;
+    script_advance(s, 2 * SEC);
+    assert_int_equal(script_count(s, "task"), 1);
+    script_advance(s, 2 * SEC);
+    assert_int_equal(script_count(s, "task"), 2);
+    assert_true(str_is(jt_get(script_last(s, "task")->body, "publication"), "1"));
+    assert_string_not_equal(script_last(s, "task")->id, task.id);
+    assert_int_equal(run->event_count, events);
+    script_free(s);
+}
+
+static void delays_and_back_offs_come_due(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0,
+                     "{\"name\":\"w\",\"steps\":{\"d\":{\"call\":\"delay\",\"with\":{\"duration\":\"5s\"}},"
+                     "\"a\":{\"needs\":[\"d\"],\"call\":\"noop\",\"retry\":{\"max_attempts\":2,\"initial\":\"2s\","
+                     "\"jitter\":0}}}}");
+    script_settle(s);
+    assert_true(s->wake <= s->now + 5 * SEC);
+    script_advance(s, 4 * SEC);
+    assert_int_equal(script_count(s, "task"), 0);
+    script_advance(s, 2 * SEC);
+    assert_int_equal(script_count(s, "task"), 1);
+    script_result(s, 0, script_last(s, "task"), "w",
+                  "\"status\":\"failed\",\"error\":{\"class\":\"transient\",\"code\":\"http_503\",\"status\":503,"
+                  "\"answered\":true}");
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 1);
+    script_advance(s, 3 * SEC);
+    assert_int_equal(script_count(s, "task"), 2);
+    assert_true(str_is(jt_get(script_last(s, "task")->body, "attempt"), "2"));
+    assert_int_equal(script_events(s, run, EVENT_ATTEMPT_FAILED), 1);
+    script_free(s);
+}
+
+static void an_idempotency_key_of_the_steps_own_survives_a_takeover(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_run(s, 0,
+               "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"http\",\"idempotency\":{\"key\":\"k-${ .input.x }\"},"
+               "\"with\":{\"url\":\"https://x.example/${ .input.x }\"}}}}");
+    script_settle(s);
+    assert_true(str_is(jt_get(script_last(s, "task")->body, "idempotency_key"), "\"k-3\""));
+    script_own(s, 0, 2);
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 2);
+    assert_true(str_is(jt_get(script_last(s, "task")->body, "idempotency_key"), "\"k-3\""));
+    assert_true(str_is(jt_get(jt_get(script_last(s, "task")->body, "with"), "url"), "\"https://x.example/3\""));
+    script_free(s);
+}
+
+static void a_cancel_reaches_the_worker_that_runs_the_attempt(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct sent task;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, NOOP);
+    script_settle(s);
+    task = *script_last(s, "task");
+    script_started(s, 0, &task, "w7");
+    script_settle(s);
+    script_command(s, run, "cancel", "gateway.1");
+    script_deliver(s, 0, "nudge", "n", "{\"v\":1,\"shard\":0}");
+    script_settle(s);
+    assert_int_equal(script_count(s, "cancel"), 1);
+    assert_string_equal(script_last(s, "cancel")->queue, "ropewalk.worker.w7");
+    assert_int_equal(script_events(s, run, EVENT_RUN_CANCELLING), 1);
+    script_free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(beyond_the_window_tasks_stay_in_the_backlog),
+        cmocka_unit_test(without_a_backlog_nobody_asks_for_depths),
+        cmocka_unit_test(the_backlog_is_released_round_robin_by_weight),
+        cmocka_unit_test(what_is_not_confirmed_is_published_again_after_a_pause),
+        cmocka_unit_test(nothing_is_published_while_the_broker_is_away),
+        cmocka_unit_test(an_unheard_task_is_overdue_when_its_queue_was_seen_empty),
+        cmocka_unit_test(an_unheard_task_is_overdue_when_a_later_one_has_begun),
+        cmocka_unit_test(a_started_task_lives_by_its_lease),
+        cmocka_unit_test(a_heartbeat_in_time_saves_a_doubted_lease),
+        cmocka_unit_test(no_lease_lapses_before_the_broker_was_there_for_a_whole_lease),
+        cmocka_unit_test(a_grant_comes_after_its_commit_and_only_once),
+        cmocka_unit_test(of_a_granted_task_only_its_worker_keeps_the_lease),
+        cmocka_unit_test(a_deferral_is_another_dispatch_and_waits_for_its_time),
+        cmocka_unit_test(delays_and_back_offs_come_due),
+        cmocka_unit_test(an_idempotency_key_of_the_steps_own_survives_a_takeover),
+        cmocka_unit_test(a_cancel_reaches_the_worker_that_runs_the_attempt),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
