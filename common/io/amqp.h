@@ -1,9 +1,9 @@
 /* RabbitMQ through librabbitmq. A link is one connection. Whatever may block (name resolution, login, everything over
  * TLS) happens in a thread of its own; then reading and writing belong to the loop, without a hand-over between
  * threads. A process has one link for publishing and one for consuming (alarms stop publishing connections only). Links
- * connect again by themselves with backoff, declare their topology again and consume again on new channels. amqp_wire.c
- * alone meets the library. All functions: loop thread. While a link is down its messages are answered AMQP_UNKNOWN at
- * once. */
+ * connect again by themselves with backoff, declare their topology again and consume again on new channels.
+ * amqp_wire*.c alone meet the library. All functions: loop thread. While a link is down its messages are answered
+ * AMQP_UNKNOWN at once. */
 #pragma once
 #include "common/base/clock.h"
 #include <uv.h>
