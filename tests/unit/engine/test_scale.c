@@ -169,10 +169,63 @@ static void a_waiting_step_takes_less_than_a_kilobyte(void **unused)
     plan_unref(plan);
 }
 
+/* 500 steps that fail and are tried again, a thousand times each by their documents. */
+static void a_full_history_ends_what_would_be_tried_again(void **unused)
+{
+    struct plan_faults faults = {.arena = arena_new(4096)};
+    struct wall_us now = {INT64_C(1790000000) * US_PER_S};
+    struct arena *arena = arena_new(1 << 16);
+    struct run_state *state;
+    struct plan *plan;
+    struct buf doc;
+    struct effects fx;
+    struct err err;
+
+    (void)unused;
+    buf_init(&doc, 1 << 20);
+    buf_append_str(&doc, STR("{\"name\":\"x\",\"timeout\":\"366d\",\"on_failure\":\"continue\",\"steps\":{"));
+    for (int i = 0; i < SMALL; i++)
+        buf_printf(&doc, "%s\"s%d\":{\"call\":\"noop\",\"retry\":{\"max_attempts\":1000}}", i == 0 ? "" : ",", i);
+    buf_append_str(&doc, STR("}}"));
+    plan = plan_compile(buf_str(&doc), &PLAN_LIMITS_DEFAULT, &faults);
+    assert_non_null(plan);
+    state = run_state_new(run_id_make(now, 7), 1, plan, now);
+    effects_init(&fx, arena);
+    assert_int_equal(engine_apply(state, &(struct engine_input){.kind = IN_START}, now, &fx, &err), ERR_OK);
+    for (uint32_t round = 0; round < 1000 && !run_ended((enum run_status)state->status); round++) {
+        now.us += 120 * US_PER_S;
+        for (uint32_t i = 0; i < plan->step_count; i++) {
+            const struct step_state *s = &state->steps[i];
+            struct engine_input in = {.kind = IN_TIMER, .seq = s->open_seq};
+            if (s->open_kind == WORK_TASK)
+                in = (struct engine_input){.kind = IN_RESULT,
+                                           .step = plan->steps[i].name,
+                                           .attempt = s->attempt,
+                                           .dispatch = s->dispatch,
+                                           .worker = STR("w"),
+                                           .result = RESULT_FAILED,
+                                           .error_class = STR("transient"),
+                                           .code = STR("connect")};
+            arena_reset(arena);
+            effects_init(&fx, arena);
+            assert_int_equal(engine_apply(state, &in, now, &fx, &err), ERR_OK);
+        }
+    }
+    assert_int_equal(state->status, RUN_PARTIALLY_COMPLETED);
+    assert_string_equal(state->run_error.code, "history_limit");
+    assert_in_range(state->last_seq, 200000, 200000 + 3 * SMALL);
+    run_state_free(state);
+    plan_unref(plan);
+    buf_deinit(&doc);
+    arena_free(arena);
+    arena_free(faults.arena);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_cost_of_a_step_is_flat_from_500_to_5000),
+        cmocka_unit_test(a_full_history_ends_what_would_be_tried_again),
         cmocka_unit_test(a_waiting_step_takes_less_than_a_kilobyte),
     };
 
