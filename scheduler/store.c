@@ -1,5 +1,6 @@
 /* Connections and reads of the store. Batches are in store_commit.c. */
 #include "scheduler/store_internal.h"
+#include "common/base/ensure.h"
 #include "common/base/log.h"
 #include "rw_scheduler_sql.h"
 #include <stdlib.h>
@@ -149,6 +150,7 @@ static void read_done(struct read *read, const struct pg_outcome *o, const char 
 
 static size_t part_of_each(size_t shards)
 {
+    ENSURE(shards > 0);
     return (COMMANDS_MAX + shards - 1) / shards;
 }
 

@@ -1,5 +1,6 @@
 /* What a connection is opened with: the caller's URL, and settings without which this service would not be safe. */
 #include "common/io/pg_internal.h"
+#include <arpa/inet.h>
 
 #include "common/base/banned.h"
 
@@ -81,10 +82,36 @@ enum err_code pg_conninfo_parse(const char *url, const struct pg_options *option
         put(&words, "options", session_options(ret->arena, list, options));
     ret->keywords = words.keywords;
     ret->values = words.values;
+    ret->count = words.count;
     if (!parse_u32(str_of(option(list, "connect_timeout")->val), 1, 3600, &timeout_s))
         timeout_s = CONNECT_TIMEOUT_S;
     ret->connect_timeout_ms = (int)timeout_s * 1000;
     return ERR_OK;
+}
+
+void pg_conninfo_put(struct pg_conninfo *info, const char *keyword, const char *value)
+{
+    info->keywords[info->count] = keyword; /* libpq takes the last of equal words */
+    info->values[info->count++] = value;
+}
+
+static bool is_address(const char *host)
+{
+    struct in6_addr six;
+    struct in_addr four;
+
+    return inet_pton(AF_INET, host, &four) == 1 || inet_pton(AF_INET6, host, &six) == 1;
+}
+
+const char *pg_conninfo_name(const struct pg_conninfo *info)
+{
+    const PQconninfoOption *host = option(info->parsed, "host"), *address = option(info->parsed, "hostaddr");
+
+    if (host == NULL || host->val == NULL || *host->val == '\0' || (address != NULL && address->val != NULL))
+        return NULL;
+    if (strchr("/@", host->val[0]) != NULL || strchr(host->val, ',') != NULL || is_address(host->val))
+        return NULL;
+    return host->val;
 }
 
 void pg_conninfo_free(struct pg_conninfo *info)

@@ -1,7 +1,9 @@
-/* What the pg*.c files share. pg.c: the connection and its states. pg_connect.c:
- * its parameters. pg_batch.c: parameters, arrays, building and sending
- * a batch. pg_result.c: rows, and PostgreSQL's errors turned into ours. pg_session.c: the blocking connection. */
+/* What the pg*.c files share. pg.c: the connection as its user sees it. pg_link.c: its socket, connecting and losing
+ * it. pg_resolve.c: names of hosts. pg_connect.c: what a connection is opened with. pg_read.c: answers. pg_batch.c:
+ * parameters, arrays, building and sending a batch. pg_result.c: rows, and PostgreSQL's errors turned into ours.
+ * pg_role.c: is a role fit for a service. pg_session.c: the blocking connection. */
 #pragma once
+#include "common/base/ensure.h"
 #include "common/io/pg.h"
 #include <libpq-fe.h>
 
@@ -76,7 +78,8 @@ struct pg {
     struct pg_options options; /* strings are copies */
     enum pg_state state;
     PGconn *conn;
-    uv_poll_t *poll; /* NULL: none */
+    struct pg_lookup *lookup; /* NULL: none */
+    uv_poll_t *poll;          /* NULL: none */
     int poll_events;
     uv_timer_t timer; /* connect timeout while connecting, backoff while waiting, 0 ms for "lost" found in a submit */
     uv_timer_t watch; /* runs while batches wait or are in flight */
@@ -92,6 +95,32 @@ struct pg {
     unsigned stmt_number;
 };
 
+/* pg.c */
+#define PG_MAGIC 0x70676c6bU
+#define PG_BACKOFF_FIRST_MS 50
+static inline struct pg *pg_of(void *ptr)
+{
+    struct pg *pg = ptr;
+
+    ENSURE(pg != NULL && pg->magic == PG_MAGIC);
+    return pg;
+}
+void pg_queue_init(struct pg_queue *queue);
+void pg_queue_push(struct pg_queue *queue, struct pg_batch *batch);
+struct pg_batch *pg_queue_pop(struct pg_queue *queue);
+/* Tells the caller and frees the batch. */
+void pg_finish(struct pg_batch *batch, const struct err *err, bool unknown);
+void pg_send_pending(struct pg *pg);
+void pg_maybe_free(struct pg *pg); /* when it is closed and its last handle has gone */
+/* pg_link.c */
+void pg_poll_drop(struct pg *pg);
+void pg_poll_for(struct pg *pg, int events);
+void pg_lost(struct pg *pg, const struct err *err);
+void pg_finish_lost(struct pg_batch *batch, const struct err *lost, bool server_ended);
+void pg_on_timer(uv_timer_t *timer);
+void pg_connect_to(struct pg *pg, const char *hosts, const char *addresses);
+/* pg_read.c */
+void pg_read_answers(struct pg *pg);
 /* pg_batch.c */
 bool pg_batch_send(struct pg *pg, struct pg_batch *batch); /* false: the connection is gone */
 void pg_batch_prepend_path(struct pg_batch *batch);
@@ -100,12 +129,20 @@ void pg_stmts_forget(struct pg *pg);
 struct pg_conninfo {
     PQconninfoOption *parsed;
     const char **keywords, **values; /* NULL at the end */
+    size_t count;
     struct arena *arena;
     int connect_timeout_ms;
 };
 enum err_code pg_conninfo_parse(const char *url, const struct pg_options *options, struct pg_conninfo *ret,
                                 struct err *err) MUST_CHECK;
 void pg_conninfo_free(struct pg_conninfo *info);
+/* Adds a word, or takes the place of one that is there. At most 4; the value must live until the info is used. */
+void pg_conninfo_put(struct pg_conninfo *info, const char *keyword, const char *value);
+/* The one name of a host that has to be looked up; NULL: an address, a socket, several hosts (those are libpq's). */
+const char *pg_conninfo_name(const struct pg_conninfo *info);
+/* pg_resolve.c */
+void pg_resolve(struct pg *pg, const char *host); /* then pg_connect_to or pg_lost, from the loop */
+void pg_resolve_forget(struct pg *pg);            /* nothing comes of what is under way */
 /* pg_result.c */
 enum err_code pg_error_code(const char *sqlstate);
 void pg_error_from_result(struct err *err, const PGresult *res);

@@ -71,6 +71,7 @@ static enum err_code judge(struct pg_session *session, PGresult *res, struct pg_
 
 enum err_code pg_session_script(struct pg_session *session, const char *sql, struct err *err)
 {
+    ENSURE(session != NULL);
     return judge(session, PQexec(session->conn, sql), NULL, err);
 }
 

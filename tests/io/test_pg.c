@@ -366,6 +366,26 @@ static void without_a_server_batches_wait_and_then_fail(void **state)
     end(&f);
 }
 
+static void names_of_hosts_are_looked_up(void **state)
+{
+    struct fixture f;
+    char by_name[512];
+    const char *url = test_url(), *at = strstr(url, "@127.0.0.1:");
+
+    (void)state;
+    assert_non_null(at);
+    snprintf(by_name, sizeof(by_name), "%.*s@localhost:%s", (int)(at - url), url, at + strlen("@127.0.0.1:"));
+    begin(&f, by_name); /* where it is ::1 too, nobody listens there: the next address is tried */
+    must(&f, "SELECT 1");
+    end(&f);
+    begin(&f, "postgresql://x@no.such.host.invalid/x");
+    assert_true(loop_until(&f.loop, &f.downs, 1, 6000));
+    assert_non_null(strstr(f.down.message, "no.such.host.invalid"));
+    end(&f);
+    begin(&f, "postgresql://x@no.such.host.invalid/x");
+    end(&f); /* freed while it is looked up */
+}
+
 static void a_bad_url_is_told_without_its_password(void **state)
 {
     struct fixture f;
@@ -593,6 +613,7 @@ int main(void)
         cmocka_unit_test(a_lost_answer_to_a_commit_is_unknown),
         cmocka_unit_test(a_silent_server_is_given_up),
         cmocka_unit_test(without_a_server_batches_wait_and_then_fail),
+        cmocka_unit_test(names_of_hosts_are_looked_up),
         cmocka_unit_test(a_bad_url_is_told_without_its_password),
         cmocka_unit_test(what_is_in_flight_fails_when_the_connection_is_freed),
         cmocka_unit_test(arrays_and_types_survive_the_wire),
