@@ -220,10 +220,11 @@ static void released(void *ctx, const struct pg_outcome *outcome)
 
 void lease_release(struct lease *lease, int16_t shard)
 {
-    struct held *held = &lease->held[shard];
     struct pg_batch *batch;
+    struct held *held;
 
     ENSURE(shard >= 0 && shard < SHARDS_MAX);
+    held = &lease->held[shard];
     if (held->state == SHARD_FREE)
         return;
     held->state = SHARD_FREE;

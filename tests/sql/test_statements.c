@@ -3,7 +3,6 @@
 #include "tests/sql/sql_fixture.h"
 #include <dirent.h>
 #include <libpq-fe.h>
-#include <stdarg.h>
 
 static const struct {
     const char *folder, *role;
@@ -24,18 +23,13 @@ struct faults {
     struct buf text;
 };
 
-static void fault(struct faults *faults, const char *path, const char *format, ...) PRINTF_LIKE(3, 4);
-static void fault(struct faults *faults, const char *path, const char *format, ...)
-{
-    char text[512];
-    va_list args;
-
-    va_start(args, format);
-    vsnprintf(text, sizeof(text), format, args);
-    va_end(args);
-    buf_printf(&faults->text, "%s: %s\n", path, text);
-    faults->count++;
-}
+#define fault(faults, path, ...)                                                                                       \
+    do {                                                                                                               \
+        buf_printf(&(faults)->text, "%s: ", (path));                                                                   \
+        buf_printf(&(faults)->text, __VA_ARGS__);                                                                      \
+        buf_append_char(&(faults)->text, '\n');                                                                        \
+        (faults)->count++;                                                                                             \
+    } while (0)
 
 static char *read_file(const char *path)
 {
