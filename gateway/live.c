@@ -93,7 +93,9 @@ static void settle(struct live_watcher *watcher)
 
     if (watcher->gone || !watched->ended || watcher->told_end)
         return;
-    if (watcher->calls.on_event != NULL && (watcher->reading || watcher->last_seq < watched->newest)) {
+    if (watcher->calls.on_event != NULL && watcher->reading)
+        return; /* the page on its way settles it */
+    if (watcher->calls.on_event != NULL && watcher->last_seq < watched->newest) {
         read_on(watcher);
         return;
     }

@@ -1,4 +1,5 @@
 /* ropewalk-gateway: wires the parts together, tells whether it is ready, and drains. */
+#include "common/expr/sandbox.h"
 #include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/base/log.h"
@@ -247,6 +248,7 @@ static void close_all(struct process *p)
 {
     struct gateway *gw = &p->gw;
 
+    sandbox_free(gw->sandbox);
     amqp_link_free(gw->publish);
     amqp_link_free(gw->consume);
     for (int64_t i = 0; i < gw->config.pg_connections; i++)
@@ -292,6 +294,7 @@ int main(int argc, char **argv)
     struct err err = {0};
     int rc;
 
+    sandbox_child_main_if_asked(argc, argv);
     if (argc == 2 && strcmp(argv[1], "--routes") == 0) {
         routes_print();
         return 0;
@@ -316,6 +319,7 @@ int main(int argc, char **argv)
                                 .on_request = on_request,
                                 .ctx = gw};
 
+    gw->sandbox = sandbox_new(gw->loop, 1, NULL);
     connect_all(&process);
     if (http_server_new(&http, &gw->http, &err) != ERR_OK)
         service_fail(gw->service, 2, &err);

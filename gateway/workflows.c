@@ -3,6 +3,7 @@
 #include "common/base/ensure.h"
 #include "gateway/document.h"
 #include "gateway/flows.h"
+#include "gateway/jq_check.h"
 #include "gateway/json_more.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
@@ -90,50 +91,70 @@ static void save(struct call *call, struct str name, struct str text, uint32_t m
     pg_submit(call->gw->writes, batch, on_saved, s);
 }
 
+struct checked {
+    struct call *call;
+    struct document document;
+    uint32_t must_be; /* If-Match */
+};
+
+static void on_save_checked(void *ctx, struct document *document)
+{
+    struct checked *checked = ctx;
+    struct call *call = checked->call;
+
+    if (document->error_count > 0) {
+        call_problem_errors(call, 422, "invalid_document", "the workflow document has faults", document->errors);
+        return;
+    }
+    if (!str_eq(document->name, call->params[0])) {
+        call_fault(call, "name_differs", "/name", "the name in the document differs from the one in the path");
+        return;
+    }
+    save(call, call->params[0], document->text, checked->must_be);
+}
+
 void route_workflow_save(struct call *call)
 {
-    struct document document;
+    struct checked *checked = arena_alloc(call->arena, sizeof(*checked));
     struct str text;
-    uint32_t must_be;
 
+    checked->call = call;
     if (!name_is_valid(call->params[0])) {
         call_problem(call, 422, "bad_name", "a workflow's name is ^[a-z0-9][a-z0-9-]{0,62}$");
         return;
     }
-    if (!read_if_match(call, &must_be) || !call_body(call, &text))
+    if (!read_if_match(call, &checked->must_be) || !call_body(call, &text))
         return;
-    document_check(call->arena, &call->gw->config, text, &document);
-    if (document.error_count > 0) {
-        call_problem_errors(call, 422, "invalid_document", "the workflow document has faults", document.errors);
-        return;
-    }
-    plan_unref(document.plan);
-    if (!str_eq(document.name, call->params[0])) {
-        call_fault(call, "name_differs", "/name", "the name in the document differs from the one in the path");
-        return;
-    }
-    save(call, call->params[0], text, must_be);
+    document_check(call->arena, &call->gw->config, text, &checked->document);
+    jq_check(call, &checked->document, on_save_checked, checked);
+}
+
+static void on_validated(void *ctx, struct document *document)
+{
+    struct checked *checked = ctx;
+    CLEANUP(buf_deinit) struct buf body = {0};
+    struct jw w;
+
+    buf_init(&body, JSON_MAX);
+    w = jw_to(&body);
+    jw_obj(&w);
+    jw_kbool(&w, "valid", document->error_count == 0);
+    jw_kraw(&w, "errors", document->errors);
+    jw_kraw(&w, "warnings", document->warnings);
+    jw_end_obj(&w);
+    call_json(checked->call, 200, buf_str(&body));
 }
 
 void route_workflow_validate(struct call *call)
 {
-    CLEANUP(buf_deinit) struct buf body = {0};
-    struct document document;
+    struct checked *checked = arena_alloc(call->arena, sizeof(*checked));
     struct str text;
-    struct jw w;
 
+    checked->call = call;
     if (!call_body(call, &text))
         return;
-    document_check(call->arena, &call->gw->config, text, &document);
-    plan_unref(document.plan);
-    buf_init(&body, JSON_MAX);
-    w = jw_to(&body);
-    jw_obj(&w);
-    jw_kbool(&w, "valid", document.error_count == 0);
-    jw_kraw(&w, "errors", document.errors);
-    jw_kraw(&w, "warnings", document.warnings);
-    jw_end_obj(&w);
-    call_json(call, 200, buf_str(&body));
+    document_check(call->arena, &call->gw->config, text, &checked->document);
+    jq_check(call, &checked->document, on_validated, checked);
 }
 
 static void on_current(void *ctx, const struct pg_outcome *outcome)

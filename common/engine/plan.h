@@ -110,3 +110,8 @@ struct plan *plan_compile(struct str document, const struct plan_limits *limits,
 struct plan *plan_ref(struct plan *plan);
 void plan_unref(struct plan *plan);                           /* accepts NULL */
 uint32_t plan_find(const struct plan *plan, struct str step); /* NO_NODE when there is none */
+
+/* Calls `fn` for each template that has expressions, with its JSON Pointer in the document. */
+typedef void (*plan_template_fn)(void *ctx, const struct template *t, struct str pointer);
+void plan_each_template(const struct plan *plan, plan_template_fn fn, void *ctx);
+void plan_each_template_of(const struct plan *plan, uint32_t step, plan_template_fn fn, void *ctx);

@@ -301,8 +301,16 @@ void plan_graph(struct compile *c)
         check_joins(c);
 }
 
-static void check_template(struct compile *c, const struct template *t, const uint64_t *ancestors, const char *pointer)
+struct reads {
+    struct compile *c;
+    const uint64_t *ancestors; /* NULL: every step may be read */
+};
+
+static void check_template(void *ctx, const struct template *t, struct str pointer)
 {
+    const struct reads *reads = ctx;
+    struct compile *c = reads->c;
+
     for (size_t i = 0; i < t->expr_count; i++) {
         for (size_t k = 0; k < t->exprs[i].step_count; k++) {
             uint32_t node = plan_find(c->plan, t->exprs[i].steps[k]);
@@ -310,50 +318,16 @@ static void check_template(struct compile *c, const struct template *t, const ui
             if (node == NO_NODE) {
                 (void)snprintf(message, sizeof(message), "reads step '" STR_FMT "', which does not exist",
                                STR_ARG(t->exprs[i].steps[k]));
-                plan_fault(c, "unknown_step", NULL, message, "%s" STR_FMT, pointer, STR_ARG(t->exprs[i].pointer));
-            } else if (ancestors != NULL && ((ancestors[node / 64] >> (node % 64)) & 1) == 0) {
+                plan_fault(c, "unknown_step", NULL, message, STR_FMT STR_FMT, STR_ARG(pointer),
+                           STR_ARG(t->exprs[i].pointer));
+            } else if (reads->ancestors != NULL && ((reads->ancestors[node / 64] >> (node % 64)) & 1) == 0) {
                 (void)snprintf(message, sizeof(message), "reads step '" STR_FMT "', which may not have ended by then",
                                STR_ARG(t->exprs[i].steps[k]));
                 plan_fault(c, "not_upstream", "name it in 'needs', directly or through other steps", message,
-                           "%s" STR_FMT, pointer, STR_ARG(t->exprs[i].pointer));
+                           STR_FMT STR_FMT, STR_ARG(pointer), STR_ARG(t->exprs[i].pointer));
             }
         }
     }
-}
-
-/* Where the template of a step's `with` stands. */
-static const char *with_place(const struct plan_step *step)
-{
-    switch (step->kind) {
-    case CALL_TRANSFORM:
-        return "/value";
-    case CALL_CONDITION:
-        return "/if";
-    case CALL_DELAY:
-        return step->delay_until ? "/until" : "/duration";
-    case CALL_TASK:
-    case CALL_SWITCH:
-        break;
-    }
-    return "";
-}
-
-static void check_step_reads(struct compile *c, uint32_t node, const uint64_t *ancestors)
-{
-    const struct plan_step *step = &c->plan->steps[node];
-    const char *base = plan_pointer(c, node);
-    char at[700];
-
-    (void)snprintf(at, sizeof(at), "%s/with%s", base, with_place(step));
-    check_template(c, &step->with, ancestors, at);
-    for (size_t k = 0; k < step->case_count; k++) {
-        (void)snprintf(at, sizeof(at), "%s/with/cases/%zu/if", base, k);
-        check_template(c, &step->cases[k], ancestors, at);
-    }
-    (void)snprintf(at, sizeof(at), "%s/when", base);
-    check_template(c, &step->when, ancestors, at);
-    (void)snprintf(at, sizeof(at), "%s/idempotency/key", base);
-    check_template(c, &step->idempotency_key, ancestors, at);
 }
 
 void plan_check_reads(struct compile *c)
@@ -375,7 +349,7 @@ void plan_check_reads(struct compile *c)
                 mine[w] |= ancestors[parent * words + w];
             mine[parent / 64] |= UINT64_C(1) << (parent % 64);
         }
-        check_step_reads(c, node, mine);
+        plan_each_template_of(plan, node, check_template, &(struct reads){c, mine});
     }
-    check_template(c, &plan->output, NULL, "/output");
+    check_template(&(struct reads){c, NULL}, &plan->output, STR("/output"));
 }
