@@ -12,7 +12,7 @@ struct service_options {
     const char *listen;         /* NULL: the service brings its own server (the gateway) */
     void (*on_stop)(void *ctx); /* begin to drain; call service_stopped when done */
     void (*readiness)(void *ctx, struct buf *lines, bool *ready); /* a line per dependency: "postgresql: ok" */
-    void (*metrics)(void *ctx, struct buf *text); /* more for /metrics, in its format; may be NULL */
+    void (*metrics)(void *ctx, struct buf *text);                 /* more for /metrics, in its format; may be NULL */
     int drain_timeout_ms; /* exits 1 with a log line when the drain takes longer */
     void *ctx;
 };
