@@ -28,7 +28,7 @@ struct gateway {
     struct starts *starts;
     struct live *live;
     struct sandbox *sandbox; /* compiles expressions of what is saved */
-    char queue[160]; /* this gateway's own: updates and verdicts arrive here */
+    char queue[160];         /* this gateway's own: updates and verdicts arrive here */
     bool schema_ready, role_ready;
     bool stopping;
 };
