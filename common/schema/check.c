@@ -8,6 +8,7 @@
 
 #define MAX_DEPTH 1500 /* of calls: JSON depth times combinations */
 #define MAX_FAULTS 1000
+#define VALUE_COST 4 /* looking at a value, where matching a character is 1 */
 
 struct arena *walk_arena(struct walk *w)
 {
@@ -283,7 +284,8 @@ bool walk_node(struct walk *w, uint32_t index, struct str value, const struct sc
     uint8_t type = type_of(value);
     bool ok = true;
 
-    w->spent = w->spent || --w->budget <= 0 || w->depth >= MAX_DEPTH;
+    w->budget -= VALUE_COST;
+    w->spent = w->spent || w->budget <= 0 || w->depth >= MAX_DEPTH;
     if (w->spent)
         return false;
     if ((node->types & type) == 0)
@@ -305,9 +307,12 @@ bool walk_node(struct walk *w, uint32_t index, struct str value, const struct sc
 
 static enum err_code run_walk(struct walk *w, struct str json)
 {
-    struct schema_place root = {.key = STR_NONE};
-    bool ok = walk_node(w, 0, str_trim(json), &root, true);
+    struct schema_members members;
+    struct schema_place root = {.members = &members, .key = STR_NONE};
+    bool ok;
 
+    members.of = NULL;
+    ok = walk_node(w, 0, str_trim(json), &root, true);
     arena_cleanup(&w->arena);
     map_free(w->reported);
     pattern_scratch_deinit(&w->scratch);

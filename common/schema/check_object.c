@@ -71,9 +71,10 @@ static bool check_known(struct walk *w, struct members *m, uint32_t at, struct s
     return walk_node(w, m->properties[at].node, value, place, m->main_path);
 }
 
-static bool check_member(struct walk *w, struct members *m, struct jt_iter *it)
+static bool check_member(struct walk *w, struct members *m, const struct schema_member *it)
 {
-    struct schema_place place = {.up = m->place, .key = it->key, .key_escaped = it->key_escaped};
+    struct schema_members below;
+    struct schema_place place = {.up = m->place, .members = &below, .key = it->key, .key_escaped = it->key_escaped};
     /* With its quotes the key is a JSON string, as propertyNames sees it. */
     struct str quoted = {it->key.ptr - 1, it->key.len + 2};
     struct str name = it->key_escaped ? walk_string(w, quoted) : it->key;
@@ -81,6 +82,7 @@ static bool check_member(struct walk *w, struct members *m, struct jt_iter *it)
     bool matched = at != SCHEMA_NO;
     bool ok = true;
 
+    below.of = NULL;
     w->budget -= 1 + m->node->properties.count / 8;
     if (m->node->names != SCHEMA_NO)
         ok = walk_node(w, m->node->names, quoted, &place, m->main_path);
@@ -197,29 +199,52 @@ static bool looks_inside(const struct schema_node *node)
            node->dependent_schemas.count > 0 || node->min_properties > 0 || node->max_properties != UINT32_MAX;
 }
 
+/* Each member in turn, from the text or as it was kept. */
+static bool check_members(struct walk *w, struct members *m, struct str value)
+{
+    struct schema_members *kept = m->place->members;
+    struct jt_iter it;
+    bool ok = true;
+
+    if (kept != NULL && kept->of == value.ptr) {
+        while (m->count < kept->count && !walk_enough(w, ok))
+            ok = check_member(w, m, &kept->items[m->count++]) && ok;
+        return ok;
+    }
+    w->budget -= (int64_t)value.len / 64;
+    jt_iter_init(&it, value);
+    while (!walk_enough(w, ok) && jt_next(&it)) {
+        struct schema_member member = {it.key, it.value, it.key_escaped};
+
+        if (kept != NULL && m->count < SCHEMA_MEMBERS)
+            kept->items[m->count] = member;
+        m->count++;
+        ok = check_member(w, m, &member) && ok;
+    }
+    if (kept != NULL && m->count <= SCHEMA_MEMBERS && !walk_enough(w, ok)) {
+        kept->count = m->count;
+        kept->of = value.ptr;
+    }
+    return ok;
+}
+
 bool walk_object(struct walk *w, const struct schema_node *node, struct str value, const struct schema_place *place,
                  bool main_path)
 {
     static const struct schema_property none;
     struct members m = {.node = node, .place = place, .main_path = main_path};
     size_t words = (node->properties.count + 63) / 64;
-    struct jt_iter it;
-    bool ok = true;
+    bool ok;
 
     if (!looks_inside(node))
         return true;
     m.properties = node->properties.count == 0 ? &none : w->schema->properties + node->properties.first;
     m.seen = m.small;
-    w->budget -= (int64_t)value.len / 64;
     if (words > SEEN_WORDS) {
         w->budget -= (int64_t)words;
         m.seen = arena_array(walk_arena(w), words, sizeof(*m.seen));
     }
-    jt_iter_init(&it, value);
-    while (!walk_enough(w, ok) && jt_next(&it)) {
-        m.count++;
-        ok = check_member(w, &m, &it) && ok;
-    }
+    ok = check_members(w, &m, value);
     if (!walk_enough(w, ok) && w->schema->own_keywords && !w->decoding && !w->probing && m.count > 1)
         ok = check_duplicates(w, &m, value) && ok;
     if (!walk_enough(w, ok))
@@ -257,9 +282,11 @@ bool walk_array(struct walk *w, const struct schema_node *node, struct str value
     w->budget -= (int64_t)value.len / 64;
     jt_iter_init(&it, value);
     while (!walk_enough(w, ok) && jt_next(&it)) {
-        struct schema_place item = {.up = place, .index = it.index};
+        struct schema_members below;
+        struct schema_place item = {.up = place, .members = &below, .index = it.index};
         uint32_t at = it.index < node->prefix.count ? w->schema->lists[node->prefix.first + it.index] : node->items;
 
+        below.of = NULL;
         count++;
         if (at != SCHEMA_NO)
             ok = walk_node(w, at, it.value, &item, main_path) && ok;

@@ -3,7 +3,7 @@
  * from schema_compile() for what users bring (`input_schema`). All functions are pure and may run in any thread.
  *
  * Text must have passed jt_check or jt_check_repair first. A hostile schema costs at most SCHEMA_BUDGET units of work
- * (a unit is about a value looked at or a character matched), then ERR_TOO_LARGE. */
+ * (about a tenth of a second), then ERR_TOO_LARGE. */
 #pragma once
 #include "common/base/json_text.h"
 

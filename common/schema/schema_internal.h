@@ -78,10 +78,23 @@ struct schema {
     uint32_t node_count, property_count, edge_count, dependent_count, list_count, text_count, pattern_count;
 };
 
+/* The members of an object, kept for the parts of a schema that look at it again: finding them takes a pass over the
+ * text, large bodies included. */
+#define SCHEMA_MEMBERS 24
+struct schema_members {
+    const char *of; /* beginning of the object's text, NULL: nothing kept */
+    size_t count;
+    struct schema_member {
+        struct str key, value;
+        bool key_escaped;
+    } items[SCHEMA_MEMBERS];
+};
+
 /* A place in a document, linked to what holds it: pointers are only written where there is a fault. */
 struct schema_place {
     const struct schema_place *up;
-    struct str key; /* as it stands in the text; STR_NONE for items of arrays */
+    struct schema_members *members; /* of the value here, when it is an object; may be NULL */
+    struct str key;                 /* as it stands in the text; STR_NONE for items of arrays */
     bool key_escaped;
     size_t index;
 };

@@ -44,12 +44,14 @@ static void walk_results(struct str json)
 {
     struct str fields[RESULT_ITEM_FIELDS];
     struct results results;
+    enum err_code rc;
     struct err err;
 
     if (results_open(&results, json, &err) != ERR_OK)
         return;
-    while (results_next(&results, fields))
-        ENSURE(jt_type(fields[RESULT_ITEM_TASK_ID]) == JT_STRING && jt_type(fields[RESULT_ITEM_STATUS]) == JT_STRING);
+    while (results_next(&results, fields, &rc, &err))
+        ENSURE(rc != ERR_OK ||
+               (jt_type(fields[RESULT_ITEM_TASK_ID]) == JT_STRING && jt_type(fields[RESULT_ITEM_STATUS]) == JT_STRING));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

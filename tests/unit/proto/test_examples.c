@@ -1,4 +1,5 @@
 /* Every good example passes, every bad one fails at the field that its name says: bad-FIELD--what.json. */
+#include "common/base/metrics.h"
 #include "common/schema/schema.h"
 #include "proto/proto_messages.h"
 #include "proto/results.h"
@@ -139,6 +140,24 @@ static void a_decoded_task_gives_its_slices(void **state)
     assert_true(str_is(schema_field_name(&SCHEMA_TASK, TASK_REPLY_TO), "reply_to"));
 }
 
+static void next_result(struct results *results, struct str *fields, enum err_code expected)
+{
+    enum err_code rc = ERR_INTERNAL;
+    struct err err;
+
+    assert_true(results_next(results, fields, &rc, &err));
+    assert_int_equal(rc, expected);
+}
+
+static void no_more(struct results *results)
+{
+    struct str fields[RESULT_ITEM_FIELDS];
+    enum err_code rc;
+    struct err err;
+
+    assert_false(results_next(results, fields, &rc, &err));
+}
+
 static void results_come_one_or_many(void **state)
 {
     struct str one = STR(
@@ -146,29 +165,55 @@ static void results_come_one_or_many(void **state)
     struct str many =
         STR("{\"v\":1,\"results\":[{\"task_id\":\"a\",\"token\":\"x\",\"worker\":\"w\",\"status\":\"abandoned\"},"
             "{\"task_id\":\"b\",\"token\":\"x\",\"worker\":\"w\",\"status\":\"succeeded\",\"output\":0.10}]}");
-    struct str bad =
-        STR("{\"v\":1,\"results\":[{\"task_id\":\"a\",\"token\":\"x\",\"worker\":\"w\",\"status\":\"abandoned\"},{}]}");
     struct str fields[RESULT_ITEM_FIELDS];
+    int64_t unknown = metric_get(METRIC_MESSAGES_UNKNOWN_FIELDS);
     struct results results;
     struct err err;
 
     (void)state;
     assert_int_equal(results_open(&results, one, &err), ERR_OK);
-    assert_true(results_next(&results, fields));
-    assert_true(str_is(fields[RESULT_ITEM_TASK_ID], "\"a\""));
-    assert_true(str_is(fields[RESULT_ITEM_TOKEN], "\"x\""));
+    next_result(&results, fields, ERR_OK);
+    assert_str_eq(fields[RESULT_ITEM_TASK_ID], "\"a\"");
+    assert_str_eq(fields[RESULT_ITEM_TOKEN], "\"x\"");
     assert_null(fields[RESULT_ITEM_OUTPUT].ptr);
-    assert_false(results_next(&results, fields));
+    no_more(&results);
 
     assert_int_equal(results_open(&results, many, &err), ERR_OK);
-    assert_true(results_next(&results, fields));
-    assert_true(str_is(fields[RESULT_ITEM_STATUS], "\"abandoned\""));
-    assert_true(results_next(&results, fields));
-    assert_true(str_is(fields[RESULT_ITEM_OUTPUT], "0.10"));
-    assert_false(results_next(&results, fields));
-
-    assert_int_equal(results_open(&results, bad, &err), ERR_INVALID);
-    assert_non_null(strstr(err.message, "/results/1/task_id"));
+    next_result(&results, fields, ERR_OK);
+    assert_str_eq(fields[RESULT_ITEM_STATUS], "\"abandoned\"");
+    next_result(&results, fields, ERR_OK);
+    assert_str_eq(fields[RESULT_ITEM_OUTPUT], "0.10");
+    no_more(&results);
+    assert_int_equal(metric_get(METRIC_MESSAGES_UNKNOWN_FIELDS), unknown);
 }
 
-RUN(TEST(examples_are_judged_as_their_names_say), TEST(a_decoded_task_gives_its_slices), TEST(results_come_one_or_many))
+static void a_bad_result_does_not_lose_the_others(void **state)
+{
+    struct str text = STR("{\"v\":1,\"results\":[{\"task_id\":7},{\"hue\":1,\"status\":\"failed\",\"worker\":\"w\","
+                          "\"task_id\":\"b\",\"token\":\"x\"},"
+                          "9,{\"task_id\":\"c\",\"token\":\"x\",\"worker\":\"w\",\"status\":\"succeeded\"}]}");
+    struct str fields[RESULT_ITEM_FIELDS];
+    int64_t unknown = metric_get(METRIC_MESSAGES_UNKNOWN_FIELDS);
+    struct results results;
+    struct err err;
+
+    (void)state;
+    assert_int_equal(results_open(&results, STR("{\"v\":2,\"results\":[{}]}"), &err), ERR_INVALID);
+    assert_int_equal(results_open(&results, STR("{\"v\":1,\"results\":[]}"), &err), ERR_INVALID);
+    assert_int_equal(results_open(&results, text, &err), ERR_OK);
+    next_result(&results, fields, ERR_INVALID);
+    assert_str_eq(fields[RESULT_ITEM_TASK_ID], "7");
+    next_result(&results, fields, ERR_INVALID);
+    assert_str_eq(fields[RESULT_ITEM_TASK_ID], "\"b\"");
+    assert_str_eq(fields[RESULT_ITEM_TOKEN], "\"x\"");
+    next_result(&results, fields, ERR_INVALID);
+    assert_null(fields[RESULT_ITEM_TASK_ID].ptr);
+    assert_str_eq(results.item, "9");
+    next_result(&results, fields, ERR_OK);
+    assert_str_eq(fields[RESULT_ITEM_TASK_ID], "\"c\"");
+    no_more(&results);
+    assert_int_equal(metric_get(METRIC_MESSAGES_UNKNOWN_FIELDS), unknown + 1);
+}
+
+RUN(TEST(examples_are_judged_as_their_names_say), TEST(a_decoded_task_gives_its_slices), TEST(results_come_one_or_many),
+    TEST(a_bad_result_does_not_lose_the_others))
