@@ -211,7 +211,7 @@ static bool check_members(struct walk *w, struct members *m, struct str value)
             ok = check_member(w, m, &kept->items[m->count++]) && ok;
         return ok;
     }
-    w->budget -= (int64_t)value.len / 64;
+    w->budget -= (int64_t)value.len / 32;
     jt_iter_init(&it, value);
     while (!walk_enough(w, ok) && jt_next(&it)) {
         struct schema_member member = {it.key, it.value, it.key_escaped};
@@ -279,7 +279,7 @@ bool walk_array(struct walk *w, const struct schema_node *node, struct str value
     if (!each && node->contains == SCHEMA_NO && (node->flags & SCHEMA_UNIQUE) == 0 && node->min_items == 0 &&
         node->max_items == UINT32_MAX)
         return true;
-    w->budget -= (int64_t)value.len / 64;
+    w->budget -= (int64_t)value.len / 32;
     jt_iter_init(&it, value);
     while (!walk_enough(w, ok) && jt_next(&it)) {
         struct schema_members below;
