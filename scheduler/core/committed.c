@@ -80,6 +80,7 @@ static void change_items(struct sched *sched, struct work *work)
         if (item->dispatch != change->dispatch) {
             item->dispatch = change->dispatch;
             item->publications = 0;
+            item->token[0] = '\0';
             item->tries = 0;
             item->granted = 0;
         }

@@ -179,8 +179,9 @@ struct item {
     uint32_t heap_pos; /* from 1; 0: not in the heap */
     int64_t order;     /* of publication within its queue */
     struct mono_us published_at, ready_at, lease_until;
-    struct str worker_queue; /* leased: the control queue; owned */
-    uint64_t granted;        /* at_most_once: hash of the worker that may send, 0: none that we know of */
+    char token[SCHED_TOKEN_SIZE]; /* of the dispatch as it was published; empty: not yet */
+    struct str worker_queue;      /* leased: the control queue; owned */
+    uint64_t granted;             /* at_most_once: hash of the worker that may send, 0: none that we know of */
 };
 
 struct org_backlog {
@@ -295,6 +296,7 @@ struct quarantined {
     struct hnode node;
     struct run_id run;
     bool written;  /* the row is in the table */
+    bool accused;  /* by the journal, not by what we saw ourselves */
     bool doubtful; /* a release of it may have been committed: loading the run tells */
     const char *reason;
 };
@@ -553,7 +555,7 @@ void task_confirmed(struct sched *sched, uint64_t confirm, bool confirmed);
 void tasks_tick(struct sched *sched);
 void tasks_free(struct sched *sched);
 /* task_message.c */
-void task_publish(struct sched *sched, const struct item *item, const struct run_entry *entry, uint32_t node,
+void task_publish(struct sched *sched, struct item *item, const struct run_entry *entry, uint32_t node,
                   struct str with);
 void task_publish_grant(struct sched *sched, const struct grant *grant);
 void task_publish_cancel(struct sched *sched, const struct run_entry *entry, uint32_t node, const struct item *item);

@@ -80,7 +80,8 @@ void quarantine_del(struct sched *sched, struct run_id run)
 
 void sched_suspect(struct sched *sched, struct run_id run)
 {
-    quarantine_add(sched, run, false, "it was being applied when the scheduler died, twice within an hour");
+    quarantine_add(sched, run, false, "it was being applied when the scheduler died, twice within an hour")->accused =
+        true;
 }
 
 /* The accused of this shard get their rows even when nothing comes for them. */
@@ -101,7 +102,7 @@ void quarantine_shard_ready(struct sched *sched, struct shard *shard)
     }
 }
 
-/* Who has it now decides; the accused that nobody has written down yet stay accused. */
+/* Who has it now finds out for itself; but what the journal accuses, nobody else knows until it is written down. */
 void quarantine_shard_lost(struct sched *sched, int16_t shard)
 {
     for (size_t i = 0; i < sched->quarantine.cap; i++) {
@@ -109,7 +110,7 @@ void quarantine_shard_lost(struct sched *sched, int16_t shard)
             struct quarantined *q = CONTAINER(n, struct quarantined, node);
 
             next = n->next;
-            if (!q->written || shard_of_run(sched, q->run) != shard)
+            if ((q->accused && !q->written) || shard_of_run(sched, q->run) != shard)
                 continue;
             htable_del(&sched->quarantine, &q->node);
             mem_free(q);

@@ -44,12 +44,11 @@ static void put_traceparent(struct jw *w, struct run_id run, const char *token)
     jw_kcstr(w, "traceparent", text);
 }
 
-void task_publish(struct sched *sched, const struct item *item, const struct run_entry *entry, uint32_t node,
-                  struct str with)
+void task_publish(struct sched *sched, struct item *item, const struct run_entry *entry, uint32_t node, struct str with)
 {
     const struct plan_step *step = &entry->run->plan->steps[node];
     struct jw w = jw_to(&sched->message);
-    char token[SCHED_TOKEN_SIZE], run[UUID_TEXT_SIZE], when[WALL_TEXT_SIZE], id[640];
+    char run[UUID_TEXT_SIZE], when[WALL_TEXT_SIZE], id[640];
     struct sched_publish publish = {.queue = item->queue->name,
                                     .type = "task",
                                     .message_id = id,
@@ -60,12 +59,13 @@ void task_publish(struct sched *sched, const struct item *item, const struct run
     run_id_format(entry->id, run);
     snprintf(id, sizeof(id), "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(step->name), (unsigned)item->attempt,
              item->dispatch);
-    sched_task_token(sched->set.token_key, sched->set.incarnation, str_of(id), token);
+    if (item->token[0] == '\0')
+        sched_task_token(sched->set.token_key, sched->set.incarnation, str_of(id), item->token);
     buf_reset(&sched->message);
     jw_obj(&w);
     jw_ki64(&w, "v", 1);
     jw_kcstr(&w, "task_id", id);
-    jw_kcstr(&w, "token", token);
+    jw_kcstr(&w, "token", item->token);
     jw_ki64(&w, "publication", item->publications);
     jw_kcstr(&w, "run_id", run);
     jw_kstr(&w, "step", step->name);
@@ -81,7 +81,7 @@ void task_publish(struct sched *sched, const struct item *item, const struct run
     }
     jw_kcstr(&w, "delivery", step->at_most_once ? "at_most_once" : "at_least_once");
     put_key(&w, entry, node);
-    put_traceparent(&w, entry->id, token);
+    put_traceparent(&w, entry->id, item->token);
     jw_kcstr(&w, "reply_to", sched->reply_to);
     jw_end_obj(&w);
     publish.body = buf_str(&sched->message);

@@ -288,6 +288,46 @@ static void garbage_that_names_an_open_attempt_ends_it(void **state)
     script_free(s);
 }
 
+static void oversized_and_twisted_messages_harm_nobody(void **state)
+{
+    struct script *s = script_new();
+    char *long_id = arena_alloc(s->arena, 5000);
+    static const char *const bodies[] = {
+        "[]",
+        "{\"v\":2,\"results\":[]}",
+        "{\"v\":1,\"results\":[]}",
+        "{\"v\":1,\"results\":[1,null,\"x\",[]]}",
+        "{\"v\":1,\"results\":[{\"task_id\":null,\"token\":7}]}",
+        "{\"v\":1,\"task_id\":\"a/b/c/d\",\"token\":\"t\",\"worker\":\"w\",\"status\":\"succeeded\"}",
+        "{\"v\":1,\"task_id\":\"\\u0000\\ud800\",\"token\":\"t\",\"worker\":\"w\",\"status\":\"failed\"}",
+        "\"\\u12\"",
+        "",
+    };
+    size_t acked;
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_settle(s);
+    memset(long_id, 'a', 4000);
+    script_deliver(s, 0, "result", "m",
+                   arena_printf(s->arena,
+                                "{\"v\":1,\"task_id\":\"%s\",\"token\":\"%064d\",\"worker\":\"w\","
+                                "\"status\":\"succeeded\"}",
+                                long_id, 1));
+    for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+        script_deliver(s, 0, "result", "m", bodies[i]);
+        script_deliver(s, 0, "started", "m", bodies[i]);
+        script_deliver(s, 0, "watch", "m", bodies[i]);
+        script_deliver(s, 0, "nudge", "m", bodies[i]);
+        script_deliver(s, 0, "gossip", "m", bodies[i]);
+        sched_on_heartbeat(s->sched, str_of(bodies[i]));
+    }
+    script_settle(s);
+    acked = 1 + 5 * sizeof(bodies) / sizeof(bodies[0]);
+    assert_int_equal(s->acked_count, acked);
+    script_free(s);
+}
+
 static void a_suspect_is_quarantined_its_inputs_kept_and_freed_by_a_release(void **state)
 {
     struct script *s = script_new();
@@ -370,6 +410,7 @@ int main(void)
         cmocka_unit_test(who_started_a_run_and_waits_hears_of_its_end_only),
         cmocka_unit_test(garbage_becomes_a_dead_letter_in_the_batch),
         cmocka_unit_test(garbage_that_names_an_open_attempt_ends_it),
+        cmocka_unit_test(oversized_and_twisted_messages_harm_nobody),
         cmocka_unit_test(a_suspect_is_quarantined_its_inputs_kept_and_freed_by_a_release),
         cmocka_unit_test(a_history_that_cannot_be_folded_quarantines_its_run_alone),
         cmocka_unit_test(an_unknown_command_is_refused_and_kept_as_a_dead_letter),
