@@ -96,7 +96,11 @@ void step_json(struct jw *w, const struct history *h, uint32_t node)
     jw_ktime(w, "queued_at", step->queued_at);
     jw_ktime(w, "started_at", step->started_at);
     jw_ktime(w, "ended_at", step->ended_at);
-    jw_ktime(w, "due_at", step->waiting == NULL ? (struct wall_us){0} : step->waiting->due_at);
+    struct wall_us due_at = {0};
+
+    if (step->waiting != NULL)
+        due_at = step->waiting->due_at;
+    jw_ktime(w, "due_at", due_at);
     put_step_input(w, h, node);
     put_body(w, "output", h->id, plan->name, &step->output);
     put_error(w, step->failure);

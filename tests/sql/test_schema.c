@@ -49,7 +49,7 @@ static void *migrate_in_thread(void *arg)
 
 static void migrators_at_the_same_time_wait_for_each_other(void **state)
 {
-    struct database other;
+    struct database other = {0};
     struct pg_session *session;
     pthread_t threads[4];
 
