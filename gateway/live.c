@@ -128,7 +128,8 @@ static void on_page(void *ctx, const struct pg_outcome *outcome)
     }
     if (!watcher->gone && outcome->rc == ERR_OK && (rows == PAGE || watcher->again))
         read_on(watcher);
-    settle(watcher);
+    if (outcome->rc == ERR_OK)
+        settle(watcher);
     watched->walking--;
     release_gone(watcher->live, watched);
 }
@@ -286,7 +287,6 @@ struct live_watcher *live_watch(struct live *live, int32_t organisation, struct 
         watched = mem_alloc(sizeof(*watched));
         watched->run = run;
         watched->organisation = organisation;
-        watched->newest = after_seq;
         map_put(live->runs, (struct str){(const char *)run.bytes, sizeof(run.bytes)}, watched);
         if (announced)
             watched->announced_at = clock_mono();

@@ -111,10 +111,12 @@ def test_a_thousand_streams_cost_no_query_each(stack, api, flow):
         def queries():
             return stack.sql("select coalesce(sum(xact_commit), 0) from pg_stat_database where datname = current_database()")[0][0]
 
-        before = queries()
-        time.sleep(10)
-        per_second = (queries() - before) / 10
-        assert per_second < 25, per_second   # of all processes together, and of this test's own look
+        rates = []  # a session adds its counters late: the opening of the streams shows up in one of the windows
+        for _ in range(4):
+            before = queries()
+            time.sleep(4)
+            rates.append((queries() - before) / 4)
+        assert sorted(rates)[1] < 15, rates  # of all processes together, and of this test's own look
         began = time.monotonic()
         assert api("POST", f"/v1/runs/{runs[0]}:cancel").status_code == 200
         for s in sockets[0::20]:
