@@ -1,3 +1,4 @@
--- Outputs of events. $1 uuid[] run  $2 int[] seq. Columns: run, seq, output. Index: primary key.
-SELECT e.run_id, e.seq, e.output FROM event e JOIN unnest($1::uuid[], $2::integer[]) AS wanted (run_id, seq)
-ON e.run_id = wanted.run_id AND e.seq = wanted.seq
+-- Outputs of events. $1 uuid[]: runs; $2 int[]: seqs. Columns: run, seq, output. Index: primary key, event by event.
+SELECT e.run_id, e.seq, e.output
+  FROM unnest($1::uuid[], $2::int[]) AS wanted (run_id, seq)
+ CROSS JOIN LATERAL (SELECT * FROM event WHERE event.run_id = wanted.run_id AND event.seq = wanted.seq OFFSET 0) e

@@ -545,6 +545,38 @@ static void bodies_and_documents_are_found(void **state)
     assert_string_equal(heard.text, "{\"name\":\"w\"}|none|none|");
 }
 
+/* open_work is empty at one moment and full at the next, and statements are planned once per connection. */
+static void plans_made_for_an_empty_table_stay_good(void **state)
+{
+    enum { ROWS = 60000, SOME = 512 };
+    static struct sched_close_row closes[SOME];
+    static struct sched_change_row changes[SOME];
+    struct fixture *f = *state;
+    struct run_id run = make_run(f, 3);
+    struct sched_batch batch = {.close_count = SOME, .closes = closes, .change_count = SOME, .changes = changes};
+    struct mono_us start;
+
+    must_script(f->admin, "VACUUM ANALYZE open_work");
+    for (uint32_t i = 0; i < SOME; i++) {
+        closes[i] = (struct sched_close_row){3, run, i + 1};
+        changes[i] = (struct sched_change_row){3, run, 10000 + i, 2, clock_wall(), "deferred"};
+    }
+    commit(f, &batch);
+    store_load_runs(f->store, 1, &run, 1);
+    assert_true(loop_until(&f->loop, &heard.loaded, 1, 5000));
+    must_script(f->admin,
+                "INSERT INTO open_work (shard, run_id, seq, organisation, kind, opened_at) SELECT 3, id, n, 1, 3, "
+                "now() FROM run, generate_series(1, 60000) n");
+    start = clock_mono();
+    batch = (struct sched_batch){.close_count = SOME, .closes = closes, .change_count = SOME, .changes = changes};
+    commit(f, &batch);
+    assert_int_equal(heard.outcome.outcome, SCHED_COMMITTED);
+    assert_true(clock_mono().us - start.us < 1000 * US_PER_MS);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM open_work"), ROWS - SOME);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM open_work WHERE reason = 'deferred'"), SOME);
+    must_script(f->admin, "TRUNCATE open_work");
+}
+
 static void a_read_that_cannot_be_made_is_answered(void **state)
 {
     struct fixture *f = *state;
@@ -576,6 +608,7 @@ int main(void)
         STORE_TEST(a_large_shard_is_read_in_pages),
         STORE_TEST(a_shard_with_more_commands_than_its_part_is_not_complete),
         STORE_TEST(bodies_and_documents_are_found),
+        STORE_TEST(plans_made_for_an_empty_table_stay_good),
         STORE_TEST(a_read_that_cannot_be_made_is_answered),
     };
 

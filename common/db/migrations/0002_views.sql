@@ -26,7 +26,7 @@ CREATE VIEW v_runs WITH (security_invoker = true) AS
                 WHEN EXISTS (SELECT FROM open_work w WHERE w.run_id = r.id AND w.kind = 1) THEN 'running'
                 ELSE 'waiting' END AS status,
            r.priority, r.created_at, r.started_at, r.ended_at, coalesce(r.ended_at, now()) - r.created_at AS age,
-           (SELECT count(*) FROM open_work w WHERE w.run_id = r.id) AS open_work,
+           (SELECT count(*) FROM open_work w WHERE w.run_id = r.id AND w.kind > 0) AS open_work,
            (SELECT count(*) FROM command c WHERE c.run_id = r.id) AS commands,
            EXISTS (SELECT FROM quarantine q WHERE q.run_id = r.id) AS quarantined,
            r.error_code, r.error_step, r.error_text, r.labels, r.parent, r.rerun_of
