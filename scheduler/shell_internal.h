@@ -1,4 +1,5 @@
-/* What shell.c (life: starting, shards, stopping) and ports.c (the core's ports) share. */
+/* What shell.c (life: the tick, the drain), shell_start.c (what comes before the core) and ports.c (the core's ports)
+ * share. */
 #pragma once
 #include "common/base/ensure.h"
 #include "common/base/log.h"
@@ -45,4 +46,7 @@ struct shell {
 /* ports.c */
 struct sched_ports shell_ports(struct shell *shell);
 void shell_woken(void *ctx); /* the core has an input */
-void shell_maybe_leave(struct shell *shell);
+/* shell.c */
+void shell_maybe_leave(struct shell *shell); /* when nothing is owned any more */
+/* shell_start.c */
+void shell_store_up(void *ctx);
