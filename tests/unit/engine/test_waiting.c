@@ -85,6 +85,24 @@ static void a_deadline_counts_from_ready_through_retries_and_deferrals(void **un
     world_deinit(&w);
 }
 
+static void a_back_off_waits_no_longer_than_the_deadline(void **unused)
+{
+    struct world w;
+    struct wall_us start;
+
+    (void)unused;
+    world_init(&w, STEPS("\"a\":{" NOOP ",\"deadline\":\"10s\",\"retry\":{\"initial\":\"1m\"}}"));
+    start = w.now;
+    world_start(&w);
+    w.now.us += 4 * US_PER_S;
+    world_fail(&w, "a", "transient", "connect", false, false);
+    assert_int_equal(world_step(&w, "a")->due_at.us, start.us + 10 * US_PER_S);
+    world_timer(&w, "a");
+    assert_int_equal(world_status(&w, "a"), STEP_TIMED_OUT);
+    assert_int_equal(world_step(&w, "a")->attempt, 1); /* not tried again at the last moment */
+    world_deinit(&w);
+}
+
 static void timers_that_are_early_or_come_twice_change_nothing(void **unused)
 {
     struct world w;
@@ -310,6 +328,7 @@ int main(void)
         cmocka_unit_test(a_delay_that_ended_before_the_deadline_succeeds_however_late_its_timer_comes),
         cmocka_unit_test(a_deadline_cuts_a_longer_delay),
         cmocka_unit_test(a_deadline_counts_from_ready_through_retries_and_deferrals),
+        cmocka_unit_test(a_back_off_waits_no_longer_than_the_deadline),
         cmocka_unit_test(timers_that_are_early_or_come_twice_change_nothing),
         cmocka_unit_test(a_deferral_of_a_stopping_run_cancels_the_step),
         cmocka_unit_test(a_deferral_takes_the_grant_back_also_in_what_is_read_again),
