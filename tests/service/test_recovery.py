@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+import redis
 import requests
 
 from drive import BUILD, CHAIN, Drive, private_stack, restored, until
@@ -171,6 +172,30 @@ def test_a_log_that_cannot_be_written_stops_nobody(drive):
     finally:
         process.terminate()
         process.wait(15)
+
+
+def test_while_the_brokers_disk_is_full_starts_are_taken_and_tasks_wait(drive):
+    limit = lambda size: drive.stack("rabbitmqctl", "-q", "set_disk_free_limit", size)
+    limit("1000000000000000")                            # more than there is: publishers are blocked
+    try:
+        until("the broker's alarm", lambda: "disk" in drive.stack("rabbitmqctl", "-q", "eval", "rabbit_alarm:get_alarms()."), 20)
+        ids = [drive.start_for_sure("chain5", f"blocked-{number}") for number in range(20)]
+        time.sleep(2)
+        assert drive.run(ids[-1])["status"] not in ("succeeded", "failed")
+    finally:
+        limit("100MB")
+    all_succeed(drive, ids, 60)
+
+
+def test_a_full_cache_stops_nobody(drive):
+    cache = redis.Redis.from_url(drive.env["ROPEWALK_REDIS_URL"])
+    cache.config_set("maxmemory", "1")
+    try:
+        with pytest.raises(redis.exceptions.ResponseError):
+            cache.set("any", "thing")
+        all_succeed(drive, [drive.start("chain5") for _ in range(20)], 30)
+    finally:
+        cache.config_set("maxmemory", "256mb")
 
 
 @contextlib.contextmanager
