@@ -146,13 +146,39 @@ static void sample_clock(struct lease *lease, struct wall_us now)
     lease->options.on_clock(lease->options.ctx, now, middle);
 }
 
+/* Columns of scheduler_tick.sql that say the same in each row. */
+enum tick_column { TICK_RENEWED = 4, TICK_MEMBERS, TICK_BEFORE, TICK_FORMAT, TICK_EXPIRY_MS, TICK_CLOCK };
+
+/* When to look again: each renewal, and a moment after another's lease may have ended; soon while we want more. */
+static int64_t next_look(const struct lease *lease, const struct pg_result *rows, bool wants_more)
+{
+    int64_t next = wants_more ? HURRY_MS : lease->options.renew_ms;
+    int64_t expiry = pg_is_null(rows, 0, TICK_EXPIRY_MS) ? next : pg_get_int(rows, 0, TICK_EXPIRY_MS) + 10;
+
+    return expiry > 0 && expiry < next ? expiry : next;
+}
+
+static void take_in(struct lease *lease, const struct pg_result *rows)
+{
+    int16_t free_ones[SHARDS_MAX];
+    size_t count, target, wanted;
+
+    lease->renewed = lease->tick_sent;
+    lease->format = (int)pg_get_int(rows, 0, TICK_FORMAT);
+    sample_clock(lease, pg_get_time(rows, 0, TICK_CLOCK));
+    count = compare(lease, rows, free_ones);
+    target = share(pg_rows(rows), (size_t)pg_get_int(rows, 0, TICK_MEMBERS), (size_t)pg_get_int(rows, 0, TICK_BEFORE));
+    wanted = lease->stopping || lease->held_count >= target ? 0 : target - lease->held_count;
+    lease_tick_in(lease, next_look(lease, rows, wanted > 0));
+    lease_take(lease, free_ones, count < wanted ? count : wanted);
+    lease_tell_changes(lease);
+    if (!lease->stopping)
+        lease_give_surplus(lease, target);
+}
+
 static void ticked(void *ctx, const struct pg_outcome *outcome)
 {
     struct lease *lease = ctx;
-    int16_t free_ones[SHARDS_MAX];
-    size_t count, target, wanted;
-    int64_t next = lease->options.renew_ms, expiry;
-    const struct pg_result *live;
 
     lease->ticking = false;
     if (lease->freed || lease->leaving)
@@ -162,28 +188,14 @@ static void ticked(void *ctx, const struct pg_outcome *outcome)
         lease_tick_in(lease, HURRY_MS);
         return;
     }
-    if (pg_rows(outcome->results[0]) == 0) {
+    if (pg_rows(outcome->results[0]) == 0 || pg_get_int(outcome->results[0], 0, TICK_RENEWED) == 0) {
         log_event(LOG_ERROR, "lease.replaced", log_cstr("name", lease->options.name));
         lease->registered = false;
         lose_everything(lease);
         lease->options.on_replaced(lease->options.ctx);
         return;
     }
-    lease->renewed = lease->tick_sent;
-    sample_clock(lease, outcome->db_now);
-    live = outcome->results[1];
-    lease->format = (int)pg_get_int(live, 0, 2);
-    count = compare(lease, outcome->results[2], free_ones);
-    target = share(pg_rows(outcome->results[2]), (size_t)pg_get_int(live, 0, 0), (size_t)pg_get_int(live, 0, 1));
-    wanted = lease->stopping || lease->held_count >= target ? 0 : target - lease->held_count;
-    if (wanted > 0)
-        next = HURRY_MS;
-    expiry = pg_is_null(live, 0, 3) ? next : pg_get_int(live, 0, 3) + 10;
-    lease_tick_in(lease, expiry > 0 && expiry < next ? expiry : next);
-    lease_take(lease, free_ones, count < wanted ? count : wanted);
-    lease_tell_changes(lease);
-    if (!lease->stopping)
-        lease_give_surplus(lease, target);
+    take_in(lease, outcome->results[0]);
 }
 
 static void tick(struct lease *lease)
@@ -199,10 +211,7 @@ static void tick(struct lease *lease)
         return;
     }
     batch = pg_batch_new(true);
-    (void)pg_add(batch, SQL_SCHEDULER_RENEW, pg_uuid(lease->options.me), pg_i32(lease->options.lease_ms));
-    (void)pg_add(batch, SQL_SCHEDULER_LIVE, pg_uuid(lease->options.me));
-    (void)pg_add(batch, SQL_SHARD_LIST, pg_uuid(lease->options.me));
-    pg_batch_sample_clock(batch);
+    (void)pg_add(batch, SQL_SCHEDULER_TICK, pg_uuid(lease->options.me), pg_i32(lease->options.lease_ms));
     pg_submit(lease->pg, batch, ticked, lease);
 }
 

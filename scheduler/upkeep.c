@@ -68,7 +68,7 @@ static void on_expired(void *ctx, const struct pg_outcome *outcome)
     if (outcome->rc != ERR_OK)
         log_event(LOG_WARN, "idempotency.expiry_failed", log_err(outcome->err));
     else if (pg_affected(outcome->results[0]) >= SLICE_ROWS)
-        uv_timer_start(&upkeep->timer, on_turn, SLICE_PAUSE_MS, TURN_MS);
+        uv_timer_start(&upkeep->timer, on_turn, SLICE_PAUSE_MS, (uint64_t)upkeep->options.turn_ms);
 }
 
 static void on_turn(uv_timer_t *timer)
@@ -91,9 +91,11 @@ struct upkeep *upkeep_new(const struct upkeep_options *options)
     struct upkeep *upkeep = mem_alloc(sizeof(*upkeep));
 
     upkeep->options = *options;
+    if (upkeep->options.turn_ms <= 0)
+        upkeep->options.turn_ms = TURN_MS;
     ENSURE(uv_timer_init(options->loop, &upkeep->timer) == 0);
     upkeep->timer.data = upkeep;
-    uv_timer_start(&upkeep->timer, on_turn, TURN_MS, TURN_MS);
+    uv_timer_start(&upkeep->timer, on_turn, (uint64_t)upkeep->options.turn_ms, (uint64_t)upkeep->options.turn_ms);
     return upkeep;
 }
 

@@ -8,6 +8,7 @@ struct upkeep_options {
     uv_loop_t *loop;
     struct pg *pg;           /* must outlive it */
     int partition_days;      /* ahead */
+    int turn_ms;             /* between turns; 0: 10 s */
     bool (*mine)(void *ctx); /* is it this process's turn? */
     void *ctx;
 };
