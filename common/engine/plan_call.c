@@ -49,6 +49,12 @@ static const struct call_row {
     {"workflow", CALL_TASK, NULL},
 };
 
+/* A string that an expression fills: it may give a value of any type when the step runs. */
+static bool is_expression(struct str value)
+{
+    return str_starts(value, "\"${") && value.len > 4 && memcmp(value.ptr + value.len - 2, "}\"", 2) == 0;
+}
+
 static void check_type(struct compile *c, const struct with_field *field, struct str value, const char *pointer)
 {
     int64_t n;
@@ -60,8 +66,8 @@ static void check_type(struct compile *c, const struct with_field *field, struct
         if (!text)
             plan_fault(c, "wrong_type", NULL, "must be a string", "%s/%s", pointer, field->name);
         break;
-    case W_OBJECT: /* a whole-string expression may give the object */
-        if (type != JT_OBJECT && !text)
+    case W_OBJECT:
+        if (type != JT_OBJECT && !is_expression(value))
             plan_fault(c, "wrong_type", NULL, "must be an object", "%s/%s", pointer, field->name);
         break;
     case W_ARRAY:
@@ -69,6 +75,8 @@ static void check_type(struct compile *c, const struct with_field *field, struct
             plan_fault(c, "wrong_type", NULL, "must be an array", "%s/%s", pointer, field->name);
         break;
     case W_INTEGER:
+        if (is_expression(value))
+            break; /* the worker looks at what it gave */
         if (type != JT_NUMBER || !jt_i64(value, &n))
             plan_fault(c, "wrong_type", NULL, "must be a whole number", "%s/%s", pointer, field->name);
         else if (n < field->min || n > field->max) {
