@@ -90,6 +90,7 @@ static void evict_oldest(struct flows *flows)
         if (oldest == NULL || flow->used < oldest->used)
             oldest = flow;
     }
+    ENSURE(oldest != NULL);
     map_del(flows->versions, key_of(text, oldest->organisation, oldest->name, oldest->version));
     map_del(flows->newest, key_of(text, oldest->organisation, oldest->name, 0));
     flow_free(oldest);

@@ -34,22 +34,6 @@ struct process {
     struct err schema_err;
 };
 
-struct pg *gateway_read(struct gateway *gw)
-{
-    struct pg *best = gw->reads[0];
-
-    for (int64_t i = 1; i < gw->config.pg_connections; i++)
-        if (pg_in_flight(gw->reads[i]) < pg_in_flight(best))
-            best = gw->reads[i];
-    return best;
-}
-
-void gateway_sample_clock(struct gateway *gw, struct wall_us db_now)
-{
-    if (db_now.us != 0)
-        db_clock_sample(&gw->clock, db_now, clock_mono());
-}
-
 /* --- is it fit to serve? */
 
 static void on_schema(void *ctx, enum err_code rc, const struct err *err)

@@ -185,8 +185,7 @@ void http_stream_begin(struct http_request *request, int status, const char *con
 void http_stream_write(struct http_request *request, struct str chunk)
 {
     struct http_conn *conn = request->conn;
-    char *framed;
-    int n;
+    CLEANUP(buf_deinit) struct buf framed = {0};
 
     ENSURE(conn->state == CONN_STREAM);
     if (chunk.len == 0 || is_head(conn) || conn->broken)
@@ -199,12 +198,11 @@ void http_stream_write(struct http_request *request, struct str chunk)
         conn_write(conn, chunk, STR_NONE);
         return;
     }
-    framed = mem_alloc(chunk.len + 24);
-    n = snprintf(framed, 20, "%zx\r\n", chunk.len);
-    memcpy(framed + n, chunk.ptr, chunk.len);
-    memcpy(framed + (size_t)n + chunk.len, "\r\n", 2);
-    conn_write(conn, (struct str){framed, (size_t)n + chunk.len + 2}, STR_NONE);
-    mem_free(framed);
+    buf_init(&framed, chunk.len + 64);
+    buf_printf(&framed, "%zx\r\n", chunk.len);
+    buf_append_str(&framed, chunk);
+    buf_append(&framed, "\r\n", 2);
+    conn_write(conn, buf_str(&framed), STR_NONE);
 }
 
 size_t http_stream_pending(const struct http_request *request)
