@@ -116,7 +116,7 @@ static void add_open(struct rows *r, const struct work *work, const struct effec
         .step = step == NULL ? STR_NONE : step->name,
         .attempt = open->attempt,
         .dispatch = open->dispatch,
-        .pool = open->kind == WORK_TASK ? step->pool : STR_NONE,
+        .pool = step != NULL && open->kind == WORK_TASK ? step->pool : STR_NONE,
         .priority = step == NULL || step->priority == PRIORITY_OF_RUN ? run->priority : step->priority,
         .due_at = open->due_at,
         .opened_at = fx->events[open->seq - fx->events[0].seq].at};
