@@ -105,7 +105,9 @@ enum err_code journal_file_open(const char *dir, struct wall_us now, struct jour
         journal_file_close(journal);
         return err_set(err, ERR_BUSY, "'%s' is in use by another process", path);
     }
-    if (ftruncate(journal->fd, sizeof(struct page)) == 0)
+    /* With its blocks: a full disk is told here, and not by SIGBUS at the first write. */
+    errno = posix_fallocate(journal->fd, 0, sizeof(struct page));
+    if (errno == 0)
         map = mmap(NULL, sizeof(struct page), PROT_READ | PROT_WRITE, MAP_SHARED, journal->fd, 0);
     if (map == MAP_FAILED) {
         int number = errno;

@@ -24,7 +24,7 @@ struct http_task {
     const char *url; /* of this hop */
     unsigned redirects;
     bool to_get, body_dropped, other_origin;
-    bool too_large, enough, refused, permitted, sent, answered;
+    bool head_ended, too_large, enough, refused, permitted, sent, answered;
     struct mono_us until; /* 0: no bound */
     char refused_text[EGRESS_TEXT_SIZE];
     char error[CURL_ERROR_SIZE];

@@ -41,6 +41,7 @@ static size_t on_header(char *ptr, size_t size, size_t count, void *ctx)
 {
     struct http_task *http = ctx;
 
+    http->head_ended = ptr[0] == '\r' || ptr[0] == '\n';
     http_headers_add(&http->headers, (struct str){ptr, size * count});
     return size * count;
 }
@@ -420,6 +421,8 @@ void http_task_transferred(struct http_task *http, CURLcode code)
         fail(http, false, "too_large", "the answer's body is longer than the step allows");
         return;
     }
+    if (code == CURLE_OK && !http->head_ended) /* cut in the middle of the head: libcurl takes it for an answer */
+        code = CURLE_PARTIAL_FILE;
     if (code != CURLE_OK && !(code == CURLE_WRITE_ERROR && http->enough)) {
         transfer_failed(http, code);
         return;
