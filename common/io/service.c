@@ -162,8 +162,7 @@ uv_loop_t *service_loop(struct service *service)
 int service_run(struct service *service)
 {
     if (!service->ended) {
-        log_event(LOG_INFO, "service.started", log_cstr("name", service->options.name),
-                  log_cstr("version", ROPEWALK_VERSION));
+        log_event(LOG_INFO, "service.started", log_cstr("version", ROPEWALK_VERSION));
         uv_run(&service->loop, UV_RUN_DEFAULT);
     }
     log_event(LOG_INFO, "service.ended", log_i64("exit_code", service->exit_code));

@@ -214,6 +214,10 @@ static void compare(struct str value, json_t *json, struct arena *arena)
     struct str s;
     double n;
 
+    if (json == NULL) {
+        fail_msg("jansson has nothing for " STR_FMT, STR_ARG(value));
+        return;
+    }
     switch (json_typeof(json)) {
     case JSON_NULL:
         assert_int_equal(jt_type(value), JT_NULL);

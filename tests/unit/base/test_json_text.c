@@ -211,6 +211,7 @@ static void doubles_are_read_to_the_last_bit(void **state)
 
     (void)state;
     for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        /* NOLINTNEXTLINE(bugprone-suspicious-memory-comparison): every bit counts, that of -0 too */
         if (!jt_f64(str_of(good[i].text), &n) || memcmp(&n, &good[i].n, sizeof(n)) != 0)
             fail_msg("%s: %.17g", good[i].text, n);
     }
