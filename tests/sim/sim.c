@@ -2,7 +2,6 @@
 #include "tests/sim/sim.h"
 #include "common/base/ensure.h"
 #include "common/base/map.h"
-#include <stdarg.h>
 
 #include "common/base/banned.h"
 
@@ -18,30 +17,6 @@ struct sim_event {
     sim_fn fn;
     void *what;
 };
-
-uint64_t rng_next(struct rng *rng)
-{
-    uint64_t z = (rng->s += UINT64_C(0x9e3779b97f4a7c15));
-
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-uint32_t rng_below(struct rng *rng, uint32_t n)
-{
-    return (uint32_t)(rng_next(rng) % n);
-}
-
-bool rng_chance(struct rng *rng, uint32_t of_ten_thousand)
-{
-    return rng_next(rng) % 10000 < of_ten_thousand;
-}
-
-int64_t rng_between(struct rng *rng, int64_t low, int64_t high)
-{
-    return low >= high ? low : low + (int64_t)(rng_next(rng) % (uint64_t)(high - low + 1));
-}
 
 static bool before(const struct sim_event *a, const struct sim_event *b)
 {
@@ -98,31 +73,6 @@ void sim_at(struct sim *sim, int64_t at, struct node *node, sim_fn fn, void *wha
 void sim_after(struct sim *sim, int64_t low, int64_t high, struct node *node, sim_fn fn, void *what)
 {
     sim_at(sim, sim->now + rng_between(&sim->rng, low, high), node, fn, what);
-}
-
-void sim_fail(struct sim *sim, const char *format, ...)
-{
-    va_list args;
-
-    if (sim->failed)
-        return;
-    sim->failed = true;
-    va_start(args, format);
-    vsnprintf(sim->failure, sizeof(sim->failure), format, args);
-    va_end(args);
-}
-
-void sim_trace(const struct sim *sim, const char *format, ...)
-{
-    va_list args;
-
-    if (!sim->verbose)
-        return;
-    fprintf(stderr, "%10.6f ", (double)sim->now / 1e6);
-    va_start(args, format);
-    vfprintf(stderr, format, args);
-    va_end(args);
-    fputc('\n', stderr);
 }
 
 /* ---- nodes ---- */
@@ -394,7 +344,7 @@ bool sim_run(uint64_t seed, bool verbose, struct sim_stats *stats, char failure[
     sim->arena = arena_new((size_t)1 << 20);
     sim->verbose = verbose;
     sim->start_wall = INT64_C(1800000000) * SEC;
-    sim->now = 100 * SEC - 100 * SEC + 1;
+    sim->now = 1;
     sim->cache = map_new();
     sim->sends = map_new();
     broker_init(sim);

@@ -202,8 +202,9 @@ void check_acknowledged(struct sim *sim, const struct sim_delivery *delivery);
 void check_end(struct sim *sim);
 __attribute__((format(printf, 2, 3))) void sim_fail(struct sim *sim, const char *format, ...);
 
-/* One line to stderr with the virtual time, with --log. */
-__attribute__((format(printf, 2, 3))) void sim_trace(const struct sim *sim, const char *format, ...);
+/* One line to stderr with the virtual time, with --log; else its arguments are not even looked at. */
+#define sim_trace(sim, ...) ((sim)->verbose ? sim_trace_line((sim), __VA_ARGS__) : (void)0)
+__attribute__((format(printf, 2, 3))) void sim_trace_line(const struct sim *sim, const char *format, ...);
 
 struct sim_stats {
     uint64_t dead_letters, released;
