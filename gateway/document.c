@@ -46,12 +46,15 @@ struct fault_list {
     struct buf *out;
     struct jw w;
     size_t count;
+    struct map *told; /* pointers of what the schema found; NULL when it is not its turn */
 };
 
 static void add_fault(struct fault_list *list, const char *code, struct str pointer, struct str message,
                       struct str hint)
 {
     list->count++;
+    if (list->told != NULL)
+        (void)map_put(list->told, pointer.ptr == NULL ? STR("") : pointer, list);
     if (list->out->len > FAULTS_MAX / 2)
         return;
     jw_obj(&list->w);
@@ -148,7 +151,7 @@ void document_check(struct arena *arena, const struct gateway_config *config, st
     CLEANUP(buf_deinit) struct buf out = {0};
     struct plan_limits limits = {(uint32_t)config->limit_steps, (uint32_t)config->limit_depth,
                                  config->limit_run_days * 86400 * US_PER_S};
-    struct fault_list list = {.out = &out};
+    struct fault_list list = {.out = &out, .told = map_new()};
     struct plan_faults faults = {.arena = arena};
     struct err err = {0};
 
@@ -159,12 +162,20 @@ void document_check(struct arena *arena, const struct gateway_config *config, st
     if (schema_check(&SCHEMA_WORKFLOW, text, on_schema_fault, &list, &err) != ERR_OK && list.count == 0)
         add_fault(&list, "wrong_type", STR_NONE, str_of(err.message), STR_NONE);
     check_input_schema(arena, text, &list);
-    if (list.count == 0) {
-        ret->plan = plan_compile(text, &limits, &faults);
-        for (size_t i = 0; i < faults.count; i++)
+    /* The graph is looked at whatever the shape: all faults come at once. Where the schema has spoken it has said
+     * enough. */
+    struct map *told = take_ptr(list.told);
+
+    ret->plan = plan_compile(text, &limits, &faults);
+    for (size_t i = 0; i < faults.count; i++)
+        if (map_get(told, faults.items[i].pointer) == NULL)
             add_fault(&list, faults.items[i].code, faults.items[i].pointer, faults.items[i].message,
                       faults.items[i].hint);
+    if (list.count > 0) {
+        plan_unref(ret->plan);
+        ret->plan = NULL;
     }
+    map_free(told);
     jw_end_arr(&list.w);
     ret->error_count = list.count;
     ret->errors = str_arena(arena, buf_str(&out));
