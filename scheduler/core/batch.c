@@ -154,8 +154,6 @@ static void unknown(struct sched *sched, struct batch *batch)
         work_abort(sched, work);
         if (entry == NULL)
             continue;
-        if (sched->quarantine.len > 0)
-            quarantine_doubt(sched, entry->id);
         entry->reload = true;
         run_recheck(sched, entry);
         run_kick(sched, entry);

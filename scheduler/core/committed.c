@@ -198,7 +198,7 @@ static void follow(struct sched *sched, struct work *work)
     struct run_entry *entry = work->entry;
 
     if (work->holds)
-        quarantine_add(sched, entry->id, true, work->reason);
+        quarantine_add(sched, entry->id, true, work->reason)->release = 0; /* whatever was before: held from now on */
     if (work->release) {
         quarantine_del(sched, entry->id);
         commands_want(sched);

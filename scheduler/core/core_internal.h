@@ -295,9 +295,10 @@ struct forward { /* a result for a shard of another scheduler, until the broker 
 struct quarantined {
     struct hnode node;
     struct run_id run;
-    bool written;  /* the row is in the table */
-    bool accused;  /* by the journal, not by what we saw ourselves */
-    bool doubtful; /* a release of it may have been committed: loading the run tells */
+    bool written;    /* the row is in the table */
+    bool accused;    /* by the journal, not by what we saw ourselves */
+    bool doubtful;   /* a release of it may have been committed: loading the run tells */
+    int64_t release; /* the command that may have released it, 0: none */
     const char *reason;
 };
 
@@ -486,8 +487,9 @@ struct quarantined *quarantine_find(const struct sched *sched, struct run_id run
 struct quarantined *quarantine_add(struct sched *sched, struct run_id run, bool written, const char *reason);
 /* Is it held, for all we know? While a release is in doubt it is not: it is loaded to find out. */
 bool quarantine_holds(const struct sched *sched, struct run_id run);
-void quarantine_doubt(struct sched *sched, struct run_id run);
-void quarantine_loaded(struct sched *sched, struct run_id run, bool has_row);
+/* `command` may have released it: its history will say so, or not. 0: the one of before. */
+void quarantine_doubt(struct sched *sched, struct run_id run, int64_t command);
+void quarantine_settle(struct sched *sched, struct run_id run, bool released);
 void quarantine_del(struct sched *sched, struct run_id run);
 void quarantine_shard_lost(struct sched *sched, int16_t shard);
 void quarantine_shard_ready(struct sched *sched, struct shard *shard);

@@ -87,7 +87,6 @@ struct item *item_new(struct sched *sched, const struct sched_work_row *row, str
         item->priority = row->priority < PRIORITY_COUNT ? row->priority : PRIORITY_NORMAL;
         item->step_hash = str_hash(row->step);
         item->queue = task_queue_get(sched, row->pool.ptr == NULL ? STR("default") : row->pool, item->priority);
-        item->deferred = row->deferred;
         item->ready_at = sched->now;
     }
     timer_set(sched, item, item->due_at);
@@ -101,8 +100,7 @@ struct item *item_add(struct sched *sched, const struct sched_work_row *row, str
     if (item->kind != WORK_TASK)
         return item;
     item->publications = 1;
-    if (!item->deferred)
-        task_ready(sched, item, false);
+    task_ready(sched, item, false);
     return item;
 }
 

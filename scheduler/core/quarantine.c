@@ -42,23 +42,26 @@ bool quarantine_holds(const struct sched *sched, struct run_id run)
     return q != NULL && !q->doubtful;
 }
 
-void quarantine_doubt(struct sched *sched, struct run_id run)
+void quarantine_doubt(struct sched *sched, struct run_id run, int64_t command)
 {
     struct quarantined *q = quarantine_find(sched, run);
 
-    if (q != NULL)
-        q->doubtful = true;
+    if (q == NULL)
+        return;
+    if (command != 0)
+        q->release = command;
+    q->doubtful = q->release != 0;
 }
 
-void quarantine_loaded(struct sched *sched, struct run_id run, bool has_row)
+void quarantine_settle(struct sched *sched, struct run_id run, bool released)
 {
-    struct quarantined *q = sched->quarantine.len == 0 ? NULL : quarantine_find(sched, run);
+    struct quarantined *q = quarantine_find(sched, run);
 
-    if (q == NULL && has_row)
-        quarantine_add(sched, run, true, "");
-    else if (q != NULL && q->written && q->doubtful && !has_row)
+    if (q == NULL || !q->doubtful)
+        return;
+    if (released)
         quarantine_del(sched, run);
-    else if (q != NULL)
+    else
         q->doubtful = false;
 }
 

@@ -222,7 +222,7 @@ static void tick_delayed(struct sched *sched)
         }
         list_del(&entry->in_recheck);
         entry->reload = true;
-        quarantine_doubt(sched, entry->id);
+        quarantine_doubt(sched, entry->id, 0);
         run_kick(sched, entry);
     }
 }

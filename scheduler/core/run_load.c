@@ -5,10 +5,12 @@
 
 #define LOAD_AGAIN_US (200 * US_PER_MS)
 
-static enum err_code fold(struct run_entry *entry, const struct sched_loaded_run *loaded, struct arena *arena,
-                          struct err *err)
+static enum err_code fold(struct run_entry *entry, const struct sched_loaded_run *loaded, int64_t release,
+                          bool *ret_released, struct arena *arena, struct err *err)
 {
     enum err_code rc;
+
+    *ret_released = false;
 
     for (size_t i = 0; i < loaded->event_count; i++) {
         const struct sched_event_loaded *row = &loaded->events[i];
@@ -25,6 +27,8 @@ static enum err_code fold(struct run_entry *entry, const struct sched_loaded_run
         rc = engine_fold(entry->run, &event, err);
         if (rc != ERR_OK)
             return rc;
+        if (event.type == EVENT_COMMAND_APPLIED && event.command == release)
+            *ret_released = true;
         if (event.type == EVENT_STEP_DISPATCHED && event.detail.ptr != NULL)
             run_keep_key(entry, plan_find(entry->plan->plan, event.step), event.detail);
     }
@@ -51,8 +55,10 @@ static void reconcile_item(struct sched *sched, struct run_entry *entry, const s
 static void loaded_here(struct sched *sched, struct run_entry *entry, const struct sched_loaded_run *loaded)
 {
     struct arena *arena = arena_new(16 * 1024);
+    const struct quarantined *q = sched->quarantine.len == 0 ? NULL : quarantine_find(sched, entry->id);
     struct err err = {.code = ERR_OK};
     enum err_code rc;
+    bool released;
 
     entry->run = run_state_new(entry->id, loaded->organisation, entry->plan->plan, loaded->created_at);
     entry->run->priority = loaded->priority < PRIORITY_COUNT ? loaded->priority : PRIORITY_NORMAL;
@@ -60,7 +66,7 @@ static void loaded_here(struct sched *sched, struct run_entry *entry, const stru
         entry->trigger = (struct str){mem_dup(loaded->trigger.ptr, loaded->trigger.len), loaded->trigger.len};
     if (sched->set.journal.enter != NULL)
         sched->set.journal.enter(sched->set.journal.ctx, entry->id);
-    rc = fold(entry, loaded, arena, &err);
+    rc = fold(entry, loaded, q == NULL ? 0 : q->release, &released, arena, &err);
     if (sched->set.journal.leave != NULL)
         sched->set.journal.leave(sched->set.journal.ctx, entry->id);
     arena_free(arena);
@@ -75,6 +81,8 @@ static void loaded_here(struct sched *sched, struct run_entry *entry, const stru
         return;
     }
     entry->state = ENTRY_HERE;
+    if (q != NULL)
+        quarantine_settle(sched, entry->id, released && q->release != 0);
     if (entry->plan->input_read && !run_ended((enum run_status)entry->run->status))
         body_put(sched, entry->id, 0, loaded->input);
     for (size_t i = 0; i < loaded->work_count; i++)
@@ -142,7 +150,6 @@ static void one_loaded(struct sched *sched, struct run_entry *entry, const struc
         entry->state = ENTRY_ABSENT;
         return;
     }
-    quarantine_loaded(sched, entry->id, loaded->quarantined);
     entry->org = org_get(sched, loaded->organisation, loaded->organisation_name, loaded->weight);
     plan = plan_get(sched, loaded->organisation, loaded->workflow, loaded->version);
     entry->plan = plan;

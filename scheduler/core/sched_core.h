@@ -252,7 +252,6 @@ struct sched_work_row {
     struct str pool;
     uint8_t priority;
     struct wall_us due_at;
-    bool deferred; /* tasks: its reason is 'deferred': it waits for due_at before it is published again */
 };
 /* Answers load_shard, possibly in several calls; `last` with the last. Runs of the shard are applied only after it.
  * failed: could not be read; the core asks again. Answers for another epoch than the current one are ignored. */
@@ -271,9 +270,8 @@ struct sched_event_loaded {
 };
 struct sched_loaded_run {
     struct run_id id;
-    bool found;       /* false: there is no such run */
-    bool failed;      /* could not be read; the core asks again */
-    bool quarantined; /* it has a row there */
+    bool found;  /* false: there is no such run */
+    bool failed; /* could not be read; the core asks again */
     int32_t organisation;
     struct str organisation_name;
     uint32_t weight;

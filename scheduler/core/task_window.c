@@ -206,6 +206,9 @@ void task_publish_wanting(struct sched *sched, struct run_entry *entry)
         if (node == NO_NODE) {
             sched_log_run(LOG_ERROR, "task.not_in_history", entry, NULL);
             task_unready(sched, item);
+        } else if (entry->run->steps[node].deferred && item->due_at.us > sched->wall.us) {
+            task_unready(sched, item); /* its row did not say that it waits: its timer is set */
+            item->deferred = true;
         } else if (entry->run->steps[node].status == STEP_RUNNING) {
             /* Of a time before us: some worker has it, or had. Never published again when it was granted. */
             task_unready(sched, item);

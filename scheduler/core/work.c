@@ -412,9 +412,10 @@ void work_abort(struct sched *sched, struct work *work)
     first = work->first;
     work->first = NULL;
     work->last = &work->first;
+    for (const struct input *input = first; input != NULL && work->release; input = input->next)
+        if (input->kind == INPUT_RELEASE)
+            quarantine_doubt(sched, entry->id, input->command->id);
     inputs_put_back(sched, entry, first, true);
-    if (work->release)
-        quarantine_doubt(sched, entry->id);
     if (!work->holds)
         run_forget_state(sched, entry);
     work_free(sched, work);

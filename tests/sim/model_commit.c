@@ -232,6 +232,8 @@ static void check_touched(struct sim *sim, const struct sched_batch *b)
             check_run(sim, run);
         last = run;
     }
+    for (size_t i = 0; i < b->command_delete_count && !sim->failed; i++)
+        check_run(sim, &sim->db.runs[find_command(sim, b->command_deletes[i])->run]);
 }
 
 static void execute(struct sim *sim, struct transaction *t)

@@ -144,8 +144,7 @@ static size_t read_work(const struct db_run *run, struct sched_work_row *rows)
                                             .dispatch = row->dispatch,
                                             .pool = row->pool,
                                             .priority = row->priority,
-                                            .due_at = row->due_at,
-                                            .deferred = row->reason != NULL && strcmp(row->reason, "deferred") == 0};
+                                            .due_at = row->due_at};
     }
     return n;
 }
@@ -216,7 +215,6 @@ static void read_run(struct sim *sim, const struct db_run *run, struct sched_loa
                                                 .output_bytes = (uint32_t)run->events[i].output.len};
     *ret = (struct sched_loaded_run){.id = run->id,
                                      .found = true,
-                                     .quarantined = run->quarantined,
                                      .organisation = 1,
                                      .organisation_name = STR("default"),
                                      .weight = 1,

@@ -398,6 +398,16 @@ static void write_rows(struct script *s, const struct sched_batch *b)
                                                                .priority = row->priority,
                                                                .due_at = row->due_at};
     }
+    for (size_t i = 0; i < b->change_count; i++) {
+        struct script_run *run = find(s, b->changes[i].run);
+
+        for (size_t w = 0; w < run->work_count; w++) {
+            if (run->work[w].seq != b->changes[i].seq)
+                continue;
+            run->work[w].dispatch = b->changes[i].dispatch;
+            run->work[w].due_at = b->changes[i].due_at;
+        }
+    }
     for (size_t i = 0; i < b->command_delete_count; i++)
         s->commands[b->command_deletes[i].id - 1].gone = true;
     for (size_t i = 0; i < b->command_hold_count; i++)
