@@ -51,6 +51,8 @@ static bool wants_stream(const struct call *call)
 {
     struct str accept = http_header_get(call->http, "accept");
 
+    if (str_is(http_method(call->http), "HEAD"))
+        return false;
     while (accept.len > 0) {
         struct str part = str_cut(&accept, ',');
 

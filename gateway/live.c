@@ -292,6 +292,8 @@ struct live_watcher *live_watch(struct live *live, int32_t organisation, struct 
             watched->announced_at = clock_mono();
         else
             announce(live, watched);
+        if (!announced && calls->on_event == NULL)
+            live->net_at.us = 0; /* it may have ended long ago: look with the next tick */
         amqp_flush(live->gw->publish);
     }
     *watcher = (struct live_watcher){

@@ -253,18 +253,22 @@ static void close_all(struct process *p)
     service_free(gw->service);
 }
 
-static bool check_config(const struct gateway_config *config, enum log_level *ret_level)
+/* What the rows of config.def cannot say. From the environment itself, so that it is told together with their faults.
+ */
+static bool check_environment(void)
 {
+    const char *level = getenv("ROPEWALK_LOG_LEVEL"), *name = getenv("ROPEWALK_NAME");
+    enum log_level ignored;
     bool ok = true;
 
-    if (!log_level_parse(str_of(config->log_level), ret_level)) {
-        fprintf(stderr, "ROPEWALK_LOG_LEVEL: '%s' is none of debug, info, warn, error\n", config->log_level);
+    if (level != NULL && !log_level_parse(str_of(level), &ignored)) {
+        fprintf(stderr, "ropewalk: ROPEWALK_LOG_LEVEL is '%s', none of debug, info, warn, error\n", level);
         ok = false;
     }
-    if (config->name[0] == '\0' || strlen(config->name) > 64 ||
-        strspn(config->name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") !=
-            strlen(config->name)) {
-        fprintf(stderr, "ROPEWALK_NAME: '%s' is not made of 1 to 64 of A-Z a-z 0-9 . _ -\n", config->name);
+    if (name != NULL &&
+        (name[0] == '\0' || strlen(name) > 64 ||
+         strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-") != strlen(name))) {
+        fprintf(stderr, "ropewalk: ROPEWALK_NAME is '%s', not 1 to 64 of A-Z a-z 0-9 . _ -\n", name);
         ok = false;
     }
     return ok;
@@ -276,6 +280,7 @@ int main(int argc, char **argv)
     struct gateway *gw = &process.gw;
     enum log_level level = LOG_INFO;
     struct err err = {0};
+    bool ok = true;
     int rc;
 
     sandbox_child_main_if_asked(argc, argv);
@@ -283,10 +288,12 @@ int main(int argc, char **argv)
         routes_print();
         return 0;
     }
+    if (argc == 1)
+        ok = check_environment();
     rc = service_args(argc, argv, "gateway", config_rows, CONFIG_ROWS, &gw->config);
     if (rc >= 0)
         return rc;
-    if (!check_config(&gw->config, &level))
+    if (!ok || !log_level_parse(str_of(gw->config.log_level), &level))
         return 2;
     log_init("gateway", gw->config.name, level);
     gw->service = service_new(&(struct service_options){.svc = "gateway",

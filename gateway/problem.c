@@ -137,6 +137,11 @@ bool call_committed(struct call *call, const struct pg_outcome *outcome)
             "look, then try again");
         return false;
     }
+    if (err_class_of(outcome->rc) == ERR_CLASS_CALLER) { /* a statement of ours broke a rule: nothing the client did */
+        log_failure(call, outcome->err);
+        call_problem(call, 500, "internal", "an error of ours; the gateway's log says more");
+        return false;
+    }
     call_error(call, outcome->err);
     return false;
 }

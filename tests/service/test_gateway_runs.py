@@ -1,6 +1,7 @@
 """Starting runs, finding them again, and asking things of them."""
 import concurrent.futures
 import socket
+import threading
 import time
 import uuid
 
@@ -312,6 +313,64 @@ def test_with_all_schedulers_down_starts_are_accepted_and_read_on_every_gateway(
         assert stack.ended(run)["status"] == "succeeded"
     assert stack.ended(runs[0])["status"] in ("cancelled", "succeeded")
     assert api("GET", answer.headers["location"]).json()["status"] in ("applied", "refused")
+
+
+def test_connections_that_break_in_mid_commit_lose_and_double_nothing(stack, flow):
+    """The starting connections are cut again and again under load. Every 202 is a run, every key is one run."""
+    tag, acknowledged, stop = uuid.uuid4().hex, [], threading.Event()
+
+    def client(i):
+        own, n = Api(stack.urls[i % 2], stack.key), 0
+        while not stop.is_set():
+            n += 1
+            headers = {"Idempotency-Key": f"cut-{tag}-{i}-{n}"} if i % 2 else None
+            for _ in range(100):
+                answer = own("POST", "/v1/workflows/quick/runs", {"labels": {"cut": tag}}, headers=headers)
+                assert answer.status_code in (202, 409, 503), answer.text
+                if answer.status_code == 202:
+                    acknowledged.append((f"cut-{tag}-{i}-{n}" if headers else None, answer.json()["id"]))
+                    break
+                if not headers:
+                    break  # without a key a client cannot ask again
+
+    with concurrent.futures.ThreadPoolExecutor(9) as pool:
+        clients = [pool.submit(client, i) for i in range(8)]
+        for _ in range(30):
+            time.sleep(0.1)
+            stack.sql("select pg_terminate_backend(pid) from pg_stat_activity where application_name like '%% starts'")
+        stop.set()
+        for c in clients:
+            c.result()
+    made = {str(row[0]) for row in stack.sql("select run_id from run_label where key = 'cut' and value = %s", tag)}
+    keyed = {key: run for key, run in acknowledged if key}
+    assert len(acknowledged) > 50 and {run for _, run in acknowledged} <= made
+    assert len([key for key, _ in acknowledged if key]) == len(keyed) == len(set(keyed.values()))
+    assert stack.sql("select count(*) from run where id = any(%s::uuid[])", list(made)) == [(len(made),)]
+    assert stack.sql("select count(*) from idempotency where key like %s", f"cut-{tag}-%") == [(len(keyed),)]
+    for _, run in acknowledged[-20:]:
+        assert stack.ended(run)["status"] == "succeeded"
+
+
+def test_while_postgresql_is_away_requests_say_so_and_then_go_on(stack, api, other, flow):
+    run = start(api, "quick")
+    stack.stack("stop", "postgres-1")
+    try:
+        ready = api("GET", "/readyz")
+        assert ready.status_code == 503 and "postgresql" in ready.text
+        assert api("GET", "/livez").status_code == 200
+        began = time.monotonic()
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(client, method, path, value) for client in (api, other)
+                     for method, path, value in [("GET", "/v1/runs/" + run, None), ("POST", "/v1/workflows/quick/runs", {})]]
+            answers = [c.result() for c in calls]
+        assert {a.status_code for a in answers} == {503} and time.monotonic() - began < 8
+        assert all(a.json()["code"] == "unavailable" and a.headers["retry-after"] for a in answers)
+    finally:
+        stack.stack("start", "postgres-1")
+    began = time.monotonic()
+    drive.until("ready again", lambda: api("GET", "/readyz").status_code == 200, 5)
+    assert stack.ended(run)["status"] == "succeeded"
+    assert api("POST", "/v1/workflows/quick/runs?wait=20s", {}).status_code == 200
 
 
 def test_without_the_broker_starts_are_still_taken_and_run(stack, api, flow):
