@@ -11,6 +11,7 @@
 #include "gateway/start.h"
 #include "gateway/stream.h"
 #include "gateway/wait.h"
+#include <sys/resource.h>
 
 #define CONFIG_STR(...) CONFIG_ROW_STR(gateway_config, __VA_ARGS__)
 #define CONFIG_INT(...) CONFIG_ROW_INT(gateway_config, __VA_ARGS__)
@@ -274,6 +275,20 @@ static bool check_environment(void)
     return ok;
 }
 
+/* Every connection is a descriptor: the soft limit is often 1,024, whatever the hard one is. */
+static void raise_descriptor_limit(int64_t connections)
+{
+    struct rlimit limit;
+    rlim_t wanted = (rlim_t)connections + 256;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= wanted)
+        return;
+    limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur < wanted)
+        log_event(LOG_WARN, "gateway.few_descriptors", log_i64("limit", (int64_t)limit.rlim_cur),
+                  log_i64("wanted", (int64_t)wanted));
+}
+
 int main(int argc, char **argv)
 {
     static struct process process;
@@ -296,6 +311,7 @@ int main(int argc, char **argv)
     if (!ok || !log_level_parse(str_of(gw->config.log_level), &level))
         return 2;
     log_init("gateway", gw->config.name, level);
+    raise_descriptor_limit(gw->config.max_connections);
     gw->service = service_new(&(struct service_options){.svc = "gateway",
                                                         .name = gw->config.name,
                                                         .on_stop = on_stop,
