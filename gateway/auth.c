@@ -1,9 +1,10 @@
 /* API keys: looked up by hash, believed for seconds. */
 #include "gateway/auth.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/base/map.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define BELIEVE_US (4 * US_PER_S)
 #define REFRESH_US (2 * US_PER_S)

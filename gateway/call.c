@@ -1,7 +1,8 @@
 /* A call's query, roles, and the batches it makes. Answers: problem.c. */
 #include "gateway/call.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
+
+#include "common/base/banned.h"
 
 static const char *const role_names[] = {"none", "viewer", "trigger", "operator", "editor", "admin"};
 

@@ -1,11 +1,12 @@
 /* What is asked of a run: written as a command, decided by its scheduler, answered with the verdict where that comes
  * within 2 s. */
-#include "common/base/banned.h"
 #include "gateway/document.h"
 #include "gateway/json_more.h"
 #include "gateway/route.h"
 #include "gateway/wait.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define VERDICT_US (2 * US_PER_S)
 #define JSON_MAX ((size_t)1 << 20)

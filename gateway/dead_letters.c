@@ -1,9 +1,10 @@
 /* Messages and tasks that could not be used, as the scheduler wrote them down. */
-#include "common/base/banned.h"
 #include "gateway/json_more.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 static void on_listed(void *ctx, const struct pg_outcome *outcome)
 {

@@ -1,8 +1,9 @@
 /* Checking what requests bring: bodies, and whole workflow documents. */
 #include "gateway/document.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "proto/proto_messages.h"
+
+#include "common/base/banned.h"
 
 #define FAULTS_MAX ((size_t)4 << 20) /* bytes of faults that are told */
 

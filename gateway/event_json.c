@@ -1,8 +1,9 @@
 /* Events as JSON. */
 #include "gateway/event_json.h"
-#include "common/base/banned.h"
 #include "common/engine/event.h"
 #include "gateway/json_more.h"
+
+#include "common/base/banned.h"
 
 void body_reference(struct run_id run, int type, struct str step, int attempt, size_t bytes, struct buf *out)
 {

@@ -1,10 +1,11 @@
 /* A run's history: in pages, or live. */
-#include "common/base/banned.h"
 #include "gateway/event_json.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
 #include "gateway/stream.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 struct reading {
     struct call *call;

@@ -1,9 +1,10 @@
 /* Why is this run not moving? One sentence for people, a reason for programs, and all that is open. */
-#include "common/base/banned.h"
 #include "gateway/history.h"
 #include "gateway/json_more.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define JSON_MAX ((size_t)16 << 20)
 

@@ -1,9 +1,10 @@
 /* The cache of workflow versions. */
 #include "gateway/flows.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/base/map.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define FLOWS_MAX 2000
 

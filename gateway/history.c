@@ -1,10 +1,11 @@
 /* Reading a run and folding its history. */
 #include "gateway/history.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/base/log.h"
 #include "gateway/flows.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define EVENTS_MAX 250000
 

@@ -1,7 +1,8 @@
 /* See jq_check.h. */
 #include "gateway/jq_check.h"
-#include "common/base/banned.h"
 #include "common/expr/sandbox.h"
+
+#include "common/base/banned.h"
 
 #define ERRORS_MAX ((size_t)4 << 20)
 

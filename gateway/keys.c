@@ -1,11 +1,12 @@
 /* API keys: made, listed, revoked. */
-#include "common/base/banned.h"
 #include "gateway/auth.h"
 #include "gateway/document.h"
 #include "gateway/json_more.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define NAME_MAX_BYTES 100
 

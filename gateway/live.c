@@ -1,6 +1,5 @@
 /* Watching runs: pushed updates first, a query every 2 s as a net under them. */
 #include "gateway/live.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/base/json_text.h"
 #include "common/base/log.h"
@@ -10,6 +9,8 @@
 #include "gateway/live_internal.h"
 #include "proto/proto_messages.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define TICK_MS 500
 #define NET_US (2 * US_PER_S)

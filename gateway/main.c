@@ -1,6 +1,5 @@
 /* ropewalk-gateway: wires the parts together, tells whether it is ready, and drains. */
 #include "common/expr/sandbox.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/base/log.h"
 #include "common/db/migrate.h"
@@ -12,6 +11,8 @@
 #include "gateway/stream.h"
 #include "gateway/wait.h"
 #include <sys/resource.h>
+
+#include "common/base/banned.h"
 
 #define CONFIG_STR(...) CONFIG_ROW_STR(gateway_config, __VA_ARGS__)
 #define CONFIG_INT(...) CONFIG_ROW_INT(gateway_config, __VA_ARGS__)

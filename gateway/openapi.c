@@ -1,7 +1,8 @@
 /* The API's description, as it was built in. */
 #include "proto/openapi.h"
-#include "common/base/banned.h"
 #include "gateway/route.h"
+
+#include "common/base/banned.h"
 
 void route_openapi(struct call *call)
 {

@@ -1,10 +1,11 @@
 /* Organisations: made by admins of the first one, read by their own. */
-#include "common/base/banned.h"
 #include "gateway/auth.h"
 #include "gateway/document.h"
 #include "gateway/json_more.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 struct founding {
     struct call *call;

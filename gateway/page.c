@@ -1,7 +1,8 @@
 /* Pages of lists. */
 #include "gateway/page.h"
-#include "common/base/banned.h"
 #include "gateway/route.h"
+
+#include "common/base/banned.h"
 
 #define PAGE_DEFAULT 50
 #define PAGE_MAX 500

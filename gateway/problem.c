@@ -1,8 +1,9 @@
 /* Answers of a call: JSON, and problems as RFC 9457 has them. */
-#include "common/base/banned.h"
 #include "common/base/log.h"
 #include "gateway/call.h"
 #include "gateway/route.h"
+
+#include "common/base/banned.h"
 
 #define PROBLEM_MAX ((size_t)8 << 20)
 

@@ -1,8 +1,9 @@
 /* From a request to its handler, by the table. */
 #include "gateway/route.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "gateway/auth.h"
+
+#include "common/base/banned.h"
 
 #define ROUTE(method, pattern, right, query, handler)                                                                  \
     {#method, pattern, RIGHT_##right, query, route_##handler, #handler},

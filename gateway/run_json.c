@@ -1,8 +1,9 @@
 /* A run and its steps as JSON. */
-#include "common/base/banned.h"
 #include "gateway/event_json.h"
 #include "gateway/history.h"
 #include "gateway/json_more.h"
+
+#include "common/base/banned.h"
 
 #define JSON_MAX ((size_t)64 << 20)
 

@@ -1,9 +1,10 @@
 /* GET /v1/runs: newest first, by plain columns whose indexes begin with the organisation. */
-#include "common/base/banned.h"
 #include "gateway/json_more.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define LABELS_MAX 16
 

@@ -1,6 +1,5 @@
 /* POST /v1/workflows/{name}/runs: what is asked for is checked here, made durable in start.c, and perhaps waited for.
  */
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "gateway/document.h"
 #include "gateway/flows.h"
@@ -9,6 +8,8 @@
 #include "gateway/route.h"
 #include "gateway/start.h"
 #include "gateway/wait.h"
+
+#include "common/base/banned.h"
 
 #define WAIT_MAX_US (60 * US_PER_S)
 #define KEY_WAIT_US (5 * US_PER_S)

@@ -1,8 +1,9 @@
 /* Reading one run: detail, bodies, steps. */
-#include "common/base/banned.h"
 #include "gateway/history.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 static void on_detail(struct call *call, const struct history *history)
 {

@@ -1,11 +1,12 @@
 /* Group commit of starts. */
 #include "gateway/start.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/base/json_text.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define BATCH_STARTS 512
 #define BATCH_BYTES ((size_t)4 << 20)

@@ -1,10 +1,11 @@
 /* A run's steps in pages, and the whole bodies of their attempts. */
-#include "common/base/banned.h"
 #include "gateway/document.h"
 #include "gateway/history.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define ERROR_MAX ((size_t)1 << 20)
 

@@ -1,7 +1,8 @@
 /* Server-sent events: `id` is the seq, `event` the type, `data` the event as JSON; a comment every 15 s of silence. */
 #include "gateway/stream.h"
-#include "common/base/banned.h"
 #include "gateway/live.h"
+
+#include "common/base/banned.h"
 
 #define HEARTBEAT_MS 15000
 #define PENDING_MAX ((size_t)4 << 20) /* a client this far behind shall come again */

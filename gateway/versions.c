@@ -1,11 +1,12 @@
 /* Versions of a workflow, and its picture. */
-#include "common/base/banned.h"
 #include "gateway/flows.h"
 #include "gateway/json_more.h"
 #include "gateway/mermaid.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define PICTURE_MAX ((size_t)8 << 20)
 

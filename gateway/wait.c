@@ -1,7 +1,8 @@
 /* Waiting with a bound. */
 #include "gateway/wait.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
+
+#include "common/base/banned.h"
 
 struct timed {
     struct timed *next, *prev; /* of all waits, for waits_stop */

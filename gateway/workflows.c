@@ -1,5 +1,4 @@
 /* Saving and reading workflows. */
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "gateway/document.h"
 #include "gateway/flows.h"
@@ -8,6 +7,8 @@
 #include "gateway/page.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
+
+#include "common/base/banned.h"
 
 #define JSON_MAX ((size_t)64 << 20)
 

@@ -1,9 +1,10 @@
 /* Writing of the HTTP server: answers in one writev, streams in chunks, refusals. */
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/base/json_text.h"
 #include "common/base/metrics.h"
 #include "common/io/http_internal.h"
+
+#include "common/base/banned.h"
 
 #define HEAD_MAX (1U << 20)           /* of an answer's head: a bound that nothing of ours comes near */
 #define STREAM_PENDING_MAX (8U << 20) /* a reader this far behind has gone */

@@ -1,7 +1,8 @@
 /* Chunked framing, walked strictly: sizes of at most 8 hex digits, CRLF everywhere, extensions and trailers bounded and
  * ignored. */
-#include "common/base/banned.h"
 #include "common/io/http_strict.h"
+
+#include "common/base/banned.h"
 
 #define MAX_EXTRA 4096 /* bytes of extensions and trailers in one message */
 

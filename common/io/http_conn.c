@@ -1,8 +1,9 @@
 /* One connection of the HTTP server: what arrives becomes requests, one after another. */
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/base/metrics.h"
 #include "common/io/http_internal.h"
+
+#include "common/base/banned.h"
 
 #define IN_MAX ((size_t)4 * HTTP_READ_BYTES) /* never reached: what is over the next line's bound is not read */
 #define IN_BUSY_MAX 65536 /* pipelined bytes kept while a request is in hand; then the socket waits */

@@ -1,6 +1,7 @@
 /* Deadlines of the HTTP server: what a connection may take for a head, a body, an answer, and for doing nothing. */
-#include "common/base/banned.h"
 #include "common/io/http_internal.h"
+
+#include "common/base/banned.h"
 
 #define LINGER_US (2 * US_PER_S)
 #define REST_US (US_PER_S / 20) /* a connection at rest for so long has nothing on its way when we drain */

@@ -1,10 +1,11 @@
 /* The HTTP server's listener, its clock and its drain. Reading: http_conn.c; writing: http_answer.c. */
 #include "common/io/http_server.h"
-#include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/base/metrics.h"
 #include "common/io/http_internal.h"
 #include <signal.h>
+
+#include "common/base/banned.h"
 
 static void maybe_done(struct http_server *server)
 {

@@ -1,6 +1,7 @@
 /* Percent-decoding of paths and queries. */
-#include "common/base/banned.h"
 #include "common/io/http_server.h"
+
+#include "common/base/banned.h"
 
 static int hex_value(char c)
 {
