@@ -88,6 +88,10 @@ static void change_items(struct sched *sched, struct work *work)
         item->deferred = !change->publish;
         item->firing = false;
         timer_set(sched, item, item->due_at);
+        if (change->publish && work->entry->run->steps[change->node].status == STEP_RUNNING) {
+            lease_begin(sched, item, STR_NONE); /* some worker has it already */
+            continue;
+        }
         if (change->publish && item->state == ITEM_IDLE &&
             !task_try_now(sched, item, work->entry, change->node, STR_NONE))
             task_ready(sched, item, false);

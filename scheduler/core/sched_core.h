@@ -60,7 +60,7 @@ struct sched_close_row { /* delete from open_work; an absent row is no error */
     struct run_id run;
     uint32_t seq;
 };
-struct sched_change_row { /* update open_work set dispatch, due_at, reason */
+struct sched_change_row { /* update open_work set dispatch, due_at, reason; never to a smaller dispatch than it has */
     int16_t shard;
     struct run_id run;
     uint32_t seq, dispatch;
@@ -130,7 +130,8 @@ enum sched_outcome {
     SCHED_CONFLICT,    /* unique violation: cached state is stale */
     SCHED_REFUSED,     /* a data error */
     SCHED_UNAVAILABLE, /* certainly not committed: it is sent again after a pause */
-    SCHED_UNKNOWN,     /* may or may not have been committed */
+    SCHED_UNKNOWN, /* may or may not have been committed; to be said when it cannot happen any more. Where that cannot
+                    * be made sure, a late commit costs at most a quarantine that has to be lifted again. */
 };
 struct sched_commit_outcome {
     enum sched_outcome outcome;

@@ -206,15 +206,15 @@ void task_publish_wanting(struct sched *sched, struct run_entry *entry)
         if (node == NO_NODE) {
             sched_log_run(LOG_ERROR, "task.not_in_history", entry, NULL);
             task_unready(sched, item);
-        } else if (entry->run->steps[node].deferred && item->due_at.us > sched->wall.us) {
-            task_unready(sched, item); /* its row did not say that it waits: its timer is set */
-            item->deferred = true;
         } else if (entry->run->steps[node].status == STEP_RUNNING) {
             /* Of a time before us: some worker has it, or had. Never published again when it was granted. */
             task_unready(sched, item);
             if (entry->run->plan->steps[node].at_most_once)
                 item->granted = entry->run->steps[node].worker;
             lease_begin(sched, item, STR_NONE);
+        } else if (entry->run->steps[node].deferred && item->due_at.us > sched->wall.us) {
+            task_unready(sched, item); /* its row did not say that it waits: its timer is set */
+            item->deferred = true;
         } else {
             publish_with(sched, item, entry, node, STR_NONE);
         }

@@ -183,7 +183,7 @@ static void write_rows(struct sim *sim, const struct sched_batch *b)
     for (size_t i = 0; i < b->change_count; i++) {
         struct db_work *row = find_row(db_find(sim, b->changes[i].run), b->changes[i].seq);
 
-        if (row == NULL || !row->open)
+        if (row == NULL || !row->open || row->row.dispatch > b->changes[i].dispatch)
             continue;
         row->row.dispatch = b->changes[i].dispatch;
         row->row.due_at = b->changes[i].due_at;
@@ -289,7 +289,11 @@ static void answered(struct sim *sim, void *what)
 
 static void late(struct sim *sim, void *what)
 {
-    execute(sim, what);
+    struct transaction *t = what;
+
+    execute(sim, t);
+    if (t->outcome.outcome == SCHED_COMMITTED && t->batch.quarantine_count + t->batch.release_count > 0)
+        sim->db.late_hold = true;
 }
 
 /* At the server: carried out whether or not the one that asked still lives. */

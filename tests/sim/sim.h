@@ -81,6 +81,7 @@ struct db {
     int64_t lease_until[SCHEDULERS];
     size_t commits, conflicts, fenced, refused, unknown, dead_letters;
     int64_t down_until;
+    bool late_hold; /* a transaction that nobody waited for any more has quarantined or released a run */
 };
 struct db_run *db_find(struct sim *sim, struct run_id id);
 int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct str body, struct str reply_to);
