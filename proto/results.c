@@ -34,11 +34,7 @@ bool results_next(struct results *results, struct str fields[RESULT_ITEM_FIELDS]
     if (!take_item(results))
         return false;
     *ret_rc = schema_decode(&SCHEMA_RESULT_ITEM, results->item, fields, err);
-    /* The walk stops at a fault. */
-    for (size_t i = 0; *ret_rc != ERR_OK && i < RESULT_ITEM_FIELDS; i++) {
-        struct str value = jt_get_str(results->item, schema_field_name(&SCHEMA_RESULT_ITEM, i));
-
-        fields[i] = jt_type(value) == JT_NULL ? STR_NONE : value;
-    }
+    if (*ret_rc != ERR_OK) /* the walk stops at a fault */
+        schema_slices(&SCHEMA_RESULT_ITEM, results->item, fields);
     return true;
 }

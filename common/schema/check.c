@@ -343,6 +343,36 @@ enum err_code schema_decode(const struct schema *schema, struct str json, struct
     return rc;
 }
 
+static void put_slice(const struct schema *schema, struct str name, struct str value, struct str *fields)
+{
+    for (size_t i = 0; i < schema_field_count(schema); i++) {
+        if (fields[i].ptr == NULL && str_eq(schema_field_name(schema, i), name)) {
+            fields[i] = value;
+            return;
+        }
+    }
+}
+
+void schema_slices(const struct schema *schema, struct str json, struct str *fields)
+{
+    struct arena *arena = NULL;
+    struct str object = str_trim(json);
+    struct jt_iter it;
+
+    for (size_t i = 0; i < schema_field_count(schema); i++)
+        fields[i] = STR_NONE;
+    if (jt_type(object) != JT_OBJECT)
+        return;
+    for (jt_iter_init(&it, object); jt_next(&it);) {
+        if (jt_type(it.value) == JT_NULL)
+            continue;
+        if (it.key_escaped && arena == NULL)
+            arena = arena_new(256);
+        put_slice(schema, jt_key(&it, arena), it.value, fields);
+    }
+    arena_cleanup(&arena);
+}
+
 size_t schema_field_count(const struct schema *schema)
 {
     return schema->nodes[0].properties.count;

@@ -27,6 +27,10 @@ enum err_code schema_check(const struct schema *schema, struct str json, schema_
 enum err_code schema_decode(const struct schema *schema, struct str json, struct str *fields,
                             struct err *err) MUST_CHECK;
 
+/* The same slices without any check, for the rest of what schema_decode gave up or a part that it has checked. Of equal
+ * names the first that is not null counts. */
+void schema_slices(const struct schema *schema, struct str json, struct str *fields);
+
 size_t schema_field_count(const struct schema *schema); /* top-level properties */
 const char *schema_name(const struct schema *schema);
 struct str schema_field_name(const struct schema *schema, size_t index);

@@ -221,6 +221,12 @@ static void decoding_stops_at_the_first_fault_and_counts_what_it_does_not_know(v
     assert_int_equal(schema_decode(schema, STR("{\"b\":null}"), fields, &err), ERR_INVALID);
     assert_string_equal(err.message, "missing_field: at '/a': 'a' is missing");
     assert_null(fields[1].ptr);
+    /* The rest of what a fault stopped. */
+    schema_slices(schema, STR(" {\"a\":null,\"\\u0062\":[2],\"b\":3,\"z\":{},\"a\":\"y\"} "), fields);
+    assert_str_eq(fields[0], "\"y\"");
+    assert_str_eq(fields[1], "[2]");
+    schema_slices(schema, STR("[{\"a\":1}]"), fields);
+    assert_null(fields[0].ptr);
 }
 
 RUN(TEST(all_faults_are_told_at_once_with_pointers_and_hints), TEST(combinations_explain_the_branch_that_was_meant),

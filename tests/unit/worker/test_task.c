@@ -106,6 +106,34 @@ static void nulls_are_absent_where_they_may_be(void **state)
     }
 }
 
+static void how_a_text_is_escaped_does_not_matter(void **state)
+{
+    struct task task;
+    struct err err = {0};
+
+    (void)state;
+    assert_int_equal(task_decode(str_of(altered("delivery", "\"at_most_\\u006fnce\"")), arena, &task, &err), ERR_OK);
+    assert_int_equal(task.delivery, TASK_AT_MOST_ONCE);
+    assert_int_equal(task_decode(str_of(altered("timeout", "\"\\u0030s\"")), arena, &task, &err), ERR_OK);
+    assert_int_equal(task.timeout_us, 1);
+}
+
+/* 63 characters, but 126 bytes. */
+static void texts_are_bounded_in_bytes_too(void **state)
+{
+    char name[200] = "\"";
+    struct task task;
+    struct err err = {0};
+
+    (void)state;
+    for (int i = 0; i < 63; i++)
+        strcat(name, "\xc3\xa9");
+    strcat(name, "\"");
+    assert_int_equal(task_decode(str_of(altered("workflow", name)), arena, &task, &err), ERR_INVALID);
+    assert_non_null(strstr(err.message, "workflow"));
+    assert_true(str_is(task.task_id, "r/s/1/1"));
+}
+
 static void what_is_no_task_is_refused(void **state)
 {
     static const char *const texts[] = {"", " ", "{", "[]", "1", "null", "{}", "{\"v\":1,\"v\":1}", "\xff"};
@@ -165,6 +193,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_whole_task_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(each_wrong_field_is_named_and_the_rest_still_read, setup, teardown),
         cmocka_unit_test_setup_teardown(nulls_are_absent_where_they_may_be, setup, teardown),
+        cmocka_unit_test_setup_teardown(how_a_text_is_escaped_does_not_matter, setup, teardown),
+        cmocka_unit_test_setup_teardown(texts_are_bounded_in_bytes_too, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_no_task_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(every_prefix_of_a_task_is_refused, setup, teardown),
         cmocka_unit_test_setup_teardown(control_messages_are_read_by_type, setup, teardown),
