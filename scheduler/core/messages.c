@@ -1,19 +1,22 @@
-/* Messages that come in: from JSON text to inputs, in one pass over each, without copies where there are no escapes.
- * What cannot be decoded becomes a dead letter; what has no right token is counted and dropped. Schemas: proto/. */
+/* Messages that come in: from JSON text to inputs, without copies where there are no escapes. proto/ says what is
+ * right; here slices become values. What is not right becomes a dead letter; what has no right token is counted and
+ * dropped. */
+#include "proto/results.h"
 #include "scheduler/core/core_internal.h"
 
 #include "common/base/banned.h"
 
 #define WATCH_US (30 * US_PER_S)
+/* Bytes, where the schemas count characters: names of queues are built of them. */
 #define TASK_ID_MAX 512
+#define WORKER_MAX 128
 
-/* Text of a JSON string; STR_NONE for null. */
+/* Text of a JSON string; STR_NONE when it is absent, and false when it is something else. */
 static bool text_of(struct arena **arena, struct str value, struct str *ret)
 {
-    if (jt_type(value) == JT_NULL) {
-        *ret = STR_NONE;
+    *ret = STR_NONE;
+    if (value.ptr == NULL)
         return true;
-    }
     if (jt_type(value) != JT_STRING)
         return false;
     if (memchr(value.ptr, '\\', value.len) == NULL) {
@@ -25,148 +28,97 @@ static bool text_of(struct arena **arena, struct str value, struct str *ret)
     return jt_string(value, *arena, ret);
 }
 
+/* The schemas only note that a text is a time. */
 static bool time_of(struct str value, struct wall_us *ret)
 {
     *ret = (struct wall_us){0};
-    if (jt_type(value) == JT_NULL)
-        return true;
-    return jt_type(value) == JT_STRING && wall_parse((struct str){value.ptr + 1, value.len - 2}, ret);
+    return value.ptr == NULL ||
+           (jt_type(value) == JT_STRING && wall_parse((struct str){value.ptr + 1, value.len - 2}, ret));
 }
 
-static bool bool_of(struct str value, bool *ret)
+/* All of it has been checked with the result that it is part of. */
+static void read_error(struct arena **arena, struct str error, struct engine_input *in)
 {
-    *ret = false;
-    return jt_type(value) == JT_NULL || jt_bool(value, ret);
-}
-
-static bool version_is_one(struct str value)
-{
-    int64_t v;
-
-    return jt_i64(value, &v) && v == 1;
-}
-
-static bool decode_error(struct arena **arena, struct str error, struct engine_input *in)
-{
-    struct jt_iter it;
-    struct str text;
+    struct str fields[RESULT_ERROR_FIELDS], text;
     int64_t status = 0;
-    bool good = true;
 
-    if (jt_type(error) == JT_NULL)
-        return true;
-    if (jt_type(error) != JT_OBJECT)
-        return false;
-    for (jt_iter_init(&it, error); good && jt_next(&it);) {
-        if (str_is(it.key, "class")) {
-            good = text_of(arena, it.value, &in->error_class);
-        } else if (str_is(it.key, "code")) {
-            good = text_of(arena, it.value, &in->code);
-        } else if (str_is(it.key, "message")) {
-            good = text_of(arena, it.value, &in->message);
-        } else if (str_is(it.key, "status")) {
-            good = jt_type(it.value) == JT_NULL || (jt_i64(it.value, &status) && status >= 100 && status <= 599);
-            in->http_status = (int32_t)status;
-        } else if (str_is(it.key, "retry_after")) {
-            good = text_of(arena, it.value, &text) && (text.ptr == NULL || duration_parse(text, &in->retry_after_us));
-        } else if (str_is(it.key, "sent")) {
-            good = bool_of(it.value, &in->sent);
-        } else if (str_is(it.key, "answered")) {
-            good = bool_of(it.value, &in->answered);
-        } else if (str_is(it.key, "detail")) {
-            in->detail = jt_type(it.value) == JT_NULL ? STR_NONE : it.value;
-        } else {
-            metric_add(METRIC_MESSAGES_UNKNOWN_FIELDS, 1);
-        }
-    }
-    return good && in->code.ptr != NULL &&
-           (str_is(in->error_class, "transient") || str_is(in->error_class, "permanent"));
+    schema_slices(&SCHEMA_RESULT_ERROR, error, fields);
+    (void)text_of(arena, fields[RESULT_ERROR_CLASS], &in->error_class);
+    (void)text_of(arena, fields[RESULT_ERROR_CODE], &in->code);
+    (void)text_of(arena, fields[RESULT_ERROR_MESSAGE], &in->message);
+    if (jt_i64(fields[RESULT_ERROR_STATUS], &status))
+        in->http_status = (int32_t)status;
+    if (text_of(arena, fields[RESULT_ERROR_RETRY_AFTER], &text) && text.ptr != NULL)
+        (void)duration_parse(text, &in->retry_after_us);
+    (void)jt_bool(fields[RESULT_ERROR_SENT], &in->sent);
+    (void)jt_bool(fields[RESULT_ERROR_ANSWERED], &in->answered);
+    in->detail = fields[RESULT_ERROR_DETAIL];
 }
 
-static bool decode_status(struct str value, enum result_status *ret)
+static enum result_status status_of(struct arena **arena, struct str value)
 {
-    static const char *const names[] = {"\"succeeded\"", "\"failed\"", "\"deferred\"", "\"abandoned\""};
+    static const char *const names[] = {"succeeded", "failed", "deferred", "abandoned"};
+    struct str text;
 
+    (void)text_of(arena, value, &text);
     for (size_t i = 0; i < 4; i++) {
-        if (str_is(value, names[i])) {
-            *ret = (enum result_status)i;
-            return true;
-        }
+        if (str_is(text, names[i]))
+            return (enum result_status)i;
     }
-    return false;
+    return RESULT_ABANDONED; /* not reached: the schema has these four */
 }
 
-struct decoded {
-    struct str task_id, token;
-    bool has_status, has_error;
-};
+static bool worker_of(struct arena **arena, struct str value, struct str *ret)
+{
+    return text_of(arena, value, ret) && ret->ptr != NULL && ret->len <= WORKER_MAX;
+}
 
-/* A result or started; gives what is wrong with it, or NULL. */
-static const char *decode_fields(struct arena **arena, struct str object, bool started, struct input *input,
-                                 struct decoded *ret)
+/* From checked slices; gives what is wrong all the same, or NULL. */
+static const char *read_result(struct arena **arena, const struct str *fields, struct input *input)
 {
     struct engine_input *in = &input->in;
-    struct jt_iter it;
-    bool good = true;
 
-    if (jt_type(object) != JT_OBJECT)
-        return "not an object";
-    for (jt_iter_init(&it, object); good && jt_next(&it);) {
-        if (str_is(it.key, "task_id")) {
-            good = text_of(arena, it.value, &ret->task_id);
-        } else if (str_is(it.key, "token")) {
-            good = text_of(arena, it.value, &ret->token);
-        } else if (str_is(it.key, "worker")) {
-            good = text_of(arena, it.value, &in->worker) && in->worker.len <= 128;
-        } else if (str_is(it.key, "v")) {
-            if (!version_is_one(it.value))
-                return "another version of the message";
-        } else if (started && str_is(it.key, "at")) {
-            good = time_of(it.value, &in->started_at);
-        } else if (started && str_is(it.key, "reply_to")) {
-            good = text_of(arena, it.value, &input->reply_to) && input->reply_to.len < QUEUE_NAME_SIZE;
-        } else if (str_is(it.key, "status")) {
-            good = decode_status(it.value, &in->result);
-            ret->has_status = true;
-        } else if (str_is(it.key, "output")) {
-            in->output = jt_type(it.value) == JT_NULL ? STR_NONE : it.value;
-        } else if (str_is(it.key, "error")) {
-            good = decode_error(arena, it.value, in);
-            ret->has_error = jt_type(it.value) == JT_OBJECT;
-        } else if (str_is(it.key, "started_at")) {
-            good = time_of(it.value, &in->started_at);
-        } else if (str_is(it.key, "ended_at")) {
-            good = time_of(it.value, &in->ended_at);
-        } else {
-            metric_add(METRIC_MESSAGES_UNKNOWN_FIELDS, 1);
-        }
-    }
-    if (!good)
-        return "a field of the wrong type or form";
-    if (ret->task_id.ptr == NULL || ret->task_id.len > TASK_ID_MAX || ret->token.ptr == NULL || in->worker.ptr == NULL)
-        return "a field is missing";
-    if (started)
-        return input->reply_to.ptr == NULL ? "a field is missing" : NULL;
-    if (!ret->has_status)
-        return "a field is missing";
-    if ((in->result == RESULT_FAILED || in->result == RESULT_DEFERRED) && !ret->has_error)
-        return "a failure without an error";
+    if (!worker_of(arena, fields[RESULT_ITEM_WORKER], &in->worker))
+        return "the worker's name is too long";
+    if (!time_of(fields[RESULT_ITEM_STARTED_AT], &in->started_at) ||
+        !time_of(fields[RESULT_ITEM_ENDED_AT], &in->ended_at))
+        return "a time is none";
+    in->result = status_of(arena, fields[RESULT_ITEM_STATUS]);
+    in->output = fields[RESULT_ITEM_OUTPUT];
+    if (fields[RESULT_ITEM_ERROR].ptr != NULL)
+        read_error(arena, fields[RESULT_ITEM_ERROR], in);
     return NULL;
 }
 
+static const char *read_started(struct arena **arena, const struct str *fields, struct input *input)
+{
+    if (!worker_of(arena, fields[STARTED_WORKER], &input->in.worker))
+        return "the worker's name is too long";
+    if (!time_of(fields[STARTED_AT], &input->in.started_at))
+        return "a time is none";
+    if (!text_of(arena, fields[STARTED_REPLY_TO], &input->reply_to) || input->reply_to.len >= QUEUE_NAME_SIZE)
+        return "the name of the queue is too long";
+    return NULL;
+}
+
+/* Who says it: what a dead letter needs, too. */
+struct claim {
+    struct str task_id, token;
+};
+
 /* The token of a task that we have published ourselves is at hand; that of others is computed. */
-static bool token_is_right(const struct sched *sched, const struct decoded *d, const struct input *named)
+static bool token_is_right(const struct sched *sched, const struct claim *claim, const struct input *named)
 {
     const struct item *item = item_find_task(sched, named->run, str_hash(named->in.step));
     char token[SCHED_TOKEN_SIZE];
 
-    if (d->token.len != SCHED_TOKEN_SIZE - 1)
+    if (claim->token.len != SCHED_TOKEN_SIZE - 1)
         return false;
     if (item != NULL && item->token[0] != '\0' && item->attempt == named->in.attempt &&
         item->dispatch == named->in.dispatch)
-        return equal_constant_time(item->token, d->token.ptr, SCHED_TOKEN_SIZE - 1);
-    sched_task_token(sched->set.token_key, sched->set.incarnation, d->task_id, token);
-    return equal_constant_time(token, d->token.ptr, SCHED_TOKEN_SIZE - 1);
+        return equal_constant_time(item->token, claim->token.ptr, SCHED_TOKEN_SIZE - 1);
+    sched_task_token(sched->set.token_key, sched->set.incarnation, claim->task_id, token);
+    return equal_constant_time(token, claim->token.ptr, SCHED_TOKEN_SIZE - 1);
 }
 
 enum verdict { DECODED, FORGED, BAD };
@@ -180,22 +132,23 @@ static bool name_attempt(struct input *input, struct str task_id)
            ERR_OK;
 }
 
-static enum verdict decode_one(struct sched *sched, struct arena **arena, struct str object, bool started,
-                               struct input *input)
+/* Gives what is wrong, or NULL. */
+static const char *read_claim(struct arena **arena, struct str task_id, struct str token, struct claim *ret)
 {
-    struct decoded d = {.task_id = STR_NONE, .token = STR_NONE};
-    const char *fault;
+    if (!text_of(arena, token, &ret->token) || !text_of(arena, task_id, &ret->task_id))
+        return "a field of the wrong type";
+    if (ret->task_id.len <= TASK_ID_MAX)
+        return NULL;
+    ret->task_id = STR_NONE;
+    return "the task id is too long";
+}
 
-    input->in.kind = started ? IN_STARTED : IN_RESULT;
-    input->raw = object;
-    input->bytes = (uint32_t)(sizeof(*input) + object.len);
-    fault = decode_fields(arena, object, started, input, &d);
-    if (d.task_id.len > TASK_ID_MAX)
-        d.task_id = STR_NONE;
-    if (d.task_id.ptr != NULL && d.token.ptr != NULL) {
-        if (!name_attempt(input, d.task_id)) {
+static enum verdict judge(const struct sched *sched, struct input *input, const struct claim *claim, const char *fault)
+{
+    if (claim->task_id.ptr != NULL && claim->token.ptr != NULL) {
+        if (!name_attempt(input, claim->task_id)) {
             fault = "the task id names nothing";
-        } else if (!token_is_right(sched, &d, input)) {
+        } else if (!token_is_right(sched, claim, input)) {
             metric_add(METRIC_RESULTS_FORGED, 1);
             return FORGED;
         }
@@ -203,8 +156,60 @@ static enum verdict decode_one(struct sched *sched, struct arena **arena, struct
     if (fault == NULL)
         return DECODED;
     input->dead = fault;
-    input->reply_to = d.token.ptr != NULL ? d.task_id : STR_NONE; /* the token was right: for submit_dead */
+    input->reply_to = claim->token.ptr != NULL ? claim->task_id : STR_NONE; /* the token was right: for submit_dead */
     return BAD;
+}
+
+static void input_init(struct input *input, enum engine_input_kind kind, struct str object)
+{
+    input->in.kind = kind;
+    input->raw = object;
+    input->bytes = (uint32_t)(sizeof(*input) + object.len);
+}
+
+/* What the schema found wrong, as long as the message lives. */
+static const char *fault_of(struct arena **arena, enum err_code rc, const struct err *err)
+{
+    if (rc == ERR_OK)
+        return NULL;
+    if (*arena == NULL)
+        *arena = arena_new(1024);
+    return arena_dup(*arena, err->message, strlen(err->message));
+}
+
+/* `fields` as results_next gave them, with `rc` and `err`. */
+static enum verdict decode_result(const struct sched *sched, struct arena **arena, struct str object,
+                                  const struct str *fields, enum err_code rc, const struct err *err,
+                                  struct input *input)
+{
+    struct claim claim;
+    const char *fault = fault_of(arena, rc, err), *other;
+
+    input_init(input, IN_RESULT, object);
+    other = read_claim(arena, fields[RESULT_ITEM_TASK_ID], fields[RESULT_ITEM_TOKEN], &claim);
+    fault = fault == NULL ? other : fault;
+    if (fault == NULL)
+        fault = read_result(arena, fields, input);
+    return judge(sched, input, &claim, fault);
+}
+
+static enum verdict decode_started(const struct sched *sched, struct arena **arena, struct str object,
+                                   struct input *input)
+{
+    struct str fields[STARTED_FIELDS];
+    struct claim claim;
+    struct err err;
+    enum err_code rc = schema_decode(&SCHEMA_STARTED, object, fields, &err);
+    const char *fault = fault_of(arena, rc, &err), *other;
+
+    if (fault != NULL)
+        schema_slices(&SCHEMA_STARTED, object, fields);
+    input_init(input, IN_STARTED, object);
+    other = read_claim(arena, fields[STARTED_TASK_ID], fields[STARTED_TOKEN], &claim);
+    fault = fault == NULL ? other : fault;
+    if (fault == NULL)
+        fault = read_started(arena, fields, input);
+    return judge(sched, input, &claim, fault);
 }
 
 /* Ends the attempt that the message is about, where that can be told: nothing else will come for it. */
@@ -230,40 +235,67 @@ static void submit_dead(struct sched *sched, struct input *input, struct str tas
     }
 }
 
-/* `repaired` (may be NULL) holds `body` and is taken over. */
-static void decode_results(struct sched *sched, const struct sched_message *message, struct str body,
-                           struct arena *repaired, bool started)
+static void submit(struct sched *sched, const struct sched_message *message, struct delivery *delivery,
+                   struct input *input, enum verdict verdict)
 {
-    struct str list = started ? STR_NONE : jt_get(body, "results");
-    bool several = jt_type(list) == JT_ARRAY;
-    size_t count = several ? jt_count(list) : 1;
-    struct delivery *delivery;
-    struct jt_iter it;
+    if (verdict == FORGED)
+        return;
+    input->delivery = delivery;
+    delivery->refs++;
+    if (verdict == DECODED)
+        input_submit(sched, input);
+    else
+        submit_dead(sched, input, input->reply_to.ptr != NULL ? input->reply_to : message->message_id);
+}
 
-    if (several && (count == 0 || !version_is_one(jt_get(body, "v")))) {
-        several = false; /* refused as a whole below */
-        count = 1;
-    }
+static size_t count_results(const struct results *results)
+{
+    struct jt_iter it = results->it;
+    size_t count = 0;
+
+    if (!results->many)
+        return 1;
+    while (jt_next(&it))
+        count++;
+    return count;
+}
+
+/* `repaired` (may be NULL) holds `body` and is taken over; so in decode_start. */
+static void decode_results(struct sched *sched, const struct sched_message *message, struct str body,
+                           struct arena *repaired)
+{
+    struct str fields[RESULT_ITEM_FIELDS];
+    struct results results;
+    struct err whole_err, err;
+    enum err_code whole = results_open(&results, body, &whole_err), rc;
+    struct delivery *delivery;
+    size_t count;
+
+    if (whole != ERR_OK) /* refused as a whole; it may tell whose it is */
+        results = (struct results){.one = body};
+    count = count_results(&results);
     delivery = delivery_new(sched, message, count);
     delivery->arena = repaired;
     delivery->refs = 1; /* ours, until all are submitted */
-    jt_iter_init(&it, several ? list : STR_NONE);
-    for (size_t i = 0; i < count; i++) {
-        struct input *input = &delivery->inputs[i];
-        enum verdict verdict;
+    for (size_t i = 0; i < count && results_next(&results, fields, &rc, &err); i++) {
+        bool refused = whole != ERR_OK;
 
-        if (several && !jt_next(&it))
-            break;
-        verdict = decode_one(sched, &delivery->arena, several ? it.value : body, started, input);
-        if (verdict == FORGED)
-            continue;
-        input->delivery = delivery;
-        delivery->refs++;
-        if (verdict == DECODED)
-            input_submit(sched, input);
-        else
-            submit_dead(sched, input, input->reply_to.ptr != NULL ? input->reply_to : message->message_id);
+        submit(sched, message, delivery, &delivery->inputs[i],
+               decode_result(sched, &delivery->arena, results.item, fields, refused ? whole : rc,
+                             refused ? &whole_err : &err, &delivery->inputs[i]));
     }
+    delivery_unref(sched, delivery);
+}
+
+static void decode_start(struct sched *sched, const struct sched_message *message, struct str body,
+                         struct arena *repaired)
+{
+    struct delivery *delivery = delivery_new(sched, message, 1);
+    struct input *input = &delivery->inputs[0];
+
+    delivery->arena = repaired;
+    delivery->refs = 1;
+    submit(sched, message, delivery, input, decode_started(sched, &delivery->arena, body, input));
     delivery_unref(sched, delivery);
 }
 
@@ -287,18 +319,30 @@ static void decode_garbage(struct sched *sched, const struct sched_message *mess
 
 static void decode_watch(struct sched *sched, struct str body)
 {
+    struct str fields[WATCH_FIELDS], text, reply_to;
     struct arena *arena = NULL;
-    struct str text, reply_to = STR_NONE;
     struct run_id run;
+    struct err err;
     int64_t from = 0;
 
-    if (version_is_one(jt_get(body, "v")) && text_of(&arena, jt_get(body, "run_id"), &text) &&
-        run_id_parse(text, &run) && text_of(&arena, jt_get(body, "reply_to"), &reply_to) && reply_to.ptr != NULL &&
-        reply_to.len < QUEUE_NAME_SIZE && jt_i64(jt_get(body, "from_seq"), &from))
+    if (schema_decode(&SCHEMA_WATCH, body, fields, &err) == ERR_OK && text_of(&arena, fields[WATCH_RUN_ID], &text) &&
+        run_id_parse(text, &run) && text_of(&arena, fields[WATCH_REPLY_TO], &reply_to) &&
+        reply_to.len < QUEUE_NAME_SIZE && jt_i64(fields[WATCH_FROM_SEQ], &from))
         push_watch(sched, run, reply_to, from, WATCH_US);
     else
         log_event(LOG_WARN, "watch.undecodable");
     arena_free(arena);
+}
+
+static void decode_nudge(struct sched *sched, struct str body)
+{
+    struct str fields[NUDGE_FIELDS];
+    struct err err;
+
+    if (schema_decode(&SCHEMA_NUDGE, body, fields, &err) == ERR_OK)
+        commands_want(sched);
+    else
+        log_event(LOG_WARN, "nudge.undecodable", log_err(&err));
 }
 
 void message_decode(struct sched *sched, const struct sched_message *message)
@@ -323,12 +367,16 @@ void message_decode(struct sched *sched, const struct sched_message *message)
         decode_garbage(sched, message, "not JSON, or beyond a limit");
         return;
     }
-    if (str_is(message->type, "result") || str_is(message->type, "started")) {
-        decode_results(sched, message, body, repaired, str_is(message->type, "started"));
+    if (str_is(message->type, "result")) {
+        decode_results(sched, message, body, repaired);
+        return;
+    }
+    if (str_is(message->type, "started")) {
+        decode_start(sched, message, body, repaired);
         return;
     }
     if (str_is(message->type, "nudge"))
-        commands_want(sched);
+        decode_nudge(sched, body);
     else if (str_is(message->type, "watch"))
         decode_watch(sched, body);
     arena_free(repaired);
@@ -350,35 +398,29 @@ void sched_on_message(struct sched *sched, const struct sched_message *message)
 
 bool message_decode_held(struct sched *sched, struct command *command)
 {
-    bool started = str_is(command->kind, "held_started");
+    struct results results = {.one = command->body};
+    struct str fields[RESULT_ITEM_FIELDS];
+    struct err err;
+    enum err_code rc;
 
-    if (!started && !str_is(command->kind, "held_result"))
-        return false;
-    return decode_one(sched, &command->arena, command->body, started, &command->input) == DECODED;
+    if (str_is(command->kind, "held_started"))
+        return decode_started(sched, &command->arena, command->body, &command->input) == DECODED;
+    return str_is(command->kind, "held_result") && results_next(&results, fields, &rc, &err) &&
+           decode_result(sched, &command->arena, command->body, fields, rc, &err, &command->input) == DECODED;
 }
 
-void sched_on_heartbeat(struct sched *sched, struct str body)
+static void heartbeat_of(struct sched *sched, struct arena **arena, struct str worker, struct str tasks)
 {
-    struct err err;
-    struct arena *arena = NULL;
-    struct jt_iter it;
-    struct str worker = STR_NONE;
     char queue[QUEUE_NAME_SIZE];
+    struct jt_iter it;
 
-    sched->now = sched->ports.mono(sched->ports.ctx);
-    if (jt_check(body, &JT_LIMITS_MESSAGE, &err) != ERR_OK || !version_is_one(jt_get(body, "v")) ||
-        !text_of(&arena, jt_get(body, "worker"), &worker) || worker.ptr == NULL || worker.len > 128) {
-        log_event(LOG_WARN, "heartbeat.undecodable");
-        arena_free(arena);
-        return;
-    }
     snprintf(queue, sizeof(queue), "ropewalk.worker." STR_FMT, STR_ARG(worker));
-    for (jt_iter_init(&it, jt_get(body, "tasks")); jt_next(&it);) {
+    for (jt_iter_init(&it, tasks); jt_next(&it);) {
         struct input named = {.kind = INPUT_ENGINE};
         struct str id;
         struct item *item;
 
-        if (!text_of(&arena, it.value, &id) || !name_attempt(&named, id))
+        if (!text_of(arena, it.value, &id) || !name_attempt(&named, id))
             continue;
         item = item_find_task(sched, named.run, str_hash(named.in.step));
         /* Of a granted attempt only its own worker keeps the lease: others hold copies and wait for their answer. */
@@ -386,5 +428,20 @@ void sched_on_heartbeat(struct sched *sched, struct str body)
             (item->granted == 0 || item->granted == str_hash(worker)))
             lease_begin(sched, item, str_of(queue));
     }
+}
+
+void sched_on_heartbeat(struct sched *sched, struct str body)
+{
+    struct str fields[HEARTBEAT_FIELDS], worker;
+    struct arena *arena = NULL;
+    struct err err;
+
+    sched->now = sched->ports.mono(sched->ports.ctx);
+    if (jt_check(body, &JT_LIMITS_MESSAGE, &err) == ERR_OK &&
+        schema_decode(&SCHEMA_HEARTBEAT, body, fields, &err) == ERR_OK &&
+        worker_of(&arena, fields[HEARTBEAT_WORKER], &worker))
+        heartbeat_of(sched, &arena, worker, fields[HEARTBEAT_TASKS]);
+    else
+        log_event(LOG_WARN, "heartbeat.undecodable");
     arena_free(arena);
 }

@@ -288,6 +288,91 @@ static void garbage_that_names_an_open_attempt_ends_it(void **state)
     script_free(s);
 }
 
+/* The token is right, so nobody else will answer for the attempt. */
+static void a_result_that_the_schema_refuses_ends_its_attempt(void **state)
+{
+    static const struct {
+        const char *rest, *says;
+    } cases[] = {
+        {"\"status\":\"done\"", "at '/status'"},
+        {"\"status\":\"failed\"", "at '/error'"},
+        {"\"status\":\"failed\",\"error\":{\"class\":\"permanent\"}", "at '/error/code'"},
+        {"\"status\":\"failed\",\"error\":{\"class\":\"odd\",\"code\":\"c\"}", "at '/error/class'"},
+        {"\"status\":\"succeeded\",\"status\":\"failed\"", "at '/status'"},
+        {"\"status\":\"succeeded\",\"v\":2", "at '/v'"},
+        {"\"status\":\"succeeded\",\"ended_at\":\"soon\"", "a time is none"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct script *s = script_new();
+        struct script_run *run;
+
+        script_own(s, 0, 1);
+        run = script_run(s, 0, NOOP);
+        script_settle(s);
+        s->hold_commits = true;
+        script_result(s, 0, script_last(s, "task"), "w", cases[i].rest);
+        script_settle(s);
+        assert_int_equal(s->batch->dead_letter_count, 1);
+        assert_non_null(strstr(s->batch->dead_letters[0].reason, cases[i].says));
+        script_commit(s, SCHED_COMMITTED, NULL);
+        assert_int_equal(script_events(s, run, EVENT_STEP_FAILED), 1);
+        script_free(s);
+    }
+}
+
+static void of_several_results_a_bad_one_does_not_lose_the_others(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    const struct sent *task;
+    struct str token;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, NOOP);
+    script_settle(s);
+    task = script_last(s, "task");
+    token = script_token(s, task->id);
+    script_deliver(s, 0, "result", "several",
+                   arena_printf(s->arena,
+                                "{\"v\":1,\"results\":[{\"status\":7},{\"task_id\":\"%s\",\"token\":\"" STR_FMT
+                                "\",\"worker\":\"w\",\"status\":\"succe\\u0065ded\"},false]}",
+                                task->id, STR_ARG(token)));
+    script_settle(s);
+    assert_int_equal(script_events(s, run, EVENT_STEP_SUCCEEDED), 1);
+    script_free(s);
+}
+
+/* One result without a list around it names its version. */
+static void a_message_without_a_version_is_refused_as_a_whole(void **state)
+{
+    static const char *const heads[] = {"", "\"v\":2,", "\"v\":1,"};
+
+    (void)state;
+    for (size_t i = 0; i < 3; i++) {
+        struct script *s = script_new();
+        struct script_run *run;
+        const struct sent *task;
+        struct str token;
+
+        script_own(s, 0, 1);
+        run = script_run(s, 0, NOOP);
+        script_settle(s);
+        task = script_last(s, "task");
+        token = script_token(s, task->id);
+        script_deliver(s, 0, "result", "one",
+                       arena_printf(s->arena,
+                                    "{%s\"task_id\":\"%s\",\"token\":\"" STR_FMT
+                                    "\",\"worker\":\"w\",\"status\":\"succeeded\"}",
+                                    heads[i], task->id, STR_ARG(token)));
+        script_settle(s);
+        assert_int_equal(script_events(s, run, i == 2 ? EVENT_STEP_SUCCEEDED : EVENT_STEP_FAILED), 1);
+        script_free(s);
+    }
+}
+
 static void oversized_and_twisted_messages_harm_nobody(void **state)
 {
     struct script *s = script_new();
@@ -410,6 +495,9 @@ int main(void)
         cmocka_unit_test(who_started_a_run_and_waits_hears_of_its_end_only),
         cmocka_unit_test(garbage_becomes_a_dead_letter_in_the_batch),
         cmocka_unit_test(garbage_that_names_an_open_attempt_ends_it),
+        cmocka_unit_test(a_result_that_the_schema_refuses_ends_its_attempt),
+        cmocka_unit_test(of_several_results_a_bad_one_does_not_lose_the_others),
+        cmocka_unit_test(a_message_without_a_version_is_refused_as_a_whole),
         cmocka_unit_test(oversized_and_twisted_messages_harm_nobody),
         cmocka_unit_test(a_suspect_is_quarantined_its_inputs_kept_and_freed_by_a_release),
         cmocka_unit_test(a_history_that_cannot_be_folded_quarantines_its_run_alone),
