@@ -11,7 +11,7 @@ static int64_t number(const char *text)
     int64_t n = 0;
 
     if (text == NULL || !parse_i64(str_of(text), 0, INT64_MAX, &n)) {
-        fprintf(stderr, "usage: rw-sim [--seconds S | --histories N | --seed N] [--from N] [--log]\n");
+        fprintf(stderr, "usage: rw-sim [--seconds S | --histories N | --seed N] [--from N] [--log] [--late]\n");
         exit(2);
     }
     return n;
@@ -35,7 +35,7 @@ static void report(const struct sim_stats *s, double seconds)
 int main(int argc, char **argv)
 {
     int64_t seconds = 10, histories = INT64_MAX, from = 1;
-    bool one = false, log = false;
+    bool one = false, log = false, late = false;
     struct sim_stats stats = {0};
     struct mono_us begin;
 
@@ -50,6 +50,8 @@ int main(int argc, char **argv)
             one = true, from = number(argv[++i]);
         else if (strcmp(argv[i], "--log") == 0)
             log = true;
+        else if (strcmp(argv[i], "--late") == 0)
+            late = true;
         else
             number(NULL);
     }
@@ -58,7 +60,7 @@ int main(int argc, char **argv)
     for (int64_t n = 0; n < histories; n++) {
         char failure[1024];
 
-        if (!sim_run((uint64_t)(from + n), log, &stats, failure)) {
+        if (!sim_run((uint64_t)(from + n), log, late, &stats, failure)) {
             printf("seed %" PRId64 ": %s\nreplay: rw-sim --seed %" PRId64 " --log\n", from + n, failure, from + n);
             return 1;
         }

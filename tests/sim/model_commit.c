@@ -96,6 +96,11 @@ static struct db_work *find_row(struct db_run *run, uint32_t seq)
 /* Would it be refused? Nothing is written yet. */
 static enum sched_outcome examine(struct sim *sim, const struct transaction *t, struct run_id *culprit)
 {
+    /* Now and then for no reason that anybody knows of: whoever is told so has to look again. */
+    if (t->batch.event_count > 0 && rng_chance(&sim->rng, sim->refuse_commit)) {
+        *culprit = t->batch.events[rng_below(&sim->rng, (uint32_t)t->batch.event_count)].run;
+        return SCHED_CONFLICT;
+    }
     for (size_t i = 0; i < t->batch.event_count; i++) {
         const struct sched_event_row *row = &t->batch.events[i];
         const struct db_run *run = db_find(sim, row->run);
@@ -300,23 +305,28 @@ static void late(struct sim *sim, void *what)
 static void arrived(struct sim *sim, void *what)
 {
     struct transaction *t = what;
+    int64_t decided_us = 0;
 
     if (sim->db.down_until > sim->now) {
         t->outcome.outcome = SCHED_UNAVAILABLE;
     } else if (rng_chance(&sim->rng, sim->unknown_commit)) {
         struct transaction *copy = sim_new(sim, struct transaction);
+        int64_t takes = 0;
 
         *copy = *t;
         switch (rng_below(&sim->rng, 3)) {
         case 0:
             execute(sim, copy);
             break;
-        case 1: /* the server takes its time, the connection does not */
-            sim_after(sim, 1 * MS, 4 * SEC, NULL, late, copy);
+        case 1: /* the connection is gone, the server is still at it */
+            takes = rng_between(&sim->rng, 1 * MS, 4 * SEC);
+            sim_at(sim, sim->now + takes, NULL, late, copy);
             break;
         default:
             break;
         }
+        /* The store calls an outcome unknown only when it is decided. */
+        decided_us = sim->late ? 0 : takes;
         sim->db.unknown++;
 #ifdef PLANT_UNKNOWN_IS_DONE
         t->outcome.outcome = SCHED_COMMITTED;
@@ -329,7 +339,7 @@ static void arrived(struct sim *sim, void *what)
         execute(sim, t);
     }
     if (t->node->alive && t->node->incarnation == t->incarnation)
-        sim_after(sim, 100, 3 * MS, t->node, answered, t);
+        sim_after(sim, decided_us + 100, decided_us + 3 * MS, t->node, answered, t);
 }
 
 void db_commit(void *ctx, const struct sched_batch *batch)

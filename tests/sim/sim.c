@@ -335,7 +335,7 @@ static void count(struct sim *sim)
     }
 }
 
-bool sim_run(uint64_t seed, bool verbose, struct sim_stats *stats, char failure[1024])
+bool sim_run(uint64_t seed, bool verbose, bool late, struct sim_stats *stats, char failure[1024])
 {
     static struct sim storage; /* large; one at a time */
     struct sim *sim = &storage;
@@ -343,6 +343,7 @@ bool sim_run(uint64_t seed, bool verbose, struct sim_stats *stats, char failure[
     *sim = (struct sim){.seed = seed, .rng = {seed * UINT64_C(0x9e3779b97f4a7c15) + 1}, .stats = stats};
     sim->arena = arena_new((size_t)1 << 20);
     sim->verbose = verbose;
+    sim->late = late;
     sim->start_wall = INT64_C(1800000000) * SEC;
     sim->now = 1;
     sim->cache = map_new();

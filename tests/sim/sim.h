@@ -231,9 +231,10 @@ struct sim {
     bool healed;       /* no more faults */
     bool failed;
     bool verbose;
+    bool late; /* transactions may be carried out after they were called unknown */
     char failure[1024];
     /* how bad this history is: chances of ten thousand */
     uint32_t lose, duplicate, reorder, unknown_commit, refuse_commit, fail_load, strangers, suspect;
     struct sim_stats *stats;
 };
-bool sim_run(uint64_t seed, bool verbose, struct sim_stats *stats, char failure[1024]);
+bool sim_run(uint64_t seed, bool verbose, bool late, struct sim_stats *stats, char failure[1024]);
