@@ -144,6 +144,8 @@ static void on_poll(uv_poll_t *handle, int status, int events)
         connect_step(pg);
         return;
     }
+    if (status < 0) /* a reset: libuv has stopped watching. What the server said before is read first, then its end. */
+        pg->poll_events = 0;
     if (status < 0 || (events & UV_READABLE) != 0) {
         pg->heard_at = clock_mono();
         alive = PQconsumeInput(pg->conn) == 1 && PQstatus(pg->conn) != CONNECTION_BAD;
