@@ -158,7 +158,7 @@ static struct pg *connect_pg(struct process *p, const char *what, bool first)
         .idle_in_transaction_timeout_ms = STATEMENT_TIMEOUT_MS,
         .prepared = !p->gw.config.pg_pooler,
         .on_up = first ? on_first_up : NULL,
-        .on_down = first ? on_pg_down : NULL,
+        .on_down = on_pg_down,
         .ctx = p,
     };
 
