@@ -29,8 +29,16 @@ static const struct config_row config_rows[] = {
 #define SCHEMA_AGAIN_MS 500
 #define CLOCK_AGAIN_MS 10000
 
+/* What a connection to PostgreSQL is for, in its log lines. */
+struct purpose {
+    struct process *process;
+    const char *what;
+};
+
 struct process {
     struct gateway gw;
+    struct purpose purposes[GATEWAY_READS_MAX + 3];
+    size_t purpose_count;
     uv_timer_t schema, clock;
     bool checking, http_drained;
     struct err schema_err;
@@ -98,7 +106,7 @@ static void on_clock_timer(uv_timer_t *timer)
 
 static void on_first_up(void *ctx)
 {
-    struct process *p = ctx;
+    struct process *p = ((struct purpose *)ctx)->process;
 
     log_event(LOG_INFO, "gateway.database_up");
     uv_timer_start(&p->clock, on_clock_timer, 0, CLOCK_AGAIN_MS);
@@ -106,8 +114,7 @@ static void on_first_up(void *ctx)
 
 static void on_pg_down(void *ctx, const struct err *err)
 {
-    (void)ctx;
-    log_event(LOG_WARN, "gateway.database_lost", log_err(err));
+    log_event(LOG_WARN, "gateway.database_lost", log_cstr("connection", ((struct purpose *)ctx)->what), log_err(err));
 }
 
 static void readiness(void *ctx, struct buf *lines, bool *ready)
@@ -150,6 +157,7 @@ static void on_broker_down(void *ctx, const struct err *err)
 static struct pg *connect_pg(struct process *p, const char *what, bool first)
 {
     char application[128];
+    struct purpose *purpose = &p->purposes[p->purpose_count++];
     struct pg_options options = {
         .loop = p->gw.loop,
         .url = p->gw.config.pg_url,
@@ -159,9 +167,10 @@ static struct pg *connect_pg(struct process *p, const char *what, bool first)
         .prepared = !p->gw.config.pg_pooler,
         .on_up = first ? on_first_up : NULL,
         .on_down = on_pg_down,
-        .ctx = p,
+        .ctx = purpose,
     };
 
+    *purpose = (struct purpose){p, what};
     snprintf(application, sizeof(application), "ropewalk-gateway %s %s", p->gw.config.name, what);
     return pg_new(&options);
 }
