@@ -8,4 +8,4 @@ UPDATE open_work SET dispatch = c.dispatch, due_at = c.due_at, reason = c.reason
          CROSS JOIN LATERAL (SELECT o.ctid FROM open_work o
                               WHERE o.shard = u.shard AND o.run_id = u.run_id AND o.seq = u.seq OFFSET 0) w
         OFFSET 0) c
- WHERE open_work.ctid = c.place
+ WHERE open_work.ctid = c.place AND open_work.dispatch <= c.dispatch
