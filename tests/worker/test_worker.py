@@ -671,7 +671,7 @@ def test_a_frozen_holder_counts_as_dead_after_its_key_is_gone(bench):
     time.sleep(0.7)  # longer than HOLDER_TTL
     bench.worker()
     time.sleep(0.1)
-    bench.put(*[dict(task, publication=2 + i) for i in range(4)])  # in turn to both
+    bench.put(*[dict(task, publication=2 + i) for i in range(30)])  # in turn to all consumers of both
     until = time.time() + 8
     while True:
         method, properties, body = bench.channel.basic_get(bench.inbox, auto_ack=True)
