@@ -82,6 +82,31 @@ static void the_backlog_is_released_round_robin_by_weight(void **state)
     script_free(s);
 }
 
+/* Windows are each queue's own: neither a full one nor a long backlog holds up another class. */
+static void a_critical_task_passes_a_backlog_of_background_ones(void **state)
+{
+    struct script *s = script_new();
+    const struct sent *task;
+
+    (void)state;
+    script_own(s, 0, 1);
+    for (int i = 0; i < 500; i++)
+        script_run(s, 0, "{\"name\":\"w\",\"priority\":\"low\",\"steps\":{\"a\":{\"call\":\"noop\"}}}");
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 64);
+    script_run(s, 0, "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"noop\",\"priority\":\"critical\"}}}");
+    script_deliver(s, 0, "nudge", "n", "{\"v\":1,\"shard\":0}");
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 65);
+    task = script_last(s, "task");
+    assert_string_equal(task->queue, "ropewalk.task.default.critical");
+    script_own(s, 0, 2); /* nor does it when the shard is read anew */
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 66);
+    assert_string_equal(script_last(s, "task")->id, task->id);
+    script_free(s);
+}
+
 static void what_is_not_confirmed_is_published_again_after_a_pause(void **state)
 {
     struct script *s = script_new();
@@ -409,6 +434,7 @@ int main(void)
         cmocka_unit_test(beyond_the_window_tasks_stay_in_the_backlog),
         cmocka_unit_test(without_a_backlog_nobody_asks_for_depths),
         cmocka_unit_test(the_backlog_is_released_round_robin_by_weight),
+        cmocka_unit_test(a_critical_task_passes_a_backlog_of_background_ones),
         cmocka_unit_test(what_is_not_confirmed_is_published_again_after_a_pause),
         cmocka_unit_test(nothing_is_published_while_the_broker_is_away),
         cmocka_unit_test(an_unheard_task_is_overdue_when_its_queue_was_seen_empty),
