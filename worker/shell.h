@@ -12,7 +12,7 @@
 
 struct config {
     char *name, *pools, *amqp_url, *redis_url, *listen, *egress_allow, *ca_file, *queue_type, *log_level;
-    int64_t capacity, started_after_ms, heartbeat_ms, claim_ttl_ms, holder_ttl_ms, ack_after_ms, drain_ms;
+    int64_t capacity, output_max, started_after_ms, heartbeat_ms, claim_ttl_ms, holder_ttl_ms, ack_after_ms, drain_ms;
     int64_t cache_timeout_ms;
 };
 
