@@ -116,10 +116,14 @@ def read(fields):
                 traceparent=text_of(fields, "traceparent", 128, True))
 
 
+def refuse(word):
+    raise ValueError(f"'{word}' is no JSON")     # Python reads NaN and Infinity
+
+
 def decode(body):
     """Fields that it does not know are passed over, so that releases can differ."""
     try:
-        fields = json.loads(body)
+        fields = json.loads(body, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise BadTask(f"is not JSON: {error}", {}) from None
     if not isinstance(fields, dict):

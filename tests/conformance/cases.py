@@ -227,9 +227,9 @@ def too_large(suite):
 @case
 def started(suite):
     """a task that runs for about a second says `started`, and heartbeats name it until its end"""
-    task, _ = suite.task("slow", seconds=4)
+    task, _ = suite.task("slow", seconds=6)
     suite.scheduler.put(task)
-    message = suite.scheduler.says_started(task, 4)
+    message = suite.scheduler.says_started(task, 6)
     need(not suite.scheduler.results_of(task), "`started` came after the end")
     suite.scheduler.wait("a heartbeat that names it", lambda: suite.scheduler.is_beating(task), 6)
     result = suite.scheduler.result(task)
@@ -323,7 +323,7 @@ def not_granted(suite):
 @case
 def duplicate_running(suite):
     """a copy of a running task is not done again"""
-    task, name = suite.task("slow", seconds=3)
+    task, name = suite.task("slow", seconds=5)
     suite.scheduler.put(task)
     suite.scheduler.says_started(task)
     for publication in (2, 3):
@@ -363,7 +363,7 @@ def late_inbox(suite):
 
 @case
 def cut(suite):
-    """a worker that loses its connection goes on, comes back and tells the result"""
+    """a worker that loses its connection goes on, comes back and tells the result late"""
     suite.must_own_process()
     if suite.line is None:
         raise Missing("needs amqp://")

@@ -126,6 +126,14 @@ def test_a_pool_name_that_no_queue_can_have_is_refused(stack):
 
 # --- the example in Python ------------------------------------------------------------------------------------------------
 
+def test_the_python_worker_tells_all_bad_settings_at_once():
+    env = {"ROPEWALK_AMQP_URL": "http://x", "ROPEWALK_POOLS": "a b", "ROPEWALK_CAPACITY": "0", "ROPEWALK_QUEUE_TYPE": "stream",
+           "ROPEWALK_DRAIN_MS": "soon", "ROPEWALK_NAME": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run([str(PYTHON_WORKER)], env=env, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 2
+    assert [name for name in env if name.startswith("ROPEWALK_") and name not in done.stderr] == []
+
+
 def test_the_python_worker_serves_its_pool(stack, worker):
     pool = new_name("text")
     worker(pool, PYTHON_WORKER)
