@@ -358,6 +358,25 @@ static void a_deferral_is_another_dispatch_and_waits_for_its_time(void **state)
     script_free(s);
 }
 
+static void an_output_over_the_limit_fails_for_good_whoever_sends_it(void **state)
+{
+    struct script *s = script_new_with(&(struct sched_settings){.output_max_bytes = 10});
+    struct script_run *fits, *breaks;
+
+    (void)state;
+    script_own(s, 0, 1);
+    fits = script_run(s, 0, NOOP);
+    breaks = script_run(s, 0, NOOP);
+    script_settle(s);
+    script_result(s, 0, &s->sent[0], "w", "\"status\":\"succeeded\",\"output\":\"12345678\"");
+    script_result(s, 0, &s->sent[1], "w", "\"status\":\"succeeded\",\"output\":\"123456789\"");
+    script_settle(s);
+    assert_int_equal(script_events(s, fits, EVENT_STEP_SUCCEEDED), 1);
+    assert_int_equal(script_events(s, breaks, EVENT_STEP_FAILED), 1);
+    assert_int_equal(script_count(s, "task"), 2); /* not tried again */
+    script_free(s);
+}
+
 static void delays_and_back_offs_come_due(void **state)
 {
     struct script *s = script_new();
@@ -445,6 +464,7 @@ int main(void)
         cmocka_unit_test(a_grant_comes_after_its_commit_and_only_once),
         cmocka_unit_test(of_a_granted_task_only_its_worker_keeps_the_lease),
         cmocka_unit_test(a_deferral_is_another_dispatch_and_waits_for_its_time),
+        cmocka_unit_test(an_output_over_the_limit_fails_for_good_whoever_sends_it),
         cmocka_unit_test(delays_and_back_offs_come_due),
         cmocka_unit_test(an_idempotency_key_of_the_steps_own_survives_a_takeover),
         cmocka_unit_test(a_cancel_reaches_the_worker_that_runs_the_attempt),
