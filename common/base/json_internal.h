@@ -41,6 +41,9 @@ static inline bool jt_word_ends_string(uint64_t w)
 /* `p` is behind the opening quote; gives the closing quote, or `end`. Sets *escaped when a backslash was met. */
 const char *jt_string_end(const char *p, const char *end, bool *escaped);
 
+/* `p` is at an opening bracket of checked text; gives the place behind its counterpart, `end` when there is none. */
+const char *jt_container_end(const char *p, const char *end);
+
 /* Decodes the inside of a checked string (no quotes) to `out`, which holds raw.len bytes: no escape is shorter than
  * what it stands for. Lone surrogates become U+FFFD. Returns the length. */
 size_t jt_unescape(struct str raw, char *out);

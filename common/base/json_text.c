@@ -163,36 +163,6 @@ const char *jt_type_name(enum jt_type type)
     return "nothing";
 }
 
-/* `p` is at an opening bracket; gives the place behind its counterpart. */
-static const char *container_end(const char *p, const char *end)
-{
-    size_t depth = 0;
-    bool escaped = false;
-
-    while (p < end) {
-        switch (*p) {
-        case '"':
-            p = jt_string_end(p + 1, end, &escaped);
-            if (p == end)
-                return end;
-            break;
-        case '{':
-        case '[':
-            depth++;
-            break;
-        case '}':
-        case ']':
-            if (--depth == 0)
-                return p + 1;
-            break;
-        default:
-            break;
-        }
-        p++;
-    }
-    return end;
-}
-
 /* `p` is at the first byte of a value; gives the place behind it. */
 static const char *value_end(const char *p, const char *end)
 {
@@ -203,7 +173,7 @@ static const char *value_end(const char *p, const char *end)
         return p == end ? end : p + 1;
     }
     if (*p == '{' || *p == '[')
-        return container_end(p, end);
+        return jt_container_end(p, end);
     while (p < end && *p != ',' && *p != '}' && *p != ']' && !jt_is_space(*p))
         p++;
     return p;
