@@ -1,8 +1,8 @@
 -- wrk: each connection starts a run, waits for the answer, starts the next. One JSON line at the end.
---   KEY_FILE  the API key      INPUT  the run's input as JSON
+--   KEY_FILE  the API key      INPUT_FILE  the run's input as JSON
 local key = assert(io.open(os.getenv("KEY_FILE"))):read("*l")
 wrk.method = "POST"
-wrk.body = '{"input": ' .. (os.getenv("INPUT") or "{}") .. "}"
+wrk.body = '{"input": ' .. assert(io.open(os.getenv("INPUT_FILE"))):read("*a") .. "}"
 wrk.headers["content-type"] = "application/json"
 wrk.headers["authorization"] = "Bearer " .. key
 
