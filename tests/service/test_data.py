@@ -209,6 +209,14 @@ def test_all_outputs_that_an_expression_reads_at_once_have_at_most_4_mib(api):
     assert error["code"] == "expression_failed" and "4194304" in error["message"], error
 
 
+def test_bodies_over_4_kib_are_referred_to_with_their_bytes(api):
+    save(api, "shown", {"a": {"call": "transform", "with": {"value": "${ .input }"}}}, "${ .steps.a.output }")
+    for text, whole in (("x" * 4094, True), ("x" * 4095, False), ("\u00eb" * 2047, True), ("\u00eb" * 2048, False)):
+        ended = json.loads(run(api, "shown", json.dumps(text, ensure_ascii=False)))
+        for body in (ended["input"], ended["output"], ended["steps"]["a"]["output"]):
+            assert body == text if whole else body["bytes"] == len(text.encode()) + 2, (len(text), str(body)[:200])
+
+
 # --- whose output it is -----------------------------------------------------------------------------------------------
 
 def test_outputs_are_told_apart_by_the_step_that_made_them(api):
