@@ -13,7 +13,14 @@ struct ctx {
      * dispatched in the order of the document */
     uint32_t *ready;
     size_t ready_head, ready_count, ready_cap;
+    /* iterations of which a step has ended: perhaps they are at rest */
+    struct frame **rest;
+    size_t rest_count, rest_cap;
 };
+
+/* One run takes no more of a batch than this: what is left to begin comes with a timer that is due at once. */
+#define BEGUN_PER_BATCH 256
+#define EVENTS_PER_RUN_AND_BATCH 1000
 
 /* A run's history is bounded: what would be tried again beyond this ends instead, and so does the run. */
 #define HISTORY_MAX 200000
