@@ -116,6 +116,8 @@ struct step_extra {
     bool child_told; /* it has been asked to stop: not stored, repeated when in doubt */
     /* poll */
     int64_t interval_us;
+    /* actions */
+    uint16_t attempts_before; /* of an earlier time it was tried */
 };
 
 struct step_error {
@@ -127,7 +129,8 @@ struct step_error {
  * those of a frame in a row; the workflow's own steps have the numbers that they have in the plan. Numbers of
  * iterations that have ended are used again: nothing but memory may hold them. */
 struct frame {
-    struct frame *next; /* of all frames, or of the free ones of its scope */
+    struct frame *next; /* of all frames */
+    struct frame *link; /* of the free ones of its scope, or of the actions, newest first */
     uint32_t scope;     /* index into plan->scopes */
     uint32_t base;      /* node of its first step */
     uint32_t owner;     /* node of the loop, or of the step that an action belongs to; NO_NODE */
@@ -185,9 +188,10 @@ struct run_state {
     struct step_error run_error; /* of the end */
     struct wall_us created_at;
     struct frame *root;   /* the workflow's own steps */
-    struct frame *frames; /* all that are used */
-    struct frame **free;  /* by scope */
-    struct frame *notify; /* of on_failure_notify, NULL until it begins */
+    struct frame *frames;  /* all, the free ones too */
+    struct frame **free;   /* by scope */
+    struct frame *actions; /* compensations and the notification that have begun */
+    size_t extra_bytes;    /* of what steps and signals own */
     struct step_state **pages;
     uint32_t node_count;
     uint32_t *rows; /* hash table: node + 1 of each open row, by seq */
@@ -206,9 +210,9 @@ static inline const struct plan_step *run_plan_step(const struct run_state *stat
 {
     return &state->plan->steps[run_step(state, node)->step];
 }
-/* The node that the path of an event names; NO_NODE when no step of it is in memory (an iteration that has not begun,
- * or is over, or a name that the plan does not have). */
-uint32_t run_find_step(const struct run_state *state, struct str path);
+/* The node that a path names; NO_NODE when no step of it is in memory: an iteration that is over, a name that the plan
+ * does not have, or (*ret_later, may be NULL) one that has not begun. */
+uint32_t run_find_step(const struct run_state *state, struct str path, bool *ret_later);
 /* Appends the path of a node: "each[3].go". */
 void run_step_path(const struct run_state *state, uint32_t node, struct buf *out);
 /* The longest path that a plan can make, with its end. */
@@ -217,6 +221,8 @@ void run_step_path(const struct run_state *state, uint32_t node, struct buf *out
 uint32_t run_find_visible(const struct run_state *state, const struct frame *frame, struct str name);
 /* The innermost iteration that a frame is in or part of: its loop's node and its index; false outside of loops. */
 bool run_item_of(const struct run_state *state, const struct frame *frame, uint32_t *ret_loop, uint32_t *ret_index);
+/* The frame of an action that has begun, NULL: step is the action's index in the plan, owner the node it belongs to. */
+struct frame *run_find_action(const struct run_state *state, uint32_t step, uint32_t owner);
 bool event_ends_run(enum event_type type);
 
 struct run_state *run_state_new(struct run_id id, int32_t organisation, struct plan *plan, struct wall_us created_at);
