@@ -107,8 +107,8 @@ void engine_ask(struct ctx *c, uint32_t node, enum eval_purpose purpose, uint32_
         s->asked_index = index;
     }
     GROW(c, c->fx->evals, c->fx->eval_count, c->fx->eval_cap);
-    c->fx->evals[c->fx->eval_count++] = (struct effect_eval){
-        .node = node, .purpose = purpose, .index = index, .template = template, .frame = frame};
+    c->fx->evals[c->fx->eval_count++] =
+        (struct effect_eval){.node = node, .purpose = purpose, .index = index, .template = template, .frame = frame};
 }
 
 struct event engine_failure(const char *code, const char *error_class, struct str message)
@@ -173,16 +173,14 @@ static void start(struct ctx *c)
 
 void engine_apply_command(struct ctx *c, const char *code)
 {
-    engine_emit(c, (struct event){
-                       .type = EVENT_COMMAND_APPLIED, .command = c->input->command, .code = str_of(code)});
+    engine_emit(c, (struct event){.type = EVENT_COMMAND_APPLIED, .command = c->input->command, .code = str_of(code)});
 }
 
 void engine_refuse(struct ctx *c, const char *code, struct str message)
 {
-    engine_emit(c, (struct event){.type = EVENT_COMMAND_REFUSED,
-                                  .command = c->input->command,
-                                  .code = str_of(code),
-                                  .message = message});
+    engine_emit(
+        c, (struct event){
+               .type = EVENT_COMMAND_REFUSED, .command = c->input->command, .code = str_of(code), .message = message});
 }
 
 static void cancel(struct ctx *c)
@@ -199,14 +197,15 @@ static void cancel(struct ctx *c)
                                           run_status_name((enum run_status)state->status))));
         return;
     }
-    if (state->compensating) {
-        engine_refuse(c, "compensating", STR("what the run has done is being undone"));
+    if (state->root->ended == state->plan->root_count) {
+        engine_refuse(c, state->compensating ? "compensating" : "run_ended",
+                      state->compensating ? STR("what the run has done is being undone")
+                                          : STR("all steps of the run have ended"));
         return;
     }
     engine_apply_command(c, "cancel");
-    engine_emit(c, (struct event){.type = EVENT_RUN_CANCELLING,
-                                  .command = c->input->command,
-                                  .compensate = c->input->compensate});
+    engine_emit(c, (struct event){
+                       .type = EVENT_RUN_CANCELLING, .command = c->input->command, .compensate = c->input->compensate});
     engine_stop_frame(c, c->state->root);
 }
 
@@ -225,8 +224,8 @@ static void step_over(struct ctx *c, uint32_t node)
         engine_child_stop(c, node);
     if (step->deadline_us == 0 || s->ready_at.us + step->deadline_us > c->now.us) {
         event.code = step->kind == CALL_POLL ? STR("poll_timeout") : STR("signal_timeout");
-        event.message = step->kind == CALL_POLL ? STR("'until' did not hold in time")
-                                                : STR("the signal did not come in time");
+        event.message =
+            step->kind == CALL_POLL ? STR("'until' did not hold in time") : STR("the signal did not come in time");
     }
     engine_step_failed(c, node, s->open_kind == WORK_UNKNOWN ? EVENT_STEP_OUTCOME_UNKNOWN : EVENT_STEP_TIMED_OUT,
                        event);

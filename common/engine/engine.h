@@ -85,11 +85,12 @@ struct step_state {
     uint32_t dispatch;        /* of the open task, from 1; from open_work */
     uint32_t began_dispatch;  /* dispatch that a worker has begun; RUNNING only while it is the open one */
     uint32_t input_seq;       /* event that holds the rendered with, 0: none (constant) */
-    uint32_t output_seq, output_bytes; /* event that holds the output, 0: null; a loop's is put together of its items' */
-    uint32_t ended_seq;                /* event of its outcome */
-    struct wall_us ready_at;           /* first became ready (deadline counts from here) */
-    struct wall_us due_at;             /* of the open work */
-    struct wall_us deadline;           /* 0: none */
+    uint32_t output_seq,
+        output_bytes;        /* event that holds the output, 0: null; a loop's is put together of its items' */
+    uint32_t ended_seq;      /* event of its outcome */
+    struct wall_us ready_at; /* first became ready (deadline counts from here) */
+    struct wall_us due_at;   /* of the open work */
+    struct wall_us deadline; /* 0: none */
 };
 
 /* An iteration of a loop, as its loop remembers it. */
@@ -100,15 +101,15 @@ struct loop_item {
 };
 struct step_extra {
     /* loops */
-    uint32_t count;                 /* of items */
-    uint32_t next;                  /* first item that has not begun */
-    uint32_t live;                  /* iterations that have begun and not ended */
-    uint32_t ended[STEP_STATUSES];  /* by outcome */
-    uint32_t first_failed;          /* item; NO_NODE */
-    bool stopping;                  /* an item failed: no other begins */
-    uint64_t output_bytes;          /* of all items */
-    struct loop_item *items;        /* [count]; owned */
-    struct step_error *item_error;  /* of the first item that failed, or was partial; owned */
+    uint32_t count;                /* of items */
+    uint32_t next;                 /* first item that has not begun */
+    uint32_t live;                 /* iterations that have begun and not ended */
+    uint32_t ended[STEP_STATUSES]; /* by outcome */
+    uint32_t first_failed;         /* item; NO_NODE */
+    bool stopping;                 /* an item failed: no other begins */
+    uint64_t output_bytes;         /* of all items */
+    struct loop_item *items;       /* [count]; owned */
+    struct step_error *item_error; /* of the first item that failed, or was partial; owned */
     /* wait_signal */
     struct signal_queue *signal;
     /* child */
@@ -125,8 +126,8 @@ struct step_error {
     char message[256];
 };
 
-/* Steps that live together: the run's own, those of an iteration, or one action. Each step of a state has a node number,
- * those of a frame in a row; the workflow's own steps have the numbers that they have in the plan. Numbers of
+/* Steps that live together: the run's own, those of an iteration, or one action. Each step of a state has a node
+ * number, those of a frame in a row; the workflow's own steps have the numbers that they have in the plan. Numbers of
  * iterations that have ended are used again: nothing but memory may hold them. */
 struct frame {
     struct frame *next; /* of all frames */
@@ -152,7 +153,7 @@ struct signal_queue {
     uint32_t count, cap;
     struct signal_here {
         uint32_t seq, bytes;
-    } *here; /* owned */
+    } * here; /* owned */
     uint32_t waiter_count, waiter_cap;
     uint32_t *waiters; /* nodes; owned */
 };
@@ -178,16 +179,16 @@ struct run_state {
     uint32_t last_seq;
     uint32_t timeout_seq; /* open WORK_RUN_TIMEOUT, 0: none */
     struct wall_us timeout_at;
-    uint32_t open_steps;         /* steps queued, running or waiting, actions too */
-    uint8_t priority;            /* of the run: steps without one of their own take it */
-    uint8_t depth;               /* 0: not a child */
-    bool has_parent;             /* its end is told to `parent` */
+    uint32_t open_steps; /* steps queued, running or waiting, actions too */
+    uint8_t priority;    /* of the run: steps without one of their own take it */
+    uint8_t depth;       /* 0: not a child */
+    bool has_parent;     /* its end is told to `parent` */
     struct run_id parent;
     bool evaluating;             /* values are outstanding: not to be committed; never true in a committed state */
     bool output_asked;           /* of the run's output */
     struct step_error run_error; /* of the end */
     struct wall_us created_at;
-    struct frame *root;   /* the workflow's own steps */
+    struct frame *root;    /* the workflow's own steps */
     struct frame *frames;  /* all, the free ones too */
     struct frame **free;   /* by scope */
     struct frame *actions; /* compensations and the notification that have begun */
@@ -237,21 +238,21 @@ enum err_code engine_fold(struct run_state *state, const struct event *event, st
 void engine_restore_work(struct run_state *state, uint32_t seq, uint32_t dispatch, struct wall_us due_at);
 
 enum result_status { RESULT_SUCCEEDED, RESULT_FAILED, RESULT_DEFERRED, RESULT_ABANDONED };
-/* EVAL_UNTIL: of a poll's try, whose answer is `pending` (struct str) of the step. EVAL_ITEM: the output of the iteration
- * `index` of the loop `node`. EVAL_OUTPUT: the run's. */
+/* EVAL_UNTIL: of a poll's try, whose answer is `pending` (struct str) of the step. EVAL_ITEM: the output of the
+ * iteration `index` of the loop `node`. EVAL_OUTPUT: the run's. */
 enum eval_purpose { EVAL_WHEN, EVAL_WITH, EVAL_CASE, EVAL_KEY, EVAL_OUTPUT, EVAL_UNTIL, EVAL_ITEM };
 
 struct engine_input {
     enum engine_input_kind {
-        IN_START,   /* the start command */
-        IN_RESULT,  /* of a worker; checked token, fields below */
-        IN_STARTED, /* of a worker: also the question of at_most_once */
-        IN_LOST,    /* the attempt's lease lapsed */
-        IN_TIMER,   /* open work `seq` is due */
-        IN_VALUE,   /* an evaluation asked for by an effect */
-        IN_CANCEL,  /* command */
-        IN_SIGNAL,  /* command: name and value */
-        IN_SETTLE,  /* command: step, as_failed, value */
+        IN_START,      /* the start command */
+        IN_RESULT,     /* of a worker; checked token, fields below */
+        IN_STARTED,    /* of a worker: also the question of at_most_once */
+        IN_LOST,       /* the attempt's lease lapsed */
+        IN_TIMER,      /* open work `seq` is due */
+        IN_VALUE,      /* an evaluation asked for by an effect */
+        IN_CANCEL,     /* command */
+        IN_SIGNAL,     /* command: name and value */
+        IN_SETTLE,     /* command: step, as_failed, value */
         IN_COMPENSATE, /* command */
         IN_CHILD,      /* a child run has ended: step, child, child_status, output, code, message */
     } kind;
@@ -311,10 +312,10 @@ struct effect_eval {
  * such workflow, the IN_CHILD that says so. Text of the events. */
 struct effect_child {
     struct run_id id;
-    struct str step;     /* path of the step that waits for it */
+    struct str step; /* path of the step that waits for it */
     struct str workflow;
-    int32_t version;     /* 0: the newest */
-    struct str input;    /* JSON */
+    int32_t version;  /* 0: the newest */
+    struct str input; /* JSON */
     uint8_t depth;
 };
 enum started_answer { STARTED_NONE, STARTED_GO, STARTED_NO };
@@ -332,16 +333,16 @@ struct effects {
     size_t eval_count, eval_cap;
     struct effect_eval *evals; /* values wanted before the run can be committed */
     size_t cancel_count, cancel_cap;
-    uint32_t *cancels;          /* steps whose running attempt shall be told to stop */
+    uint32_t *cancels; /* steps whose running attempt shall be told to stop */
     size_t child_count, child_cap;
     struct effect_child *children;
     size_t child_cancel_count, child_cancel_cap;
     struct run_id *child_cancels; /* child runs that get a cancel command, in the same transaction */
-    uint32_t begun;             /* iterations begun since effects_init: bounded, the rest comes with a timer */
-    enum started_answer answer; /* to IN_STARTED of an at_most_once attempt */
-    bool status_changed;        /* the run row has to be written */
-    bool ignored;               /* the input changed nothing: closed attempt, ended run */
-    bool stale_cache;           /* the input names an attempt or seq newer than this state: reload */
+    uint32_t begun;               /* iterations begun since effects_init: bounded, the rest comes with a timer */
+    enum started_answer answer;   /* to IN_STARTED of an at_most_once attempt */
+    bool status_changed;          /* the run row has to be written */
+    bool ignored;                 /* the input changed nothing: closed attempt, ended run */
+    bool stale_cache;             /* the input names an attempt or seq newer than this state: reload */
 };
 void effects_init(struct effects *effects, struct arena *arena);
 

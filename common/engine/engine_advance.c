@@ -151,9 +151,9 @@ static void poll_value(struct ctx *c, uint32_t node, struct str value)
     if (!jt_string(jt_get(value, "interval"), c->fx->arena, &text) || !duration_parse(text, &event.interval_us) ||
         event.interval_us <= 0 || !jt_string(jt_get(value, "timeout"), c->fx->arena, &text) ||
         !duration_parse(text, &timeout_us)) {
-        engine_step_failed(c, node, EVENT_STEP_FAILED,
-                           engine_failure("bad_duration", "permanent",
-                                          STR("'interval' or 'timeout' is no duration such as \"30s\"")));
+        engine_step_failed(
+            c, node, EVENT_STEP_FAILED,
+            engine_failure("bad_duration", "permanent", STR("'interval' or 'timeout' is no duration such as \"30s\"")));
         return;
     }
     if (step->deadline_us != 0 && step->deadline_us < timeout_us)

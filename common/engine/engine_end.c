@@ -260,9 +260,9 @@ void engine_output_value(struct ctx *c)
     event.output = c->input->value;
     if (c->input->failed) {
         type = EVENT_RUN_FAILED;
-        event = engine_failure("expression_failed", "permanent",
-                               str_of(arena_printf(c->fx->arena, "the run's output: " STR_FMT,
-                                                   STR_ARG(c->input->message))));
+        event = engine_failure(
+            "expression_failed", "permanent",
+            str_of(arena_printf(c->fx->arena, "the run's output: " STR_FMT, STR_ARG(c->input->message))));
     }
     if (notified(c, type) && c->rc == ERR_OK)
         end_run(c, type, event);

@@ -136,6 +136,6 @@ void engine_end_refused(struct ctx *c, struct str message); /* it could not even
 /* engine_undo.c: compensation. */
 /* Something is to be undone (again: also what was tried and did not go), or nobody knows. */
 bool engine_has_to_undo(const struct run_state *state, bool again);
-bool engine_undo_next(struct ctx *c);                   /* begins the next action; false: nothing is left */
+bool engine_undo_next(struct ctx *c); /* begins the next action; false: nothing is left */
 struct str engine_undo_report(struct ctx *c, bool *ret_clean);
 void engine_compensate(struct ctx *c);

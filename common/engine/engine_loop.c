@@ -1,5 +1,5 @@
-/* Loops: iterations begin while there is room, and the loop ends when all of them have. An iteration is a small run: the
- * same rules of failure hold inside it. */
+/* Loops: iterations begin while there is room, and the loop ends when all of them have. An iteration is a small run:
+ * the same rules of failure hold inside it. */
 #include "common/base/banned.h"
 #include "common/engine/engine_internal.h"
 #include <inttypes.h>
@@ -11,10 +11,10 @@ void engine_items(struct ctx *c, uint32_t node, struct str items)
     size_t count = type == JT_ARRAY ? jt_count(items) : 0;
 
     if (type != JT_ARRAY && type != JT_NULL) {
-        engine_step_failed(c, node, EVENT_STEP_FAILED,
-                           engine_failure("not_a_list", "permanent",
-                                          str_of(arena_printf(c->fx->arena, "'items' gave %s, not a list",
-                                                              jt_type_name(type)))));
+        engine_step_failed(
+            c, node, EVENT_STEP_FAILED,
+            engine_failure("not_a_list", "permanent",
+                           str_of(arena_printf(c->fx->arena, "'items' gave %s, not a list", jt_type_name(type)))));
         return;
     }
     if (count > LOOP_ITEMS_MAX) {
@@ -56,8 +56,10 @@ void engine_fill(struct ctx *c, uint32_t loop)
     const struct plan_scope *scope = &state->plan->scopes[step->body];
     struct step_extra *extra = s->extra;
 
-    if (extra->stopping || engine_stopping(state, s->frame))
+    if (extra->stopping || engine_stopping(state, s->frame)) {
+        set_due(c, loop, s->deadline);
         return;
+    }
     while (extra->live < step->concurrency && extra->next < extra->count) {
         struct frame *frame;
 
@@ -98,12 +100,12 @@ static void end_loop(struct ctx *c, uint32_t loop)
         return;
     }
     if (extra->first_failed != NO_NODE) {
-        event = engine_failure("items_failed", "permanent",
-                               str_of(arena_printf(c->fx->arena,
-                                                   "%" PRIu32 " of %" PRIu32 " items failed; the first trouble, item %" PRIu32
-                                                   ": %s: %s",
-                                                   extra->ended[STEP_FAILED], extra->count, extra->first_failed,
-                                                   extra->item_error->code, extra->item_error->message)));
+        event = engine_failure(
+            "items_failed", "permanent",
+            str_of(arena_printf(c->fx->arena,
+                                "%" PRIu32 " of %" PRIu32 " items failed; the first trouble, item %" PRIu32 ": %s: %s",
+                                extra->ended[STEP_FAILED], extra->count, extra->first_failed, extra->item_error->code,
+                                extra->item_error->message)));
     }
     engine_emit_step(c, EVENT_STEP_SUCCEEDED, loop, event);
     engine_children_ready(c, loop);
@@ -138,9 +140,8 @@ static void item_failed(struct ctx *c, struct frame *frame, uint32_t decisive)
 
     if (error != NULL) {
         event.code = str_arena(c->fx->arena, str_of(error->code));
-        event.message =
-            str_of(arena_printf(c->fx->arena, "step '" STR_FMT "': %s",
-                                STR_ARG(run_plan_step(c->state, decisive)->name), error->message));
+        event.message = str_of(arena_printf(c->fx->arena, "step '" STR_FMT "': %s",
+                                            STR_ARG(run_plan_step(c->state, decisive)->name), error->message));
     }
     end_item(c, frame->owner, frame->index, EVENT_STEP_FAILED, event);
 }
@@ -213,9 +214,9 @@ void engine_item_value(struct ctx *c)
     }
     frame->asked = false;
     if (in->failed) {
-        event = engine_failure("expression_failed", "permanent",
-                               str_of(arena_printf(c->fx->arena, "the iteration's output: " STR_FMT,
-                                                   STR_ARG(in->message))));
+        event = engine_failure(
+            "expression_failed", "permanent",
+            str_of(arena_printf(c->fx->arena, "the iteration's output: " STR_FMT, STR_ARG(in->message))));
         end_item(c, in->node, in->index, EVENT_STEP_FAILED, event);
         return;
     }
@@ -255,7 +256,7 @@ void engine_cut_loop(struct ctx *c, uint32_t loop)
         if (extra->items[i].status != STEP_RUNNING)
             continue;
         cut_frame(c, extra->items[i].frame);
-        engine_emit(c, (struct event){.type = EVENT_STEP_CANCELLED,
-                                      .step = engine_item_path(c->fx->arena, c->state, loop, i)});
+        engine_emit(
+            c, (struct event){.type = EVENT_STEP_CANCELLED, .step = engine_item_path(c->fx->arena, c->state, loop, i)});
     }
 }

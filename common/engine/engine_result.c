@@ -201,11 +201,11 @@ void engine_until_value(struct ctx *c, uint32_t node)
 
     s->pending = NULL;
     if (c->input->failed || !jt_bool(c->input->value, &holds)) {
-        struct event event = engine_failure(
-            c->input->failed ? "expression_failed" : "not_boolean", "permanent",
-            c->input->failed ? c->input->message
-                             : str_of(arena_printf(c->fx->arena, "'until' gave %s, not a boolean",
-                                                   jt_type_name(jt_type(c->input->value)))));
+        struct event event =
+            engine_failure(c->input->failed ? "expression_failed" : "not_boolean", "permanent",
+                           c->input->failed ? c->input->message
+                                            : str_of(arena_printf(c->fx->arena, "'until' gave %s, not a boolean",
+                                                                  jt_type_name(jt_type(c->input->value)))));
         event.attempt = s->attempt;
         event.worker = answer->event.worker;
         engine_step_failed(c, node, EVENT_STEP_FAILED, event);
@@ -341,8 +341,8 @@ void engine_result(struct ctx *c)
         attempt_failed(c, node);
         break;
     case RESULT_DEFERRED:
-        engine_defer(c, node,
-                     c->input->retry_after_us > DEFER_MAX_US ? DEFER_MAX_US : c->input->retry_after_us, "deferred");
+        engine_defer(c, node, c->input->retry_after_us > DEFER_MAX_US ? DEFER_MAX_US : c->input->retry_after_us,
+                     "deferred");
         break;
     case RESULT_ABANDONED:
         attempt_lost(c, node);

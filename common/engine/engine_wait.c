@@ -168,10 +168,10 @@ static void child_failed(struct ctx *c, uint32_t node)
         return;
     }
     run_id_format(in->child, id);
-    event = engine_failure("child_failed", "permanent",
-                           str_of(arena_printf(c->fx->arena, "child run %s ended %s: " STR_FMT ": " STR_FMT, id,
-                                               run_status_name(in->child_status), STR_ARG(in->code),
-                                               STR_ARG(in->message))));
+    event = engine_failure(
+        "child_failed", "permanent",
+        str_of(arena_printf(c->fx->arena, "child run %s ended %s: " STR_FMT ": " STR_FMT, id,
+                            run_status_name(in->child_status), STR_ARG(in->code), STR_ARG(in->message))));
     if (in->child_status == RUN_CANCELLED)
         event.code = STR("child_cancelled");
     else if (in->code.ptr != NULL)

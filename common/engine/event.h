@@ -35,12 +35,12 @@ struct event {
     uint32_t dispatch;                   /* step.started: which dispatch of the attempt began, when not the first */
     struct wall_us started_at, ended_at; /* of the attempt, by the worker's clock */
     int64_t command;                     /* command.applied|refused: its number; run.cancelling */
-    struct str waits;    /* step.waiting: "signal", "child", "items"; absent: a delay, or with a code an unknown outcome */
-    struct str name;     /* of the signal: step.waiting, signal.received, the step.succeeded that takes it */
-    struct str child;    /* step.waiting: id of the child run */
-    struct str as;       /* step.settled: "succeeded" or "failed" */
-    uint32_t count;      /* step.waiting for items: how many */
-    uint32_t ref;        /* step.succeeded: event that holds the output, when it is not this one */
+    struct str waits; /* step.waiting: "signal", "child", "items"; absent: a delay, or with a code an unknown outcome */
+    struct str name;  /* of the signal: step.waiting, signal.received, the step.succeeded that takes it */
+    struct str child; /* step.waiting: id of the child run */
+    struct str as;    /* step.settled: "succeeded" or "failed" */
+    uint32_t count;   /* step.waiting for items: how many */
+    uint32_t ref;     /* step.succeeded: event that holds the output, when it is not this one */
     int64_t interval_us; /* step.dispatched of a poll: between tries */
     bool once;           /* step.waiting for a signal that may come only once */
     bool sent;           /* of a failed attempt: the request, or a part of it, may have left without being answered */

@@ -172,7 +172,9 @@ static bool cut_short(const struct event *event)
  * settles it. */
 static void note_doubt(struct step_state *s, const struct event *event)
 {
-    if (event->sent || ((s->unheard & 1) != 0 && s->began_dispatch != 0))
+    bool lost = str_is(event->code, "worker_lost") || str_is(event->code, "poison");
+
+    if (event->sent || lost || ((s->unheard & 1) != 0 && s->began_dispatch != 0))
         s->doubtful = true;
     else if (event->http_status != 0)
         s->doubtful = false;
@@ -632,10 +634,11 @@ static enum err_code fold_item(struct run_state *state, const struct place *plac
         return cannot_follow(event, "the iteration is not at rest", err);
     item->status = (uint8_t)status;
     item->output_seq = event->ref != 0 ? event->ref : (event->output_bytes > 0 ? event->seq : 0);
-    item->output_bytes = event->ref != 0 ? run_step(state, place->frame->base + (step->item_output_of -
-                                                                                state->plan->scopes[step->body].first))
-                                               ->output_bytes
-                                         : event->output_bytes;
+    item->output_bytes =
+        event->ref != 0
+            ? run_step(state, place->frame->base + (step->item_output_of - state->plan->scopes[step->body].first))
+                  ->output_bytes
+            : event->output_bytes;
     extra->output_bytes += item->output_bytes;
     extra->live--;
     extra->ended[status]++;
