@@ -43,7 +43,7 @@ static int rank(const struct history *h, const struct work_view *work)
     case WORK_UNKNOWN:
         return 0;
     case WORK_TASK:
-        return node != NO_NODE && h->state->steps[node].status == STEP_RUNNING ? 2 : 1;
+        return node != NO_NODE && run_step(h->state, node)->status == STEP_RUNNING ? 2 : 1;
     case WORK_BACKOFF:
         return 3;
     case WORK_DELAY:

@@ -25,7 +25,7 @@ const char *history_status(const struct history *history)
 
 const char *history_step_status(const struct history *history, uint32_t node)
 {
-    return step_status_name((enum step_status)history->state->steps[node].status);
+    return step_status_name((enum step_status)run_step(history->state, node)->status);
 }
 
 static struct attempt_view *attempt_of(struct loading *l, struct step_view *step, uint16_t number)
@@ -154,8 +154,8 @@ static enum err_code fold(struct loading *l, struct plan *plan, struct err *err)
     h->plan = plan;
     h->state = run_state_new(h->id, h->call->caller.organisation, plan, h->created_at);
     arena_defer(h->call->arena, free_state, h->state);
-    h->steps = arena_array(h->call->arena, plan->step_count, sizeof(*h->steps));
-    for (size_t i = 0; i < plan->step_count; i++)
+    h->steps = arena_array(h->call->arena, plan->root_count, sizeof(*h->steps));
+    for (size_t i = 0; i < plan->root_count; i++)
         h->steps[i].attempts_end = &h->steps[i].attempts;
     for (size_t i = 0; i < l->event_count && rc == ERR_OK; i++) {
         rc = engine_fold(h->state, &l->events[i], err);

@@ -47,7 +47,7 @@ struct history {
     struct body_view input, output;
     struct run_state *state; /* folded; freed with the history */
     const struct plan *plan;
-    struct step_view *steps; /* plan->step_count */
+    struct step_view *steps; /* plan->root_count */
     size_t work_count;
     struct work_view *work;
 };

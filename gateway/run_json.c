@@ -88,7 +88,7 @@ static void put_step_input(struct jw *w, const struct history *h, uint32_t node)
 void step_json(struct jw *w, const struct history *h, uint32_t node)
 {
     const struct plan_step *plan = &h->plan->steps[node];
-    const struct step_state *state = &h->state->steps[node];
+    const struct step_state *state = run_step(h->state, node);
     const struct step_view *step = &h->steps[node];
 
     jw_kcstr(w, "status", history_step_status(h, node));
@@ -160,7 +160,7 @@ void run_json(const struct history *h, struct buf *out)
     jw_kbool(&w, "quarantined", h->quarantined);
     jw_key(&w, "steps");
     jw_obj(&w);
-    for (uint32_t i = 0; i < h->plan->step_count; i++) {
+    for (uint32_t i = 0; i < h->plan->root_count; i++) {
         jw_key_str(&w, h->plan->steps[i].name);
         jw_obj(&w);
         step_json(&w, h, i);

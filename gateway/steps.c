@@ -23,7 +23,7 @@ static void on_history(struct call *call, const struct history *history)
         return;
     }
     page_begin(page);
-    for (uint32_t i = from; i < history->plan->step_count; i++) {
+    for (uint32_t i = from; i < history->plan->root_count; i++) {
         if (status.ptr != NULL && !str_is(status, history_step_status(history, i)))
             continue;
         rows++;
