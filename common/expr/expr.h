@@ -51,6 +51,7 @@ struct template
 struct template_options {
     bool secrets_allowed; /* below the members "headers" and "auth" of the root object, nowhere else */
     bool url_at_root_url; /* interpolation under the member "url" of the root object is percent-encoded */
+    const char *root;     /* JSON Pointer of what they mean by the root object; NULL: the template's own root */
 };
 
 /* Called once per fault: code ("bad_expression", ...), JSON Pointer relative to the template's root, message, hint. */
