@@ -222,6 +222,8 @@ void run_step_path(const struct run_state *state, uint32_t node, struct buf *out
 uint32_t run_find_visible(const struct run_state *state, const struct frame *frame, struct str name);
 /* The innermost iteration that a frame is in or part of: its loop's node and its index; false outside of loops. */
 bool run_item_of(const struct run_state *state, const struct frame *frame, uint32_t *ret_loop, uint32_t *ret_index);
+/* The node whose open row has this seq; NO_NODE: none, or that of the run's timeout. */
+uint32_t engine_find_row(const struct run_state *state, uint32_t seq);
 /* The frame of an action that has begun, NULL: step is the action's index in the plan, owner the node it belongs to. */
 struct frame *run_find_action(const struct run_state *state, uint32_t step, uint32_t owner);
 bool event_ends_run(enum event_type type);

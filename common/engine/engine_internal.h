@@ -59,8 +59,6 @@ struct str engine_path(struct arena *arena, const struct run_state *state, uint3
 struct str engine_item_path(struct arena *arena, const struct run_state *state, uint32_t loop, uint32_t index);
 void rows_add(struct run_state *state, uint32_t node);
 void rows_del(struct run_state *state, uint32_t node);
-/* The step whose open row has this seq, NO_NODE when there is none. */
-uint32_t engine_find_row(const struct run_state *state, uint32_t seq);
 
 /* signals.c */
 struct signal_queue *signal_find(const struct run_state *state, struct str name);

@@ -59,6 +59,14 @@ static void add_shard(struct rows *r, struct shard *shard)
     r->epochs[rows->shard_count++] = shard->epoch;
 }
 
+/* An attempt that nobody was heard of keeps its step in memory, so this finds it. */
+static struct str pool_of(const struct run_state *run, struct str path)
+{
+    uint32_t node = run_find_step(run, path, NULL);
+
+    return node == NO_NODE ? STR("") : run_plan_step(run, node)->pool;
+}
+
 static void add_events(struct rows *r, const struct work *work)
 {
     struct sched_batch *rows = &r->batch->rows;
@@ -75,15 +83,15 @@ static void add_events(struct rows *r, const struct work *work)
                                                                   .event = event,
                                                                   .data = {NULL, text->len - before}};
         if (event->type == EVENT_STEP_FAILED && str_is(event->code, "poison")) {
-            r->dead[rows->dead_letter_count++] = (struct sched_dead_letter){
-                .organisation = work->entry->run->organisation,
-                .kind = "task",
-                .source = work->entry->run->plan->steps[plan_find(work->entry->run->plan, event->step)].pool,
-                .has_run = true,
-                .run = work->entry->id,
-                .step = event->step,
-                .reason = "poison",
-                .body = event->message};
+            r->dead[rows->dead_letter_count++] =
+                (struct sched_dead_letter){.organisation = work->entry->run->organisation,
+                                           .kind = "task",
+                                           .source = pool_of(work->entry->run, event->step),
+                                           .has_run = true,
+                                           .run = work->entry->id,
+                                           .step = event->step,
+                                           .reason = "poison",
+                                           .body = event->message};
             metric_add(METRIC_DEAD_LETTERS, 1);
         }
     }
@@ -105,7 +113,7 @@ static void add_open(struct rows *r, const struct work *work, const struct effec
 {
     const struct run_state *run = work->entry->run;
     const struct effects *fx = &work->fx;
-    const struct plan_step *step = open->node == NO_NODE ? NULL : &run->plan->steps[open->node];
+    const struct plan_step *step = open->node == NO_NODE ? NULL : run_plan_step(run, open->node);
 
     r->opens[r->batch->rows.open_count++] = (struct sched_open_row){
         .shard = work->shard->number,
@@ -113,7 +121,7 @@ static void add_open(struct rows *r, const struct work *work, const struct effec
         .seq = open->seq,
         .organisation = run->organisation,
         .kind = open->kind,
-        .step = step == NULL ? STR_NONE : step->name,
+        .step = fx->events[open->seq - fx->events[0].seq].step,
         .attempt = open->attempt,
         .dispatch = open->dispatch,
         .pool = step != NULL && open->kind == WORK_TASK ? step->pool : STR_NONE,
@@ -179,7 +187,7 @@ static void add_run(struct rows *r, const struct work *work)
     for (size_t i = 0; i < work->fx.event_count && work->run_ended.us != 0; i++) {
         const struct event *event = &work->fx.events[i];
 
-        if (event->type < EVENT_RUN_SUCCEEDED || event->type > EVENT_RUN_TIMED_OUT || event->code.ptr == NULL)
+        if (!event_ends_run(event->type) || event->code.ptr == NULL)
             continue;
         row->error_code = event->code;
         row->error_step = event->step;

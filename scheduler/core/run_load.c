@@ -30,7 +30,7 @@ static enum err_code fold(struct run_entry *entry, const struct sched_loaded_run
         if (event.type == EVENT_COMMAND_APPLIED && event.command == release)
             *ret_released = true;
         if (event.type == EVENT_STEP_DISPATCHED && event.detail.ptr != NULL)
-            run_keep_key(entry, plan_find(entry->plan->plan, event.step), event.detail);
+            run_keep_key(entry, run_find_step(entry->run, event.step, NULL), event.detail);
     }
     for (size_t i = 0; i < loaded->work_count; i++)
         engine_restore_work(entry->run, loaded->work[i].seq, loaded->work[i].dispatch, loaded->work[i].due_at);

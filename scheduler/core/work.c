@@ -106,6 +106,15 @@ static void journal(const struct sched *sched, const struct work *work, bool ent
         journal->leave(journal->ctx, work->entry->id);
 }
 
+struct str work_step_path(const struct work *work, uint32_t node)
+{
+    CLEANUP(buf_deinit) struct buf path = {0};
+
+    buf_init(&path, STEP_PATH_SIZE);
+    run_step_path(work->entry->run, node, &path);
+    return str_arena(work->arena, buf_str(&path));
+}
+
 /* An event that the engine has no part in: the verdict on a command that is about the scheduler. */
 static enum err_code emit(struct work *work, struct event event, struct err *err)
 {
@@ -148,18 +157,23 @@ static bool resolve_lost(struct sched *sched, struct work *work, struct input *i
 {
     const struct run_state *run = work->entry->run;
     const struct item *item = item_find(sched, work->entry->id, input->seq);
+    uint32_t node = engine_find_row(run, input->seq);
 
-    if (item == NULL || item->state != ITEM_LOSING)
+    if (item == NULL || item->state != ITEM_LOSING || node == NO_NODE)
         return false;
-    for (uint32_t i = 0; i < run->plan->step_count; i++) {
-        if (run->steps[i].open_seq != input->seq)
-            continue;
-        input->in.step = run->plan->steps[i].name;
-        input->in.attempt = item->attempt;
-        input->in.dispatch = item->dispatch;
-        return true;
-    }
-    return false;
+    input->in.step = work_step_path(work, node);
+    input->in.attempt = item->attempt;
+    input->in.dispatch = item->dispatch;
+    return true;
+}
+
+/* Is the step of this path, whatever iteration it is in, one that asks before it begins? One that is not in memory any
+ * more is answered like it. */
+static bool asks_first(const struct run_state *run, struct str path)
+{
+    uint32_t node = run_find_step(run, path, NULL);
+
+    return node == NO_NODE || run_plan_step(run, node)->at_most_once;
 }
 
 static void note_grant(struct work *work, const struct input *input, bool go)
@@ -178,13 +192,7 @@ static void note_grant(struct work *work, const struct input *input, bool go)
 
 static void note_answer(struct work *work, const struct input *input)
 {
-    const struct plan *plan = work->entry->run->plan;
-    uint32_t node;
-
-    if (work->fx.answer == STARTED_NONE)
-        return;
-    node = plan_find(plan, input->in.step);
-    if (node == NO_NODE || plan->steps[node].at_most_once)
+    if (work->fx.answer != STARTED_NONE && asks_first(work->entry->run, input->in.step))
         note_grant(work, input, work->fx.answer == STARTED_GO);
 }
 
@@ -195,7 +203,7 @@ static void note_ends(struct work *work, size_t from)
 
         if (type == EVENT_RUN_STARTED)
             work->run_started = work->fx.events[i].at;
-        else if (type >= EVENT_RUN_SUCCEEDED && type <= EVENT_RUN_TIMED_OUT)
+        else if (event_ends_run(type))
             work->run_ended = work->fx.events[i].at;
     }
 }
