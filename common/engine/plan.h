@@ -50,12 +50,12 @@ struct plan_retry {
 };
 
 struct plan_step {
-    struct str name; /* of an action: that of the step it belongs to, empty for the workflow's */
-    struct str call; /* as written */
-    struct str task; /* what a worker is asked to do: the call, or that which a poll repeats */
-    uint32_t scope;  /* index of the scope it belongs to */
-    uint8_t role;    /* enum step_role */
-    uint32_t of;     /* ROLE_COMPENSATE: the step it undoes; else NO_NODE */
+    struct str name;       /* of an action: that of the step it belongs to, empty for the workflow's */
+    struct str call;       /* as written */
+    struct str task;       /* what a worker is asked to do: the call, or that which a poll repeats */
+    uint32_t scope;        /* index of the scope it belongs to */
+    uint8_t role;          /* enum step_role */
+    uint32_t of;           /* ROLE_COMPENSATE: the step it undoes; else NO_NODE */
     uint32_t compensate;   /* step index of its compensation, NO_NODE */
     uint8_t compensate_on; /* of a compensation: outcomes (OUT_*) that it undoes */
     enum call_kind kind;
@@ -116,9 +116,9 @@ struct plan {
     int64_t timeout_us;      /* of the run */
     uint8_t priority;
     bool continue_on_failure; /* the workflow's default */
-    size_t step_count;       /* of all scopes */
-    size_t root_count;       /* of the workflow itself: steps[0 .. root_count), in document order */
-    struct plan_step *steps; /* scope after scope */
+    size_t step_count;        /* of all scopes */
+    size_t root_count;        /* of the workflow itself: steps[0 .. root_count), in document order */
+    struct plan_step *steps;  /* scope after scope */
     size_t scope_count;
     struct plan_scope *scopes; /* the first is the workflow's */
     uint32_t notify;           /* step index of on_failure_notify, NO_NODE */
