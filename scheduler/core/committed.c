@@ -20,22 +20,19 @@ static void close_items(struct sched *sched, const struct work *work)
 /* The event of this batch that opened the row. */
 static const struct event *event_of(const struct work *work, uint32_t seq)
 {
-    const struct effects *fx = &work->fx;
-
-    return seq < fx->events[0].seq ? NULL : &fx->events[seq - fx->events[0].seq];
+    return &work->fx.events[seq - work->fx.events[0].seq];
 }
 
 static void task_opened(struct sched *sched, struct work *work, struct item *item, uint32_t node)
 {
     const struct event *event = event_of(work, item->seq);
-    struct str with = event == NULL ? STR_NONE : event->output;
 
-    if (event != NULL && event->detail.ptr != NULL)
+    if (event->detail.ptr != NULL)
         run_keep_key(work->entry, node, event->detail);
-    if (task_try_now(sched, item, work->entry, node, with))
+    if (task_try_now(sched, item, work->entry, node, event->output))
         return;
-    if (with.ptr != NULL)
-        body_put(sched, item->run, item->seq, with);
+    if (event->output.ptr != NULL)
+        body_put(sched, item->run, item->seq, event->output);
     task_ready(sched, item, false);
 }
 
@@ -45,13 +42,13 @@ static void open_items(struct sched *sched, struct work *work)
 
     for (size_t i = 0; i < work->fx.open_count; i++) {
         const struct effect_work_open *open = &work->fx.opens[i];
-        const struct plan_step *step = open->node == NO_NODE ? NULL : &entry->run->plan->steps[open->node];
+        const struct plan_step *step = open->node == NO_NODE ? NULL : run_plan_step(entry->run, open->node);
         struct sched_work_row row = {
             .run = entry->id,
             .seq = open->seq,
             .organisation = entry->run->organisation,
             .kind = open->kind,
-            .step = step == NULL ? STR_NONE : step->name,
+            .step = event_of(work, open->seq)->step,
             .attempt = open->attempt,
             .dispatch = open->dispatch,
             .pool = step == NULL ? STR_NONE : step->pool,
@@ -88,7 +85,7 @@ static void change_items(struct sched *sched, struct work *work)
         item->deferred = !change->publish;
         item->firing = false;
         timer_set(sched, item, item->due_at);
-        if (change->publish && work->entry->run->steps[change->node].status == STEP_RUNNING) {
+        if (change->publish && run_step(work->entry->run, change->node)->status == STEP_RUNNING) {
             lease_begin(sched, item, STR_NONE); /* some worker has it already */
             continue;
         }
@@ -108,8 +105,8 @@ static void keep_outputs(struct sched *sched, const struct work *work)
 
         if (event->type != EVENT_STEP_SUCCEEDED || event->output.ptr == NULL)
             continue;
-        node = plan_find(plan->plan, event->step);
-        if (node != NO_NODE && plan->output_read[node])
+        node = run_find_step(work->entry->run, event->step, NULL);
+        if (node != NO_NODE && plan->output_read[run_step(work->entry->run, node)->step])
             body_put(sched, work->entry->id, event->seq, event->output);
     }
 }
@@ -128,11 +125,13 @@ static void begin_leases(struct sched *sched, const struct work *work)
         item = item_find_task(sched, work->entry->id, str_hash(input->in.step));
         if (item == NULL || item->attempt != input->in.attempt || item->dispatch != input->in.dispatch)
             continue;
-        node = plan_find(run->plan, input->in.step);
-        if (run->plan->steps[node].at_most_once) {
-            if (run->steps[node].worker != str_hash(input->in.worker))
+        node = engine_find_row(run, item->seq);
+        if (node == NO_NODE)
+            continue;
+        if (run_plan_step(run, node)->at_most_once) {
+            if (run_step(run, node)->worker != str_hash(input->in.worker))
                 continue;
-            item->granted = run->steps[node].worker;
+            item->granted = run_step(run, node)->worker;
         }
         lease_begin(sched, item, input->reply_to);
     }
@@ -143,8 +142,7 @@ static void send_cancels(struct sched *sched, const struct work *work)
 {
     for (size_t i = 0; i < work->fx.cancel_count; i++) {
         uint32_t node = work->fx.cancels[i];
-        const struct item *item =
-            item_find_task(sched, work->entry->id, str_hash(work->entry->run->plan->steps[node].name));
+        const struct item *item = item_find_task(sched, work->entry->id, str_hash(work_step_path(work, node)));
 
         if (item != NULL && item->worker_queue.len > 0)
             task_publish_cancel(sched, work->entry, node, item);

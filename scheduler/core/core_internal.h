@@ -239,6 +239,7 @@ struct eval_job {
     uint32_t node, index;
     enum eval_purpose purpose;
     const struct template *template;
+    const struct frame *frame; /* whose steps it sees */
     struct str *values;
     bool *have, *asked;
     uint32_t missing;

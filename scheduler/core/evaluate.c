@@ -10,8 +10,9 @@
 struct reader { /* who reads a document: expr_doc.ctx */
     struct sched *sched;
     const struct work *work;
-    uint32_t node;   /* step that reads; NO_NODE: the run's output */
-    bool *ancestors; /* made when somebody asks for .steps as a whole */
+    const struct eval_job *job;
+    struct str *names; /* of .steps as a whole: made when somebody asks for it */
+    size_t name_count;
 };
 
 static struct str quoted(struct arena *arena, const char *text)
@@ -55,60 +56,109 @@ static bool find_output(const struct reader *reader, uint32_t seq, struct str *r
     return body_get(reader->sched, reader->work->entry->id, seq, ret);
 }
 
-static bool read_step(void *ctx, struct str name, struct str *status, struct str *branch, struct str *output,
-                      struct str *error)
+static bool read_step(void *ctx, struct str name, struct expr_step *ret)
 {
     const struct reader *reader = ctx;
+    struct arena *arena = reader->work->arena;
     const struct run_state *run = reader->work->entry->run;
-    uint32_t node = plan_find(run->plan, name);
+    uint32_t node = run_find_visible(run, reader->job->frame, name);
     const struct step_state *step;
 
-    *status = *branch = *output = *error = STR_NONE;
     if (node == NO_NODE)
         return true;
-    step = &run->steps[node];
-    *status = quoted(reader->work->arena, step_status_name((enum step_status)step->status));
+    step = run_step(run, node);
+    ret->status = quoted(arena, step_status_name((enum step_status)step->status));
     if (step->branch != NO_BRANCH) {
-        struct str text = run->plan->steps[node].branches[step->branch];
+        struct str text = run_plan_step(run, node)->branches[step->branch];
 
-        *branch = quoted(reader->work->arena, arena_dup(reader->work->arena, text.ptr, text.len));
+        ret->branch = quoted(arena, arena_dup(arena, text.ptr, text.len));
     }
     if (step->error != NULL && step->status != STEP_SUCCEEDED)
-        *error = error_json(reader->work->arena, step->error);
-    return step->output_seq == 0 || find_output(reader, step->output_seq, output);
+        ret->error = error_json(arena, step->error);
+    return step->output_seq == 0 || find_output(reader, step->output_seq, &ret->output);
 }
 
-static void mark_ancestors(const struct plan *plan, uint32_t node, bool *ancestors)
+/* Marks what is upstream of `step` in its own scope. */
+static void mark_ancestors(const struct plan *plan, uint32_t step, bool *marked)
 {
-    for (size_t i = plan->step_count; i > 0; i--) {
-        uint32_t at = plan->topological[i - 1];
-        const struct plan_step *step = &plan->steps[at];
+    const struct plan_scope *scope = &plan->scopes[plan->steps[step].scope];
+    bool *upstream = marked + scope->first;
 
-        if (at != node && !ancestors[at])
+    for (uint32_t i = scope->count; i > 0; i--) {
+        uint32_t at = scope->topological[i - 1];
+
+        if (at != step && !upstream[at - scope->first])
             continue;
-        for (size_t e = 0; e < step->edge_count; e++)
-            ancestors[step->edges[e].parent] = true;
+        for (size_t e = 0; e < plan->steps[at].edge_count; e++)
+            upstream[plan->steps[at].edges[e].parent - scope->first] = true;
+    }
+}
+
+static void mark_scope(const struct plan_scope *scope, bool *marked)
+{
+    memset(marked + scope->first, true, scope->count * sizeof(bool));
+}
+
+/* Marks what the reader sees: what is upstream in its own scope, and in those around it what is upstream of the loop,
+ * or of the step that is undone. An iteration's output sees all of the body; the run's output and the notification see
+ * all of the workflow. */
+static void mark_visible(const struct run_state *run, const struct eval_job *job, bool *marked)
+{
+    const struct plan *plan = run->plan;
+    const struct frame *frame = job->frame;
+    uint32_t node = job->node;
+
+    if (job->purpose == EVAL_OUTPUT) {
+        mark_scope(&plan->scopes[0], marked);
+        return;
+    }
+    if (job->purpose == EVAL_ITEM)
+        mark_scope(&plan->scopes[frame->scope], marked);
+    for (;;) {
+        uint32_t step = run_step(run, node)->step;
+
+        if (plan->steps[step].role == ROLE_NOTIFY)
+            mark_scope(&plan->scopes[0], marked);
+        else if (plan->steps[step].role == ROLE_COMPENSATE)
+            marked[run_step(run, run_step(run, node)->frame->owner)->step] = true;
+        else
+            mark_ancestors(plan, step, marked);
+        if (job->purpose == EVAL_UNTIL && node == job->node)
+            marked[step] = true;
+        node = run_step(run, node)->frame->owner;
+        if (node == NO_NODE)
+            return;
+    }
+}
+
+static void list_names(struct reader *reader)
+{
+    struct arena *arena = reader->work->arena;
+    const struct run_state *run = reader->work->entry->run;
+    const struct plan *plan = run->plan;
+    bool *marked = arena_array(arena, plan->step_count, sizeof(bool));
+
+    mark_visible(run, reader->job, marked);
+    reader->names = arena_array(arena, plan->step_count, sizeof(struct str));
+    for (uint32_t i = 0; i < plan->step_count; i++) {
+        uint32_t node = marked[i] ? run_find_visible(run, reader->job->frame, plan->steps[i].name) : NO_NODE;
+
+        /* the same name further out is hidden */
+        if (node != NO_NODE && run_step(run, node)->step == i)
+            reader->names[reader->name_count++] = plan->steps[i].name;
     }
 }
 
 static bool name_step(void *ctx, size_t index, struct str *ret)
 {
     struct reader *reader = ctx;
-    const struct plan *plan = reader->work->entry->run->plan;
 
-    if (reader->ancestors == NULL && reader->node != NO_NODE) {
-        reader->ancestors = arena_array(reader->work->arena, plan->step_count, sizeof(bool));
-        mark_ancestors(plan, reader->node, reader->ancestors);
-    }
-    for (uint32_t i = 0; i < plan->step_count; i++) {
-        if (reader->node != NO_NODE && !reader->ancestors[i])
-            continue;
-        if (index-- == 0) {
-            *ret = plan->steps[i].name;
-            return true;
-        }
-    }
-    return false;
+    if (reader->names == NULL)
+        list_names(reader);
+    if (index >= reader->name_count)
+        return false;
+    *ret = reader->names[index];
+    return true;
 }
 
 static struct str run_document(struct run_entry *entry)
@@ -140,7 +190,7 @@ static enum expr_status eval_expr(struct sched *sched, struct work *work, struct
                                   struct err *err)
 {
     const struct expr *expr = &job->template->exprs[index];
-    struct reader reader = {.sched = sched, .work = work, .node = job->node};
+    struct reader reader = {.sched = sched, .work = work, .job = job};
     struct expr_doc doc = {.trigger = work->entry->trigger,
                            .input = STR_NONE,
                            .item = STR_NONE,
@@ -273,6 +323,7 @@ static struct eval_job *job_new(struct work *work, const struct effect_eval *eva
     job->purpose = eval->purpose;
     job->index = eval->index;
     job->template = eval->template;
+    job->frame = eval->frame;
     job->values = arena_array(work->arena, count, sizeof(struct str));
     job->have = arena_array(work->arena, count, sizeof(bool));
     job->asked = arena_array(work->arena, count, sizeof(bool));
