@@ -167,6 +167,11 @@ static void fill_run(struct sched_loaded_run *run, const struct pg_result *res, 
     run->organisation_name = pg_get_str(res, i, 10);
     run->input = pg_get_str(res, i, 11);
     run->trigger = pg_get_str(res, i, 12);
+    run->has_parent = !pg_is_null(res, i, 13);
+    if (run->has_parent)
+        run->parent = pg_get_uuid(res, i, 13);
+    run->parent_step = pg_get_str(res, i, 14);
+    run->depth = (uint8_t)pg_get_int(res, i, 8);
 }
 
 /* The rows from `first` on that belong to `run`: fills it and returns the index behind them. */

@@ -240,6 +240,7 @@ static void add_held(struct rows *r, const struct work *work, const struct input
     }
     r->inserts[rows->command_insert_count++] =
         (struct sched_command_insert){.shard = work->shard->number,
+                                      .held = true,
                                       .run = work->entry->id,
                                       .kind = input->in.kind == IN_STARTED ? "held_started" : "held_result",
                                       .body = input->raw};

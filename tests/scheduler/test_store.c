@@ -272,7 +272,7 @@ static void a_batch_writes_all_its_rows_and_a_load_reads_them(void **state)
                                             .reason = "because"}};
     const struct sched_run_row run_rows[] = {{.run = run, .organisation = 1, .status = RUN_ACTIVE, .started_at = now}};
     const struct sched_command_insert inserts[] = {
-        {.shard = 3, .run = run, .organisation = 1, .kind = "held_result", .body = STR("{}")}};
+        {.shard = 3, .held = true, .run = run, .organisation = 1, .kind = "held_result", .body = STR("{}")}};
     const struct sched_dead_letter letters[] = {
         {.kind = "message", .source = STR("q"), .reason = "undecodable", .body = STR("\x00\xff")},
         {.organisation = 1,
