@@ -306,6 +306,24 @@ static const struct call_row *known_call(struct compile *c, struct str call, con
     return row;
 }
 
+/* `with` may be left out where nothing in it is required. False when there is nothing to compile. */
+static bool check_with(struct compile *c, const struct call_row *row, struct str *with, const char *pointer)
+{
+    const struct with_field *field = row == NULL ? NULL : row->fields;
+
+    while (with->ptr == NULL && field != NULL && field->name != NULL && !field->required)
+        field++;
+    if (with->ptr == NULL && field != NULL && field->name != NULL) {
+        plan_fault(c, "missing_field", NULL, plan_text(c, "'%s' is required in it", field->name), "%s", pointer);
+        return false;
+    }
+    if (with->ptr == NULL)
+        *with = STR("{}");
+    if (row != NULL && jt_type(*with) == JT_OBJECT)
+        check_fields(c, row->fields, *with, pointer);
+    return jt_type(*with) == JT_OBJECT;
+}
+
 bool plan_task_call(struct compile *c, struct str call, struct str with, const char *pointer, struct str *ret_task)
 {
     const struct call_row *row;
@@ -321,11 +339,7 @@ bool plan_task_call(struct compile *c, struct str call, struct str with, const c
                    "%s/call", pointer);
         return false;
     }
-    if (with.ptr == NULL)
-        with = STR("{}");
-    if (row != NULL && jt_type(with) == JT_OBJECT)
-        check_fields(c, row->fields, with, plan_text(c, "%s/with", pointer));
-    return jt_type(with) == JT_OBJECT;
+    return check_with(c, row, &with, plan_text(c, "%s/with", pointer));
 }
 
 void plan_call(struct compile *c, uint32_t index, struct str object)
@@ -339,14 +353,9 @@ void plan_call(struct compile *c, uint32_t index, struct str object)
 
     if (!jt_string(jt_get(object, "call"), c->plan->arena, &step->call))
         return; /* the schema has said so */
-    if (with.ptr == NULL)
-        with = STR("{}");
     row = known_call(c, step->call, pointer, &good);
     if (row != NULL)
         step->kind = row->kind;
-    if (jt_type(with) != JT_OBJECT || (!good && row != NULL))
-        return;
-    if (row != NULL)
-        check_fields(c, row->fields, with, at);
-    compile_with(c, step, with, at);
+    if ((good || row == NULL) && check_with(c, row, &with, at))
+        compile_with(c, step, with, at);
 }

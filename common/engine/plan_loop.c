@@ -3,6 +3,7 @@
 #include "common/engine/plan_internal.h"
 
 #define CONCURRENCY_DEFAULT 10
+#define NAMES_MAX_BYTES ((size_t)64 << 20) /* names are no longer than their document */
 
 static void items(struct compile *c, struct plan_step *step, struct str value, const char *pointer)
 {
@@ -37,6 +38,21 @@ void plan_loop(struct compile *c, struct plan_step *step, struct str with, const
         (void)plan_template(c, output, plan_text(c, "%s/output", pointer), NULL, &step->item_output);
 }
 
+/* "${ .steps["NAME"].output }", which is a plain path whatever the name. */
+static struct str output_expression(struct compile *c, struct str name)
+{
+    struct str text;
+    struct buf buf;
+
+    buf_init(&buf, NAMES_MAX_BYTES);
+    buf_append_str(&buf, STR("${ .steps["));
+    json_quote(&buf, name);
+    buf_append_str(&buf, STR("].output }"));
+    text = str_arena(c->faults->arena, buf_str(&buf));
+    buf_deinit(&buf);
+    return text;
+}
+
 /* What is left out: the output of the only last step, or an object of those of the last steps. */
 static void usual_output(struct compile *c, struct plan_step *loop)
 {
@@ -47,7 +63,7 @@ static void usual_output(struct compile *c, struct plan_step *loop)
     struct buf buf;
     struct jw w;
 
-    buf_init(&buf, (size_t)64 << 20); /* names are no longer than the document */
+    buf_init(&buf, NAMES_MAX_BYTES);
     w = jw_to(&buf);
     for (uint32_t i = body->first; i < body->first + body->count; i++)
         last += plan->steps[i].child_count == 0 ? 1 : 0;
@@ -58,7 +74,7 @@ static void usual_output(struct compile *c, struct plan_step *loop)
             continue;
         if (last != 1)
             jw_key_str(&w, plan->steps[i].name);
-        jw_cstr(&w, plan_text(c, "${ .steps." STR_FMT ".output }", STR_ARG(plan->steps[i].name)));
+        jw_str(&w, output_expression(c, plan->steps[i].name));
     }
     if (last != 1)
         jw_end_obj(&w);
