@@ -51,6 +51,8 @@ struct plan_info {
     bool *output_read;             /* per step: some template reads its output */
     struct link users;             /* entries that wait for it: run_entry.waits_plan */
     bool input_read;               /* some template reads the run's input */
+    struct arena *schema_arena;    /* NULL: its input_schema was not needed yet */
+    const struct schema *schema;   /* NULL: it has none */
     struct link in_lru, in_wanted; /* sched.plans_lru, sched.plans_wanted */
     uint32_t entries;              /* that point to it */
 };
@@ -67,7 +69,13 @@ struct delivery {
 };
 
 struct command;
-enum input_kind { INPUT_ENGINE, INPUT_RELEASE, INPUT_UNKNOWN_COMMAND };
+enum input_kind {
+    INPUT_ENGINE,
+    INPUT_RELEASE,
+    INPUT_UNKNOWN_COMMAND,
+    INPUT_REFUSED, /* a command that says nothing that could be done: `refusal` */
+    INPUT_NOTHING, /* nobody waits for a verdict on it; a dead letter */
+};
 
 struct input {
     struct input *next;
@@ -80,6 +88,7 @@ struct input {
     struct str raw;            /* the result or started as it came */
     struct str reply_to;       /* started: the worker's control queue */
     const char *dead;          /* a dead letter of `raw` goes with it: why */
+    const char *refusal;       /* INPUT_REFUSED: why */
     uint32_t bytes;
 };
 
@@ -120,8 +129,10 @@ struct run_entry {
     struct sched_loaded_run *pending; /* ENTRY_PLAN: what was loaded, in pending_arena */
     struct arena *pending_arena;
     struct link waits_plan;
-    struct str trigger;  /* owned */
-    struct str document; /* {"id", "workflow", ...} for expressions; owned, made when first read */
+    struct str trigger;     /* owned */
+    struct str parent_step; /* of a child: what waits for its end; owned */
+    struct str input_fault; /* of a child that has not started: how its input breaks the input_schema; owned */
+    struct str document;    /* {"id", "workflow", ...} for expressions; owned, made when first read */
     struct own_key *keys;
     struct input *first, **last;
     uint32_t input_count;
@@ -482,6 +493,15 @@ void command_done(struct sched *sched, struct command *command);
 void command_drop(struct sched *sched, struct command *command);
 void commands_distrust(struct sched *sched); /* what is being fetched may be of before something we just learnt */
 void commands_free(struct sched *sched);
+/* command_body.c */
+/* From the body to command->input; also when the body is no good. False: there is no such kind of command. */
+bool command_decode(struct command *command);
+
+/* children.c */
+/* How the input of a child breaks the input_schema of its workflow: text to free, STR_NONE when it does not. */
+struct str child_input_fault(struct plan_info *plan, struct str input);
+/* Body of the command that tells the parent how the run has ended. */
+struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end);
 
 /* quarantine.c */
 struct quarantined *quarantine_find(const struct sched *sched, struct run_id run);
@@ -501,9 +521,9 @@ struct work *work_new(struct sched *sched, struct run_entry *entry, struct shard
 void work_collect(struct sched *sched, struct work *work); /* into the next batch */
 void work_take_input(struct work *work, struct input *input);
 struct str work_step_path(const struct work *work, uint32_t node); /* of the work's arena */
-void work_free(struct sched *sched, struct work *work);        /* its inputs have been dealt with */
-void work_apply(struct sched *sched, struct run_entry *entry); /* a ready entry: as many inputs as may be */
-void work_continue(struct sched *sched, struct work *work);    /* values came */
+void work_free(struct sched *sched, struct work *work);            /* its inputs have been dealt with */
+void work_apply(struct sched *sched, struct run_entry *entry);     /* a ready entry: as many inputs as may be */
+void work_continue(struct sched *sched, struct work *work);        /* values came */
 enum err_code work_feed(struct sched *sched, struct work *work, struct engine_input *in, struct err *err) MUST_CHECK;
 void work_broken(struct sched *sched, struct work *work, const struct err *err);
 void work_dead_letter(struct sched *sched, struct shard *shard, struct input *input);

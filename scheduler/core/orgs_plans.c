@@ -157,6 +157,7 @@ static void plan_free(struct sched *sched, struct plan_info *info)
     list_del(&info->in_wanted);
     sched->plan_count--;
     plan_unref(info->plan);
+    arena_free(info->schema_arena);
     mem_free(info->output_read);
     mem_free((void *)(uintptr_t)info->workflow.ptr);
     mem_free(info);

@@ -69,7 +69,11 @@ void run_forget_state(struct sched *sched, struct run_entry *entry)
     entry->plan = NULL;
     mem_free((void *)(uintptr_t)entry->trigger.ptr);
     mem_free((void *)(uintptr_t)entry->document.ptr);
+    mem_free((void *)(uintptr_t)entry->parent_step.ptr);
+    mem_free((void *)(uintptr_t)entry->input_fault.ptr);
     entry->trigger = STR_NONE;
+    entry->parent_step = STR_NONE;
+    entry->input_fault = STR_NONE;
     entry->document = STR_NONE;
     forget_keys(entry);
     forget_pending(entry);

@@ -199,12 +199,14 @@ static void note_answer(struct work *work, const struct input *input)
 static void note_ends(struct work *work, size_t from)
 {
     for (size_t i = from; i < work->fx.event_count; i++) {
-        enum event_type type = work->fx.events[i].type;
+        const struct event *event = &work->fx.events[i];
 
-        if (type == EVENT_RUN_STARTED)
-            work->run_started = work->fx.events[i].at;
-        else if (event_ends_run(type))
-            work->run_ended = work->fx.events[i].at;
+        if (event->type == EVENT_RUN_STARTED)
+            work->run_started = event->at;
+        else if (event_ends_run(event->type))
+            work->run_ended = event->at;
+        else if (event->type == EVENT_RUN_REOPENED)
+            work->run_ended.us = 0;
     }
 }
 
@@ -234,11 +236,22 @@ static enum err_code apply_one(struct sched *sched, struct work *work, struct in
                                    .code = STR("not_available"),
                                    .message = STR("this release does not know the command")},
                     err);
+    case INPUT_REFUSED:
+        return emit(work,
+                    (struct event){.type = EVENT_COMMAND_REFUSED,
+                                   .command = input->command->id,
+                                   .code = STR("bad_command"),
+                                   .message = str_of(input->refusal)},
+                    err);
+    case INPUT_NOTHING:
+        return ERR_OK;
     case INPUT_ENGINE:
         break;
     }
     work->fx.stale_cache = false;
     work->fx.ignored = true;
+    if (input->in.kind == IN_START)
+        input->in.refused = str_arena(work->arena, work->entry->input_fault);
     if (input->in.kind == IN_LOST && !resolve_lost(sched, work, input))
         return ERR_OK;
     rc = work_feed(sched, work, &input->in, err);
