@@ -94,21 +94,24 @@ void engine_ask(struct ctx *c, uint32_t node, enum eval_purpose purpose, uint32_
                 const struct template *template)
 {
     struct frame *frame = c->state->root;
+    uint32_t question = ++c->state->questions;
 
     c->state->evaluating = true;
     if (purpose == EVAL_ITEM) {
         frame = run_step(c->state, node)->extra->items[index].frame;
         frame->asked = true;
+        frame->question = question;
     } else if (node != NO_NODE) {
         struct step_state *s = run_step(c->state, node);
 
         frame = s->frame;
         s->asked = (uint8_t)(purpose + 1);
         s->asked_index = index;
+        s->question = question;
     }
     GROW(c, c->fx->evals, c->fx->eval_count, c->fx->eval_cap);
-    c->fx->evals[c->fx->eval_count++] =
-        (struct effect_eval){.node = node, .purpose = purpose, .index = index, .template = template, .frame = frame};
+    c->fx->evals[c->fx->eval_count++] = (struct effect_eval){
+        .node = node, .purpose = purpose, .index = index, .question = question, .template = template, .frame = frame};
 }
 
 struct event engine_failure(const char *code, const char *error_class, struct str message)

@@ -73,6 +73,7 @@ struct step_state {
     uint8_t asked;            /* 1 + purpose of the evaluation that is outstanding, 0: none */
     uint8_t open_kind;        /* enum work_kind */
     uint32_t asked_index;     /* EVAL_CASE: which */
+    uint32_t question;        /* number of that evaluation */
     uint64_t unheard;         /* bit n: attempt - n ended without a word of its worker; the last 64 are remembered */
     uint32_t waiting_for;     /* parents that have not ended */
     uint32_t step;            /* index into plan->steps */
@@ -138,6 +139,7 @@ struct frame {
     uint32_t index;     /* of the item */
     uint32_t ended;     /* steps that have an outcome */
     uint32_t decisive;  /* node of its first unhandled failure, NO_NODE */
+    uint32_t question;  /* number of the evaluation of its output */
     bool used;
     bool failing; /* a decisive failure: nothing new starts in it */
     bool stopped; /* what had not begun when nothing new was to start has been cancelled */
@@ -184,8 +186,10 @@ struct run_state {
     uint8_t depth;       /* 0: not a child */
     bool has_parent;     /* its end is told to `parent` */
     struct run_id parent;
-    bool evaluating;             /* values are outstanding: not to be committed; never true in a committed state */
-    bool output_asked;           /* of the run's output */
+    bool evaluating;            /* values are outstanding: not to be committed; never true in a committed state */
+    bool output_asked;          /* of the run's output */
+    uint32_t questions;         /* evaluations asked for since the state was made: not history */
+    const struct event *ending; /* how the run will end, while its notification is put together: of the batch's arena */
     struct step_error run_error; /* of the end */
     struct wall_us created_at;
     struct frame *root;    /* the workflow's own steps */
@@ -280,10 +284,11 @@ struct engine_input {
     bool answered; /* error: a definite answer was received: the next attempt is a new generation */
     /* IN_VALUE */
     bool failed;   /* expression_failed: message says why */
-    uint32_t node; /* step index; NO_NODE: the run's output */
+    uint32_t node; /* NO_NODE: the run's output */
     enum eval_purpose purpose;
-    uint32_t index;   /* EVAL_CASE, EVAL_ITEM: which */
-    struct str value; /* rendered JSON of the template; IN_SIGNAL, IN_SETTLE: payload, output (JSON or STR_NONE) */
+    uint32_t index;    /* EVAL_CASE, EVAL_ITEM: which */
+    uint32_t question; /* as the effect has it: the node may be another iteration's by now; 0: not compared */
+    struct str value;  /* rendered JSON of the template; IN_SIGNAL, IN_SETTLE: payload, output (JSON or STR_NONE) */
 };
 
 struct effect_work_open {
@@ -307,6 +312,7 @@ struct effect_eval {
     uint32_t node;
     enum eval_purpose purpose;
     uint32_t index;
+    uint32_t question; /* comes back with the value */
     const struct template *template;
     const struct frame *frame; /* whose steps and item it sees; NULL: a frame that is gone */
 };

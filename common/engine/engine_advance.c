@@ -370,12 +370,14 @@ void engine_advance(struct ctx *c)
     }
 }
 
-/* Was this value asked for, and is it still of use? A step may have been cancelled while it was evaluated. */
+/* Was this value asked for, and is it still of use? A step may have been cancelled while it was evaluated, and its node
+ * be another iteration's by now. */
 static bool is_asked(const struct engine_input *in, const struct step_state *s)
 {
     bool open = in->purpose == EVAL_UNTIL ? s->open_kind == WORK_TASK : s->status == STEP_PENDING;
 
-    return open && s->asked == in->purpose + 1 && s->asked_index == in->index;
+    return open && s->asked == in->purpose + 1 && s->asked_index == in->index &&
+           (in->question == 0 || in->question == s->question);
 }
 
 void engine_value(struct ctx *c)

@@ -175,10 +175,12 @@ void engine_end_refused(struct ctx *c, struct str message)
     end_run(c, EVENT_RUN_FAILED, engine_failure("invalid_input", "permanent", message));
 }
 
-/* Has the person been told who wants to know, or is there nobody? Begins to, when not. */
-static bool notified(struct ctx *c, enum event_type type)
+/* Has the person been told who wants to know, or is there nobody? Begins to, when not: what is told may say how the run
+ * will end. */
+static bool notified(struct ctx *c, enum event_type type, const struct event *event)
 {
     const struct plan *plan = c->state->plan;
+    struct event *ending;
     struct frame *frame;
 
     if (plan->notify == NO_NODE || type == EVENT_RUN_SUCCEEDED || type == EVENT_RUN_CANCELLED ||
@@ -187,6 +189,10 @@ static bool notified(struct ctx *c, enum event_type type)
     frame = run_find_action(c->state, plan->notify, NO_NODE);
     if (frame != NULL)
         return frame->ended == 1;
+    ending = arena_alloc(c->fx->arena, sizeof(*ending));
+    *ending = *event;
+    ending->type = type;
+    c->state->ending = ending;
     frame = frame_new(c->state, plan->steps[plan->notify].scope, NO_NODE, 0);
     engine_begin(c, frame->base);
     return frame->ended == 1;
@@ -233,7 +239,7 @@ static void finish(struct ctx *c)
         if (state->plan->has_output)
             event.output = state->plan->output.literal;
     }
-    if (notified(c, type) && c->rc == ERR_OK)
+    if (notified(c, type, &event) && c->rc == ERR_OK)
         end_run(c, type, event);
 }
 
@@ -264,6 +270,6 @@ void engine_output_value(struct ctx *c)
             "expression_failed", "permanent",
             str_of(arena_printf(c->fx->arena, "the run's output: " STR_FMT, STR_ARG(c->input->message))));
     }
-    if (notified(c, type) && c->rc == ERR_OK)
+    if (notified(c, type, &event) && c->rc == ERR_OK)
         end_run(c, type, event);
 }

@@ -208,7 +208,8 @@ void engine_item_value(struct ctx *c)
     struct frame_verdict verdict;
     struct event event = {0};
 
-    if (frame == NULL || !frame->asked || extra->items[in->index].status != STEP_RUNNING) {
+    if (frame == NULL || !frame->asked || extra->items[in->index].status != STEP_RUNNING ||
+        (in->question != 0 && in->question != frame->question)) {
         c->fx->ignored = true;
         return;
     }
