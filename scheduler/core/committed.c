@@ -122,7 +122,7 @@ static void begin_leases(struct sched *sched, const struct work *work)
 
         if (input->kind != INPUT_ENGINE || input->in.kind != IN_STARTED)
             continue;
-        item = item_find_task(sched, work->entry->id, str_hash(input->in.step));
+        item = item_find_task(sched, work->entry->id, input->in.step);
         if (item == NULL || item->attempt != input->in.attempt || item->dispatch != input->in.dispatch)
             continue;
         node = engine_find_row(run, item->seq);
@@ -142,7 +142,7 @@ static void send_cancels(struct sched *sched, const struct work *work)
 {
     for (size_t i = 0; i < work->fx.cancel_count; i++) {
         uint32_t node = work->fx.cancels[i];
-        const struct item *item = item_find_task(sched, work->entry->id, str_hash(work_step_path(work, node)));
+        const struct item *item = item_find_task(sched, work->entry->id, work_step_path(work, node));
 
         if (item != NULL && item->worker_queue.len > 0)
             task_publish_cancel(sched, work->entry, node, item);

@@ -167,7 +167,10 @@ enum item_state {
 };
 
 struct item {
-    struct hnode node; /* sched.items, by run */
+    struct hnode node;    /* sched.items, by run and seq */
+    struct hnode by_step; /* sched.task_items, by run and path of the step; tasks only */
+    struct hnode by_run;  /* sched.item_runs: of the first item of a run; the others hang on it */
+    struct link of_run;
     struct run_id run;
     uint32_t seq;
     uint32_t slot, generation; /* of the slab: for confirms */
@@ -176,12 +179,12 @@ struct item {
     uint8_t kind; /* enum work_kind */
     uint8_t state, priority;
     uint8_t tries; /* republications because nothing was heard */
+    bool leads;    /* it is the first of its run */
     bool firing;   /* its timer input is on its way */
     bool deferred; /* a task that waits for due_at before it is published again */
     uint16_t attempt;
     uint32_t dispatch;
     uint32_t publications;
-    uint64_t step_hash;
     uint64_t mark; /* load that saw it */
     struct task_queue *queue;
     struct link list, in_shard;
@@ -372,7 +375,7 @@ struct sched {
     bool fetching, fetch_wanted, fetch_failed;
     struct mono_us fetch_at;
 
-    struct htable items;
+    struct htable items, task_items, item_runs;
     struct item **slab; /* blocks of ITEM_BLOCK */
     size_t slab_blocks;
     struct link free_items;
@@ -552,7 +555,7 @@ void works_committed(struct sched *sched, struct batch *batch);
 
 /* items.c */
 struct item *item_find(const struct sched *sched, struct run_id run, uint32_t seq);
-struct item *item_find_task(const struct sched *sched, struct run_id run, uint64_t step_hash);
+struct item *item_find_task(const struct sched *sched, struct run_id run, struct str step); /* path */
 struct item *item_of_slot(const struct sched *sched, uint32_t slot, uint32_t generation);
 struct item *item_new(struct sched *sched, const struct sched_work_row *row, struct shard *shard);
 /* ... and a task of it goes to the backlog, as one that may have been published before. */
