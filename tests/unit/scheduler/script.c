@@ -20,6 +20,7 @@ static void port_fetch(void *ctx, uint64_t fetch, const int16_t *shards, size_t 
 
     (void)shards;
     (void)count;
+    s->fetch_calls++;
     s->fetch = fetch;
     s->fetching = true;
 }
@@ -36,6 +37,7 @@ static void port_load_runs(void *ctx, uint64_t load, const struct run_id *ids, s
 {
     struct script *s = ctx;
 
+    s->load_calls++;
     for (size_t i = 0; i < count; i++) {
         s->loads[s->load_count].load = load;
         s->loads[s->load_count++].id = ids[i];
@@ -208,7 +210,8 @@ void script_lose(struct script *s, int16_t shard)
     sched_on_shards(s->sched, &(struct sched_shard_change){.shard = shard}, 1);
 }
 
-int64_t script_command(struct script *s, const struct script_run *run, const char *kind, const char *reply_to)
+static int64_t add_command(struct script *s, const struct script_run *run, const char *kind, struct str body,
+                           const char *reply_to)
 {
     struct script_command *c = &s->commands[s->command_count++];
 
@@ -217,9 +220,33 @@ int64_t script_command(struct script *s, const struct script_run *run, const cha
                                     .organisation = run->organisation,
                                     .run = run->id,
                                     .kind = str_of(kind),
-                                    .body = STR("{}"),
+                                    .body = body,
                                     .reply_to = str_of(reply_to)};
     return c->row.id;
+}
+
+int64_t script_command(struct script *s, const struct script_run *run, const char *kind, const char *reply_to)
+{
+    return add_command(s, run, kind, STR("{}"), reply_to);
+}
+
+int64_t script_command_body(struct script *s, const struct script_run *run, const char *kind, const char *body)
+{
+    return add_command(s, run, kind, str_of(body), "ropewalk.gateway.1");
+}
+
+void script_workflow(struct script *s, const char *name, const char *document)
+{
+    s->workflows[s->workflow_count].name = name;
+    s->workflows[s->workflow_count++].document = document;
+}
+
+struct script_run *script_child(struct script *s, const struct script_run *parent, size_t n)
+{
+    for (size_t i = 0; i < s->run_count; i++)
+        if (s->runs[i].has_parent && run_id_eq(s->runs[i].parent, parent->id) && n-- == 0)
+            return &s->runs[i];
+    return NULL;
 }
 
 struct script_run *script_run(struct script *s, int16_t shard, const char *document)
@@ -286,6 +313,10 @@ static void answer_load(struct script *s)
         loaded.priority = PRIORITY_NORMAL;
         loaded.created_at = port_wall(s);
         loaded.input = run->input;
+        loaded.has_parent = run->has_parent;
+        loaded.parent = run->parent;
+        loaded.parent_step = run->parent_step;
+        loaded.depth = run->depth;
         loaded.event_count = run->event_count;
         loaded.events = run->events;
         loaded.work_count = run->work_count;
@@ -359,8 +390,60 @@ void script_advance(struct script *s, int64_t us)
     }
 }
 
+/* What batch_child_start.sql does: versions are not looked at. */
+static void write_child(struct script *s, const struct sched_child_row *row)
+{
+    struct script_run *child;
+    char id[UUID_TEXT_SIZE];
+
+    for (size_t i = 0; i < s->workflow_count; i++) {
+        if (!str_is(row->workflow, s->workflows[i].name) || s->workflows[i].document == NULL)
+            continue;
+        child = &s->runs[s->run_count++];
+        child->id = row->run;
+        child->document = str_of(s->workflows[i].document);
+        child->input = str_arena(s->arena, row->input);
+        child->organisation = row->organisation;
+        child->exists = child->has_parent = true;
+        child->parent = row->parent;
+        child->parent_step = str_arena(s->arena, row->parent_step);
+        child->depth = row->depth;
+        add_command(s, child, "start", STR_NONE, NULL);
+        return;
+    }
+    run_id_format(row->run, id);
+    add_command(
+        s, find(s, row->parent), "child_ended",
+        str_of(arena_printf(s->arena,
+                            "{\"child\":\"%s\",\"step\":\"" STR_FMT
+                            "\",\"status\":\"failed\",\"error\":{\"code\":\"unknown_workflow\",\"message\":\"none\"}}",
+                            id, STR_ARG(row->parent_step))),
+        NULL);
+}
+
+static void write_family(struct script *s, const struct sched_batch *b)
+{
+    for (size_t i = 0; i < b->run_count; i++) {
+        struct script_run *run = find(s, b->runs[i].run);
+
+        run->status = b->runs[i].status;
+        if (b->runs[i].reopened || b->runs[i].error_code.ptr != NULL)
+            run->error_code = str_arena(s->arena, b->runs[i].error_code);
+    }
+    for (size_t i = 0; i < b->child_count; i++)
+        write_child(s, &b->children[i]);
+    for (size_t i = 0; i < b->command_insert_count; i++) {
+        const struct sched_command_insert *row = &b->command_inserts[i];
+        const struct script_run *run = find(s, row->run);
+
+        if (!row->held && run != NULL)
+            add_command(s, run, row->kind, str_arena(s->arena, row->body), NULL);
+    }
+}
+
 static void write_rows(struct script *s, const struct sched_batch *b)
 {
+    write_family(s, b);
     for (size_t i = 0; i < b->event_count; i++) {
         const struct event *event = b->events[i].event;
         struct script_run *run = find(s, b->events[i].run);
@@ -480,6 +563,17 @@ void *script_started(struct script *s, int16_t shard, const struct sent *task, c
                                        "\",\"worker\":\"%s\",\"reply_to\":\"ropewalk.worker.%s\","
                                        "\"at\":\"2027-01-15T08:00:00Z\"}",
                                        task->id, STR_ARG(token), worker, worker));
+}
+
+void script_lapse(struct script *s, int16_t shard)
+{
+    char inbox[64];
+
+    snprintf(inbox, sizeof(inbox), "ropewalk.inbox.%d", shard);
+    for (int i = 0; i < 3; i++) {
+        script_advance(s, 7 * SEC);
+        script_depth(s, inbox, 0, 1);
+    }
 }
 
 void script_heartbeat(struct script *s, const char *worker, const struct sent *task)

@@ -26,7 +26,12 @@ struct script_run {
     struct run_id id;
     struct str document, input;
     int32_t organisation;
-    bool exists;
+    bool exists, has_parent;
+    struct run_id parent;
+    struct str parent_step;
+    uint8_t depth;
+    enum run_status status; /* as the run's row says */
+    struct str error_code;
     size_t event_count;
     struct sched_event_loaded events[64];
     struct str outputs[64];
@@ -46,6 +51,10 @@ struct script {
     size_t run_count;
     struct script_command commands[1000];
     size_t command_count;
+    struct { /* that children may be of; disabled when it has no document */
+        const char *name, *document;
+    } workflows[8];
+    size_t workflow_count, load_calls, fetch_calls;
     uint32_t weights[8]; /* of organisations */
     /* what was asked for and not answered */
     uint64_t fetch;
@@ -94,6 +103,10 @@ void script_lose(struct script *s, int16_t shard);
 /* A run with its start command. `shard` is its slot, too. */
 struct script_run *script_run(struct script *s, int16_t shard, const char *document);
 int64_t script_command(struct script *s, const struct script_run *run, const char *kind, const char *reply_to);
+int64_t script_command_body(struct script *s, const struct script_run *run, const char *kind, const char *body);
+void script_workflow(struct script *s, const char *name, const char *document); /* for children */
+/* The n-th child (from 0) of a run in the order in which they were started; NULL. */
+struct script_run *script_child(struct script *s, const struct script_run *parent, size_t n);
 void script_tick(struct script *s);
 void script_settle(struct script *s);              /* ticks and answers until nothing is left to answer */
 void script_advance(struct script *s, int64_t us); /* in steps of at most 100 ms, settling after each */
@@ -103,6 +116,7 @@ void write_as_if_committed(struct script *s); /* what is in flight, without an a
 void *script_deliver(struct script *s, int16_t shard, const char *type, const char *id, const char *body);
 void *script_result(struct script *s, int16_t shard, const struct sent *task, const char *worker, const char *rest);
 void *script_started(struct script *s, int16_t shard, const struct sent *task, const char *worker);
+void script_lapse(struct script *s, int16_t shard); /* no heartbeats, and nothing unread that might be one */
 void script_heartbeat(struct script *s, const char *worker, const struct sent *task);
 void script_depth(struct script *s, const char *queue, uint32_t ready, uint32_t consumers);
 struct str script_token(struct script *s, const char *task_id);

@@ -1,0 +1,221 @@
+/* Commands: what their bodies say, what is refused, and runs that are opened again. */
+#include "tests/unit/scheduler/script.h"
+
+#include "common/base/banned.h"
+
+#define WAITS                                                                                                          \
+    "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"wait_signal\",\"with\":{\"signal\":\"go\"}},"                        \
+    "\"b\":{\"needs\":[\"a\"],\"call\":\"noop\"}}}"
+#define ONCE                                                                                                           \
+    "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"http\",\"delivery\":\"at_most_once\",\"with\":{\"url\":\"https://"   \
+    "x.example/\"}}}}"
+
+/* The newest event of a type, decoded; its text is the script's. */
+static struct event newest(struct script *s, const struct script_run *run, enum event_type type)
+{
+    struct event event = {.type = EVENT_NONE};
+    struct err err;
+
+    for (size_t i = 0; i < run->event_count; i++) {
+        if (run->events[i].type != (int16_t)type)
+            continue;
+        event = (struct event){.seq = run->events[i].seq, .type = type, .step = run->events[i].step};
+        assert_int_equal(event_decode_data(run->events[i].data, s->arena, &event, &err), ERR_OK);
+        event.output = run->outputs[i];
+    }
+    return event;
+}
+
+/* The verdict on the newest command, as the gateway is told it. */
+static void assert_verdict(struct script *s, bool applied, const char *code)
+{
+    const struct sent *update = script_last(s, "update");
+    struct str text;
+
+    assert_non_null(update);
+    assert_true(str_is(jt_get(update->body, "command"), arena_printf(s->arena, "%zu", s->command_count)));
+    assert_true(str_is(jt_get(update->body, "applied"), applied ? "true" : "false"));
+    assert_true(jt_string(jt_get(update->body, "code"), s->arena, &text));
+    if (!str_is(text, code))
+        fail_msg("code " STR_FMT " instead of %s", STR_ARG(text), code);
+}
+
+static void a_signal_is_kept_in_history_and_wakes_its_step(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct event event;
+
+    (void)state;
+    script_own(s, 3, 1);
+    run = script_run(s, 3, WAITS);
+    script_settle(s);
+    assert_int_equal(run->work_count, 2); /* the run's timeout, and the signal */
+    script_command_body(s, run, "signal", "{\"name\":\"g\\u006f\",\"payload\":{\"by\":\"Zo\\u00eb\",\"n\":0.10}}");
+    script_advance(s, 2 * SEC);
+    assert_verdict(s, true, "signal");
+    event = newest(s, run, EVENT_SIGNAL_RECEIVED);
+    assert_true(str_is(event.name, "go"));
+    assert_true(str_is(event.output, "{\"by\":\"Zo\\u00eb\",\"n\":0.10}"));
+    assert_int_equal(script_events(s, run, EVENT_STEP_SUCCEEDED), 1);
+    assert_int_equal(script_count(s, "task"), 1);
+    script_free(s);
+}
+
+static void a_body_that_says_nothing_is_refused_by_name(void **state)
+{
+    static const struct {
+        const char *kind, *body, *reason;
+    } bad[] = {{"signal", "{}", "'name' is no text of 1 to 255 bytes"},
+               {"signal", "{\"name\":\"\"}", "'name' is no text of 1 to 255 bytes"},
+               {"signal", "{\"name\":7}", "'name' is no text of 1 to 255 bytes"},
+               {"signal", "[", "its body is not JSON, or beyond a limit"},
+               {"cancel", "{\"compensate\":1}", "'compensate' is not true or false"},
+               {"settle", "{\"as\":\"failed\"}", "'step' is no path of a step"},
+               {"settle", "{\"step\":\"a\"}", "'as' is neither 'succeeded' nor 'failed'"},
+               {"settle", "{\"step\":\"a\",\"as\":\"skipped\"}", "'as' is neither 'succeeded' nor 'failed'"}};
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, WAITS);
+    script_settle(s);
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        script_command_body(s, run, bad[i].kind, bad[i].body);
+        script_advance(s, 2 * SEC);
+        assert_verdict(s, false, "bad_command");
+        assert_true(str_is(newest(s, run, EVENT_COMMAND_REFUSED).message, bad[i].reason));
+        assert_int_equal(script_events(s, run, EVENT_COMMAND_REFUSED), i + 1);
+    }
+    assert_false(run_ended(run->status));
+    script_free(s);
+}
+
+static void a_refusal_says_why_by_its_code(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, WAITS);
+    script_settle(s);
+    script_command_body(s, run, "compensate", "{}");
+    script_advance(s, 2 * SEC);
+    assert_verdict(s, false, "run_not_ended");
+    script_command_body(s, run, "settle", "{\"step\":\"a\",\"as\":\"failed\"}");
+    script_advance(s, 2 * SEC);
+    assert_verdict(s, false, "not_unknown");
+    script_command_body(s, run, "cancel", "{}");
+    script_advance(s, 2 * SEC);
+    assert_verdict(s, true, "cancel");
+    script_command_body(s, run, "signal", "{\"name\":\"go\"}");
+    script_advance(s, 2 * SEC);
+    assert_verdict(s, false, "run_ended");
+    script_command_body(s, run, "dance", "{}");
+    script_advance(s, 2 * SEC);
+    assert_verdict(s, false, "not_available");
+    script_free(s);
+}
+
+/* The outcome of an attempt that must not be made twice is unknown: its worker is gone. */
+static struct script_run *ended_unknown(struct script *s)
+{
+    struct script_run *run = script_run(s, 0, ONCE);
+
+    script_settle(s);
+    script_started(s, 0, script_last(s, "task"), "w1");
+    script_settle(s);
+    script_lapse(s, 0);
+    assert_int_equal(script_events(s, run, EVENT_STEP_OUTCOME_UNKNOWN), 1);
+    assert_int_equal(run->status, RUN_FAILED);
+    assert_true(str_is(run->error_code, "worker_lost"));
+    return run;
+}
+
+static void settling_opens_an_ended_run_again_and_its_row_with_it(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = ended_unknown(s);
+    s->hold_commits = true;
+    script_command_body(s, run, "settle", "{\"step\":\"a\",\"as\":\"succeeded\",\"output\":{\"id\":7}}");
+    script_advance(s, 2 * SEC);
+    assert_non_null(s->batch);
+    assert_int_equal(s->batch->run_count, 1);
+    assert_true(s->batch->runs[0].reopened);
+    assert_int_equal(s->batch->runs[0].status, RUN_SUCCEEDED);
+    assert_int_not_equal(s->batch->runs[0].ended_at.us, 0);
+    assert_null(s->batch->runs[0].error_code.ptr);
+    s->hold_commits = false;
+    script_settle(s);
+    assert_int_equal(script_events(s, run, EVENT_RUN_REOPENED), 1);
+    assert_true(str_is(newest(s, run, EVENT_STEP_SETTLED).output, "{\"id\":7}"));
+    assert_int_equal(run->work_count, 0);
+    assert_verdict(s, true, "settle");
+    script_free(s);
+}
+
+static void a_run_settled_as_failed_ends_with_that(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = ended_unknown(s);
+    script_command_body(s, run, "settle", "{\"step\":\"a\",\"as\":\"failed\"}");
+    script_advance(s, 2 * SEC);
+    assert_int_equal(run->status, RUN_FAILED);
+    assert_true(str_is(run->error_code, "settled_failed"));
+    script_free(s);
+}
+
+static void waiting_costs_no_query(void **state)
+{
+    enum { WAITING = 100000 };
+    struct script *s = script_new();
+    struct sched_work_row *rows = mem_array(WAITING, sizeof(*rows));
+    size_t loads, commits;
+
+    (void)state;
+    s->hold_shards = true;
+    script_own(s, 0, 1);
+    script_settle(s);
+    for (uint32_t i = 0; i < WAITING; i++)
+        rows[i] = (struct sched_work_row){.run = run_id_make((struct wall_us){1800000000 * SEC}, 0),
+                                          .seq = 3,
+                                          .organisation = 1,
+                                          .kind = (enum work_kind)(WORK_ITEMS + (int)i % 3),
+                                          .step = STR("a"),
+                                          .due_at = {i % 2 == 0 ? 0 : 1800000000 * SEC + 3600 * SEC}};
+    sched_on_open_work(s->sched, 0, 1, rows, WAITING, NULL, 0, true, false);
+    script_settle(s);
+    loads = s->load_calls;
+    commits = s->commits;
+    s->fetch_calls = 0;
+    script_advance(s, 60 * SEC);
+    assert_int_equal(s->load_calls, loads);
+    assert_int_equal(s->commits, commits);
+    assert_in_range(s->fetch_calls, 50, 70); /* commands, once a second, whoever waits */
+    mem_free(rows);
+    script_free(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_signal_is_kept_in_history_and_wakes_its_step),
+        cmocka_unit_test(a_body_that_says_nothing_is_refused_by_name),
+        cmocka_unit_test(a_refusal_says_why_by_its_code),
+        cmocka_unit_test(settling_opens_an_ended_run_again_and_its_row_with_it),
+        cmocka_unit_test(a_run_settled_as_failed_ends_with_that),
+        cmocka_unit_test(waiting_costs_no_query),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
