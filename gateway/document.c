@@ -22,13 +22,18 @@ bool name_is_valid(struct str name)
 
 bool call_body(struct call *call, struct str *ret)
 {
+    return call_body_or(call, STR("{}"), ret);
+}
+
+bool call_body_or(struct call *call, struct str empty, struct str *ret)
+{
     struct jt_limits limits = JT_LIMITS_API;
     struct str body = http_body(call->http);
     struct err err = {0};
 
     limits.max_bytes = (size_t)call->gw->config.limit_body;
     if (str_trim(body).len == 0)
-        body = STR("{}");
+        body = empty;
     switch (jt_check(body, &limits, &err)) {
     case ERR_OK:
         *ret = body;
@@ -41,6 +46,23 @@ bool call_body(struct call *call, struct str *ret)
                      err.message);
         return false;
     }
+}
+
+bool call_idempotency_key(struct call *call, struct str *ret)
+{
+    struct str key = http_header_get(call->http, "idempotency-key");
+
+    if (key.ptr != NULL && (key.len < 1 || key.len > 255)) {
+        call_problem(call, 400, "bad_idempotency_key", "an Idempotency-Key has 1 to 255 bytes");
+        return false;
+    }
+    for (size_t i = 0; i < key.len; i++)
+        if ((unsigned char)key.ptr[i] < 0x20 || (unsigned char)key.ptr[i] >= 0x7f) {
+            call_problem(call, 400, "bad_idempotency_key", "an Idempotency-Key is printable ASCII");
+            return false;
+        }
+    *ret = key;
+    return true;
 }
 
 struct fault_list {
@@ -208,16 +230,23 @@ static void write_content(struct jw *w, struct str object, int level)
     jw_end_obj(w);
 }
 
+void document_content(struct str text, struct buf *out)
+{
+    struct jw w;
+
+    buf_init(out, text.len * 6 + 4096);
+    w = jw_to(out);
+    write_content(&w, text, 0);
+    ENSURE(!out->overflow);
+}
+
 void document_hash(struct str text, uint8_t ret[32])
 {
     CLEANUP(buf_deinit) struct buf content = {0}, canonical = {0};
-    struct jw w;
 
-    buf_init(&content, text.len * 6 + 4096);
+    document_content(text, &content);
     buf_init(&canonical, text.len * 6 + 4096);
-    w = jw_to(&content);
-    write_content(&w, text, 0);
     jt_canonical(buf_str(&content), &canonical);
-    ENSURE(!content.overflow && !canonical.overflow);
+    ENSURE(!canonical.overflow);
     sha256(buf_str(&canonical), ret);
 }
