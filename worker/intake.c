@@ -7,12 +7,10 @@
 
 #define CACHE_WAIT_MS 1000 /* tasks are not taken before the cache is there, or this is over */
 
-/* Shares of the prefetch, in eighths: work of higher classes is rarer, and whatever is free serves its own class. */
-static const struct priority {
-    const char *name;
-    unsigned eighths;
-} PRIORITIES[] = {{"critical", 1}, {"high", 2}, {"normal", 4}, {"low", 1}};
-static_assert(sizeof(PRIORITIES) / sizeof(PRIORITIES[0]) == PRIORITY_COUNT, "a lane for each");
+#define PERIOD_US (500 * US_PER_MS) /* a loan that nobody used for one or two of them can go */
+
+static const char *const PRIORITIES[] = {"critical", "high", "normal", "low"};
+static_assert(sizeof(PRIORITIES) / sizeof(PRIORITIES[0]) == PRIORITY_COUNT, "a name for each class");
 
 bool intake_plan(struct worker *worker)
 {
@@ -24,34 +22,57 @@ bool intake_plan(struct worker *worker)
 
         if (pool.len == 0)
             continue;
-        if (pool.len > 63 || pools == POOLS_MAX)
+        if (pool.len > 63 || pools == SLOTS_POOLS_MAX)
             return false;
         for (size_t i = 0; i < pool.len; i++)
             if (strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_", pool.ptr[i]) == NULL)
                 return false;
         for (size_t i = 0; i < PRIORITY_COUNT; i++) {
-            struct lane *lane = &worker->lanes[worker->lane_count++];
+            struct lane *lane = &worker->lanes[pools * PRIORITY_COUNT + i];
 
             lane->worker = worker;
-            snprintf(lane->queue, sizeof(lane->queue), "ropewalk.task." STR_FMT ".%s", STR_ARG(pool),
-                     PRIORITIES[i].name);
+            snprintf(lane->queue, sizeof(lane->queue), "ropewalk.task." STR_FMT ".%s", STR_ARG(pool), PRIORITIES[i]);
         }
         pools++;
     }
     if (pools == 0)
         return false;
-    for (size_t i = 0; i < worker->lane_count; i++) {
-        int64_t share = worker->config.capacity * PRIORITIES[i % PRIORITY_COUNT].eighths / (int64_t)(8 * pools);
-
-        worker->lanes[i].prefetch = (uint16_t)(share < 1 ? 1 : share);
-    }
+    slots_init(&worker->slots, (unsigned)worker->config.capacity, pools);
     return true;
+}
+
+/* So many slots of a lane are in use, by messages that came with its own slots or with loans. */
+static void note_use(struct worker *worker, const struct lane *lane)
+{
+    unsigned used = 0, has = 0;
+
+    for (const struct intake *intake = worker->intakes; intake != NULL; intake = intake->next) {
+        if (intake->lane != lane || intake->cancelled)
+            continue;
+        used += intake->in_hand;
+        has += intake->slots;
+    }
+    slots_used(&worker->slots, (size_t)(lane - worker->lanes), used, has);
+}
+
+void intake_done(struct worker *worker, const struct amqp_consumer *consumer)
+{
+    struct intake *intake = worker->intakes;
+
+    while (intake != NULL && intake->consumer != consumer)
+        intake = intake->next;
+    if (intake != NULL && intake->in_hand > 0)
+        intake->in_hand--;
 }
 
 static void on_tasks(void *ctx, struct amqp_delivery *first)
 {
-    struct worker *worker = ((struct intake *)ctx)->lane->worker;
+    struct intake *intake = ctx;
+    struct worker *worker = intake->lane->worker;
 
+    for (const struct amqp_delivery *delivery = first; delivery != NULL; delivery = delivery->next)
+        intake->in_hand++;
+    note_use(worker, intake->lane);
     while (first != NULL) {
         struct amqp_delivery *next = first->next;
 
@@ -68,33 +89,44 @@ static void on_intake_lost(void *ctx)
 {
     struct intake *intake = ctx;
 
+    intake->in_hand = 0;
     worker_core_consumer_lost(intake->lane->worker->core, intake->consumer);
+}
+
+static struct intake *intake_open(struct worker *worker, size_t lane, uint16_t slots)
+{
+    struct intake *intake = mem_alloc(sizeof(*intake));
+
+    intake->lane = &worker->lanes[lane];
+    intake->slots = slots;
+    intake->next = worker->intakes;
+    worker->intakes = intake;
+    intake->consumer = amqp_consume(worker->in, &(struct amqp_consume){.queue = intake->lane->queue,
+                                                                       .prefetch = slots,
+                                                                       .on_deliveries = on_tasks,
+                                                                       .on_lost = on_intake_lost,
+                                                                       .ctx = intake});
+    return intake;
 }
 
 static void intakes_open(struct worker *worker)
 {
-    for (size_t i = 0; i < worker->lane_count; i++) {
-        struct lane *lane = &worker->lanes[i];
-        struct intake *intake = mem_alloc(sizeof(*intake));
+    for (size_t i = 0; i < worker->slots.lane_count; i++)
+        intake_open(worker, i, worker->slots.own[i]);
+}
 
-        intake->lane = lane;
-        intake->next = worker->intakes;
-        worker->intakes = intake;
-        intake->consumer = amqp_consume(worker->in, &(struct amqp_consume){.queue = lane->queue,
-                                                                           .prefetch = lane->prefetch,
-                                                                           .on_deliveries = on_tasks,
-                                                                           .on_lost = on_intake_lost,
-                                                                           .ctx = intake});
-    }
+static void intake_cancel(struct intake *intake)
+{
+    if (!intake->cancelled)
+        amqp_consumer_cancel(intake->consumer);
+    intake->cancelled = true;
 }
 
 static void intakes_cancel(struct worker *worker)
 {
-    for (struct intake *intake = worker->intakes; intake != NULL; intake = intake->next) {
-        if (!intake->cancelled)
-            amqp_consumer_cancel(intake->consumer);
-        intake->cancelled = true;
-    }
+    for (struct intake *intake = worker->intakes; intake != NULL; intake = intake->next)
+        intake_cancel(intake);
+    memset(worker->loans, 0, sizeof(worker->loans));
 }
 
 static void intakes_close_empty(struct worker *worker)
@@ -109,8 +141,34 @@ static void intakes_close_empty(struct worker *worker)
             continue;
         }
         *at = intake->next;
+        for (size_t i = 0; i < worker->slots.loan_count; i++)
+            if (worker->loans[i] == intake)
+                worker->loans[i] = NULL;
         amqp_consumer_close(intake->consumer);
         mem_free(intake);
+    }
+}
+
+/* A loan goes from one lane to another by way of a cancelled consumer: what that has in hand ends first, so that there
+ * is never more in hand than the capacity. */
+static void loans_update(struct worker *worker)
+{
+    struct mono_us now = clock_mono();
+
+    for (size_t i = 0; i < worker->slots.lane_count; i++)
+        note_use(worker, &worker->lanes[i]); /* long tasks were delivered in an earlier period */
+    slots_divide(&worker->slots);
+    if (now.us - worker->slots_period.us >= PERIOD_US) {
+        slots_next_period(&worker->slots);
+        worker->slots_period = now;
+    }
+    for (size_t i = 0; i < worker->slots.loan_count; i++) {
+        size_t lane = worker->slots.lane_of[i];
+
+        if (worker->loans[i] == NULL)
+            worker->loans[i] = intake_open(worker, lane, worker->slots.loan[i]);
+        else if (worker->loans[i]->lane != &worker->lanes[lane])
+            intake_cancel(worker->loans[i]);
     }
 }
 
@@ -127,8 +185,10 @@ void intake_update(struct worker *worker)
         log_event(LOG_INFO, "worker.takes_no_tasks", log_i64("in_hand", (int64_t)worker_core_in_hand(worker->core)));
         intakes_cancel(worker);
     }
-    if (worker->consuming && worker->wanted)
+    if (worker->consuming && worker->wanted) {
         intakes_close_empty(worker);
+        loans_update(worker);
+    }
 }
 
 static void on_control(void *ctx, struct amqp_delivery *first)
@@ -154,7 +214,7 @@ static void on_control(void *ctx, struct amqp_delivery *first)
 
 void intake_declare(struct worker *worker)
 {
-    for (size_t i = 0; i < worker->lane_count; i++)
+    for (size_t i = 0; i < worker->slots.lane_count; i++)
         amqp_declare_queue(
             worker->in,
             &(struct amqp_queue){.name = worker->lanes[i].queue, .durable = true, .type = worker->config.queue_type});

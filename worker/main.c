@@ -135,6 +135,7 @@ static void start_core(struct worker *worker)
     worker->core = worker_core_new(&(struct worker_options){.id = worker->id,
                                                             .control_queue = worker->control_queue,
                                                             .capacity = (unsigned)config->capacity,
+                                                            .output_max = (size_t)config->output_max,
                                                             .started_after_ms = (int)config->started_after_ms,
                                                             .heartbeat_ms = (int)config->heartbeat_ms,
                                                             .claim_ttl_ms = (int)config->claim_ttl_ms,

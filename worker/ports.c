@@ -38,13 +38,13 @@ static struct wall_us port_wall(void *ctx)
 
 static void port_ack(void *ctx, struct delivery_ref ref)
 {
-    (void)ctx;
+    intake_done(ctx, ref.consumer);
     amqp_ack(ref.consumer, ref.generation, ref.tag);
 }
 
 static void port_give_back(void *ctx, struct delivery_ref ref)
 {
-    (void)ctx;
+    intake_done(ctx, ref.consumer);
     amqp_nack(ref.consumer, ref.generation, ref.tag, true);
 }
 

@@ -5,15 +5,14 @@
 #include "common/io/cache.h"
 #include "common/io/service.h"
 #include "worker/http_task.h"
+#include "worker/slots.h"
 #include "worker/worker_core.h"
 
-#define POOLS_MAX 32
-#define PRIORITY_COUNT 4
 #define HEARTBEAT_EXCHANGE "ropewalk.heartbeat"
 
 struct config {
     char *name, *pools, *amqp_url, *redis_url, *listen, *egress_allow, *ca_file, *queue_type, *log_level;
-    int64_t capacity, started_after_ms, heartbeat_ms, claim_ttl_ms, holder_ttl_ms, ack_after_ms, drain_ms;
+    int64_t capacity, output_max, started_after_ms, heartbeat_ms, claim_ttl_ms, holder_ttl_ms, ack_after_ms, drain_ms;
     int64_t cache_timeout_ms;
 };
 
@@ -22,14 +21,16 @@ struct worker;
 struct lane { /* one queue that is consumed */
     struct worker *worker;
     char queue[256];
-    uint16_t prefetch;
 };
 
-/* One consumer of a lane. A cancelled one keeps its channel while a message of it is in hand. */
+/* One consumer of a lane, for its own slots or for a loan (slots.h). A cancelled one keeps its channel while a message
+ * of it is in hand. */
 struct intake {
     struct intake *next;
     struct lane *lane;
     struct amqp_consumer *consumer;
+    uint16_t slots;
+    unsigned in_hand; /* messages neither acknowledged nor given back */
     bool cancelled;
 };
 
@@ -44,9 +45,11 @@ struct worker {
     struct worker_core *core;
     uv_timer_t tick;
     uv_prepare_t turn_end;
-    struct lane lanes[POOLS_MAX * PRIORITY_COUNT];
-    size_t lane_count;
+    struct lane lanes[SLOTS_LANES_MAX];
+    struct slots slots;
+    struct mono_us slots_period; /* when it began */
     struct intake *intakes;
+    struct intake *loans[SLOTS_LOANS_MAX]; /* of intakes: who has the loan, or is giving it back; NULL: nobody */
     bool consuming, wanted, cache_was_up;
     struct mono_us started_at;
     struct map *calls; /* running requests by job */
@@ -57,5 +60,8 @@ struct worker_ports ports_of(struct worker *worker); /* ports.c */
 /* intake.c */
 bool intake_plan(struct worker *worker); /* pools to lanes; false: a pool's name that no queue can have */
 void intake_declare(struct worker *worker);
-void intake_update(struct worker *worker); /* opens or cancels consumers as wanted, closes those with nothing in hand */
+/* Opens or cancels consumers as wanted, closes those with nothing in hand, lends slots anew. Each tick. */
+void intake_update(struct worker *worker);
+/* A message of this consumer is acknowledged or given back. */
+void intake_done(struct worker *worker, const struct amqp_consumer *consumer);
 void intake_free(struct worker *worker);

@@ -206,12 +206,32 @@ void worker_core_publisher(struct worker_core *core, bool up)
     worker_core_flush(core);
 }
 
+/* Whatever a call may bring along with its body (headers, base64, escapes): this is what is stored and sent on. */
+static bool is_too_large(const struct worker_core *core, const struct call_outcome *outcome)
+{
+    return outcome->ok && core->options.output_max != 0 && outcome->output.len > core->options.output_max;
+}
+
+static void refuse_output(struct worker_core *core, struct job *job, const struct call_outcome *outcome)
+{
+    char message[100];
+
+    snprintf(message, sizeof(message), "the output has %zu bytes; at most %zu are allowed", outcome->output.len,
+             core->options.output_max);
+    job_finish(
+        core, job, "failed",
+        &(struct call_outcome){
+            .code = "too_large", .message = str_of(message), .retry_after_ms = -1, .sent = true, .answered = true});
+}
+
 void worker_core_called(struct worker_core *core, struct job *job, const struct call_outcome *outcome)
 {
     struct call_outcome stopped = *outcome;
 
     ENSURE(job->state == JOB_RUNNING);
-    if (outcome->ok || !outcome->aborted) {
+    if (is_too_large(core, outcome)) {
+        refuse_output(core, job, outcome);
+    } else if (outcome->ok || !outcome->aborted) {
         job_finish(core, job, outcome->ok ? "succeeded" : "failed", outcome);
     } else if (job->stopping && job->task.delivery == TASK_AT_LEAST_ONCE) {
         job_abandon(core, job); /* another worker takes the next attempt at once */

@@ -59,6 +59,7 @@ struct worker_options {
     const char *id;            /* of this process, never used again: name and random part */
     const char *control_queue; /* where grants come */
     unsigned capacity;
+    size_t output_max; /* bytes of an output's JSON; a longer one fails its attempt; 0: no bound */
     int started_after_ms, heartbeat_ms, claim_ttl_ms, holder_ttl_ms, ack_after_ms, drain_ms;
 };
 

@@ -31,6 +31,7 @@ struct sched_settings {
     uint32_t batch_inputs;           /* 0: 512 */
     size_t batch_bytes;              /* 0: 4 MiB */
     size_t document_max_bytes;       /* of what one expression reads; 0: 4 MiB */
+    size_t output_max_bytes;         /* of a result's output, whatever its worker thinks of it; 0: 1 MiB */
     struct sched_journal journal;    /* functions may be NULL (tests) */
 };
 

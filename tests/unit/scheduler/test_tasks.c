@@ -82,6 +82,31 @@ static void the_backlog_is_released_round_robin_by_weight(void **state)
     script_free(s);
 }
 
+/* Windows are each queue's own: neither a full one nor a long backlog holds up another class. */
+static void a_critical_task_passes_a_backlog_of_background_ones(void **state)
+{
+    struct script *s = script_new();
+    const struct sent *task;
+
+    (void)state;
+    script_own(s, 0, 1);
+    for (int i = 0; i < 500; i++)
+        script_run(s, 0, "{\"name\":\"w\",\"priority\":\"low\",\"steps\":{\"a\":{\"call\":\"noop\"}}}");
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 64);
+    script_run(s, 0, "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"noop\",\"priority\":\"critical\"}}}");
+    script_deliver(s, 0, "nudge", "n", "{\"v\":1,\"shard\":0}");
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 65);
+    task = script_last(s, "task");
+    assert_string_equal(task->queue, "ropewalk.task.default.critical");
+    script_own(s, 0, 2); /* nor does it when the shard is read anew */
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 66);
+    assert_string_equal(script_last(s, "task")->id, task->id);
+    script_free(s);
+}
+
 static void what_is_not_confirmed_is_published_again_after_a_pause(void **state)
 {
     struct script *s = script_new();
@@ -333,6 +358,25 @@ static void a_deferral_is_another_dispatch_and_waits_for_its_time(void **state)
     script_free(s);
 }
 
+static void an_output_over_the_limit_fails_for_good_whoever_sends_it(void **state)
+{
+    struct script *s = script_new_with(&(struct sched_settings){.output_max_bytes = 10});
+    struct script_run *fits, *breaks;
+
+    (void)state;
+    script_own(s, 0, 1);
+    fits = script_run(s, 0, NOOP);
+    breaks = script_run(s, 0, NOOP);
+    script_settle(s);
+    script_result(s, 0, &s->sent[0], "w", "\"status\":\"succeeded\",\"output\":\"12345678\"");
+    script_result(s, 0, &s->sent[1], "w", "\"status\":\"succeeded\",\"output\":\"123456789\"");
+    script_settle(s);
+    assert_int_equal(script_events(s, fits, EVENT_STEP_SUCCEEDED), 1);
+    assert_int_equal(script_events(s, breaks, EVENT_STEP_FAILED), 1);
+    assert_int_equal(script_count(s, "task"), 2); /* not tried again */
+    script_free(s);
+}
+
 static void delays_and_back_offs_come_due(void **state)
 {
     struct script *s = script_new();
@@ -409,6 +453,7 @@ int main(void)
         cmocka_unit_test(beyond_the_window_tasks_stay_in_the_backlog),
         cmocka_unit_test(without_a_backlog_nobody_asks_for_depths),
         cmocka_unit_test(the_backlog_is_released_round_robin_by_weight),
+        cmocka_unit_test(a_critical_task_passes_a_backlog_of_background_ones),
         cmocka_unit_test(what_is_not_confirmed_is_published_again_after_a_pause),
         cmocka_unit_test(nothing_is_published_while_the_broker_is_away),
         cmocka_unit_test(an_unheard_task_is_overdue_when_its_queue_was_seen_empty),
@@ -419,6 +464,7 @@ int main(void)
         cmocka_unit_test(a_grant_comes_after_its_commit_and_only_once),
         cmocka_unit_test(of_a_granted_task_only_its_worker_keeps_the_lease),
         cmocka_unit_test(a_deferral_is_another_dispatch_and_waits_for_its_time),
+        cmocka_unit_test(an_output_over_the_limit_fails_for_good_whoever_sends_it),
         cmocka_unit_test(delays_and_back_offs_come_due),
         cmocka_unit_test(an_idempotency_key_of_the_steps_own_survives_a_takeover),
         cmocka_unit_test(a_cancel_reaches_the_worker_that_runs_the_attempt),

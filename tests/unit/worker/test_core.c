@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #define MAX 64
+#define OUTPUT_LIMIT 2000
 
 struct world {
     struct worker_core *core;
@@ -131,6 +132,7 @@ static int setup(void **state)
     static const struct worker_options options = {.id = "me",
                                                   .control_queue = "control.me",
                                                   .capacity = 4,
+                                                  .output_max = OUTPUT_LIMIT,
                                                   .started_after_ms = 1000,
                                                   .heartbeat_ms = 2000,
                                                   .claim_ttl_ms = 60000,
@@ -311,6 +313,32 @@ static void a_failure_carries_all_that_is_known(void **state)
     assert_non_null(strstr(w.results[0].body,
                            "\"error\":{\"class\":\"transient\",\"code\":\"http_503\",\"message\":\"no\",\"status\":503,"
                            "\"retry_after\":\"2000ms\",\"sent\":true,\"answered\":true}"));
+}
+
+static void output_of(uint64_t tag, const char *id, size_t bytes)
+{
+    CLEANUP(buf_deinit) struct buf output = {0};
+
+    buf_init(&output, 4096);
+    buf_append_char(&output, '"');
+    for (size_t i = 2; i < bytes; i++)
+        buf_append_char(&output, 'x');
+    buf_append_char(&output, '"');
+    deliver(tag, id, "http", "", false);
+    worker_core_called(w.core, w.begun[w.begun_count - 1],
+                       &(struct call_outcome){.ok = true, .output = buf_str(&output), .retry_after_ms = -1});
+    worker_core_flush(w.core);
+}
+
+static void an_output_over_the_limit_fails_for_good(void **state)
+{
+    (void)state;
+    output_of(1, "t1", OUTPUT_LIMIT);
+    assert_non_null(strstr(w.results[0].body, "\"status\":\"succeeded\""));
+    output_of(2, "t2", OUTPUT_LIMIT + 1);
+    assert_non_null(strstr(w.results[1].body, "\"class\":\"permanent\",\"code\":\"too_large\""));
+    assert_non_null(strstr(w.results[1].body, "2001 bytes; at most 2000"));
+    assert_null(strstr(w.results[1].body, "xxx"));
 }
 
 static void a_repeated_task_reads_first(void **state)
@@ -706,6 +734,7 @@ int main(void)
         TEST(results_for_one_queue_share_a_message),
         TEST(a_first_delivery_claims_without_waiting),
         TEST(a_failure_carries_all_that_is_known),
+        TEST(an_output_over_the_limit_fails_for_good),
         TEST(a_repeated_task_reads_first),
         TEST(a_finished_claim_answers_the_same_again),
         TEST(a_live_holder_is_looked_at_again_in_a_second),
