@@ -155,6 +155,8 @@ struct plan *plan_ref(struct plan *plan);
 void plan_unref(struct plan *plan);                           /* accepts NULL */
 uint32_t plan_find(const struct plan *plan, struct str step); /* among the workflow's own; NO_NODE when there is none */
 uint32_t plan_find_in(const struct plan *plan, uint32_t scope, struct str step); /* among those of one scope */
+/* A step of that name as seen from a scope: in it, or around it. NO_NODE: none. */
+uint32_t plan_find_visible(const struct plan *plan, uint32_t scope, struct str name);
 
 /* Calls `fn` for each template that has expressions, with its JSON Pointer in the document. */
 typedef void (*plan_template_fn)(void *ctx, const struct template *t, struct str pointer);

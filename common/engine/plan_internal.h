@@ -40,8 +40,6 @@ uint8_t plan_outcome(struct str name); /* OUT_* or 0 */
 
 /* plan_scope.c: which steps there are, and in which scopes. False when there are too many to go on. */
 bool plan_collect(struct compile *c, struct str steps, struct str notify);
-/* A step of that name as seen from a scope: in it, or around it. NO_NODE: none. */
-uint32_t plan_find_visible(const struct plan *plan, uint32_t scope, struct str name);
 /* Any step of that name in some loop; NO_NODE: none. For messages. */
 uint32_t plan_find_anywhere(const struct plan *plan, struct str name);
 

@@ -4,6 +4,9 @@
 
 #include "common/base/banned.h"
 
+#define HISTORY_MAX 200000 /* of the engine */
+#define HISTORY_WARN (HISTORY_MAX / 5 * 4)
+
 static void close_items(struct sched *sched, const struct work *work)
 {
     for (size_t i = 0; i < work->fx.close_count; i++) {
@@ -27,8 +30,6 @@ static void task_opened(struct sched *sched, struct work *work, struct item *ite
 {
     const struct event *event = event_of(work, item->seq);
 
-    if (event->detail.ptr != NULL)
-        run_keep_key(work->entry, node, event->detail);
     if (task_try_now(sched, item, work->entry, node, event->output))
         return;
     if (event->output.ptr != NULL)
@@ -61,7 +62,31 @@ static void open_items(struct sched *sched, struct work *work)
     }
 }
 
-/* A deferral: another dispatch, later. Or its time has come. */
+/* A deferral, or a poll's next try: another dispatch, later. Or its time has come. */
+static void change_task(struct sched *sched, struct work *work, struct item *item,
+                        const struct effect_work_change *change)
+{
+    if (!change->publish) {
+        task_finished(sched, item);
+        task_unready(sched, item);
+    }
+    if (item->dispatch != change->dispatch) {
+        item->dispatch = change->dispatch;
+        item->publications = 0;
+        item->token[0] = '\0';
+        item->tries = 0;
+        item->granted = 0;
+    }
+    item->deferred = !change->publish;
+    if (change->publish && run_step(work->entry->run, change->node)->status == STEP_RUNNING)
+        lease_begin(sched, item, STR_NONE); /* some worker has it already */
+    else if (change->publish && item->state == ITEM_IDLE &&
+             !task_try_now(sched, item, work->entry, change->node, STR_NONE))
+        task_ready(sched, item, false);
+}
+
+/* The timer of a loop that has more to begin is due at once: it is heard in the next turn, with what came meanwhile for
+ * other runs. */
 static void change_items(struct sched *sched, struct work *work)
 {
     for (size_t i = 0; i < work->fx.change_count; i++) {
@@ -70,45 +95,39 @@ static void change_items(struct sched *sched, struct work *work)
 
         if (item == NULL)
             continue;
-        if (!change->publish) {
-            task_finished(sched, item);
-            task_unready(sched, item);
-        }
-        if (item->dispatch != change->dispatch) {
-            item->dispatch = change->dispatch;
-            item->publications = 0;
-            item->token[0] = '\0';
-            item->tries = 0;
-            item->granted = 0;
-        }
         item->due_at = change->due_at;
-        item->deferred = !change->publish;
         item->firing = false;
         timer_set(sched, item, item->due_at);
-        if (change->publish && run_step(work->entry->run, change->node)->status == STEP_RUNNING) {
-            lease_begin(sched, item, STR_NONE); /* some worker has it already */
-            continue;
-        }
-        if (change->publish && item->state == ITEM_IDLE &&
-            !task_try_now(sched, item, work->entry, change->node, STR_NONE))
-            task_ready(sched, item, false);
+        if (item->kind == WORK_TASK)
+            change_task(sched, work, item, change);
     }
 }
 
 static void keep_outputs(struct sched *sched, const struct work *work)
 {
-    const struct plan_info *plan = work->entry->plan;
-
     for (size_t i = 0; i < work->fx.event_count; i++) {
         const struct event *event = &work->fx.events[i];
-        uint32_t node;
 
-        if (event->type != EVENT_STEP_SUCCEEDED || event->output.ptr == NULL)
-            continue;
-        node = run_find_step(work->entry->run, event->step, NULL);
-        if (node != NO_NODE && plan->output_read[run_step(work->entry->run, node)->step])
+        if (event->output.ptr != NULL && plan_reads(work->entry->plan, work->entry->run, event))
             body_put(sched, work->entry->id, event->seq, event->output);
     }
+}
+
+static void note_keys(const struct work *work)
+{
+    for (size_t i = 0; i < work->fx.event_count; i++)
+        run_note_key(work->entry, &work->fx.events[i]);
+}
+
+/* A history is bounded (README of the engine); who runs the workflow shall hear of it before. */
+static void warn_of_length(const struct work *work)
+{
+    const struct effects *fx = &work->fx;
+
+    if (fx->event_count > 0 && fx->events[0].seq <= HISTORY_WARN && work->entry->run->last_seq > HISTORY_WARN)
+        log_event(LOG_WARN, "run.history_long", log_run("run_id", work->entry->id),
+                  log_cstr("organisation", work->entry->org->name), log_str("workflow", work->entry->plan->workflow),
+                  log_i64("events", work->entry->run->last_seq), log_i64("limit", HISTORY_MAX));
 }
 
 /* Whoever said `started` has the attempt now; for at_most_once only the one that the history names. */
@@ -209,6 +228,7 @@ static void follow(struct sched *sched, struct work *work)
         task_publish_grant(sched, grant);
     if (entry->run == NULL)
         return;
+    note_keys(work);
     send_cancels(sched, work);
     close_items(sched, work);
     keep_outputs(sched, work);
@@ -216,6 +236,8 @@ static void follow(struct sched *sched, struct work *work)
     change_items(sched, work);
     begin_leases(sched, work);
     count_events(work);
+    warn_of_length(work);
+    run_weigh(sched, entry);
 }
 
 static void finish(struct sched *sched, struct work *work)

@@ -49,6 +49,8 @@ struct plan_info {
     bool asked, absent;
     struct mono_us ask_at;
     bool *output_read;             /* per step: some template reads its output */
+    bool *item_read;               /* per step, of loops: something in the body reads .item */
+    bool signal_read;              /* some template reads what a wait_signal step has taken */
     struct link users;             /* entries that wait for it: run_entry.waits_plan */
     bool input_read;               /* some template reads the run's input */
     struct arena *schema_arena;    /* NULL: its input_schema was not needed yet */
@@ -106,10 +108,9 @@ struct command {
 /* ---- runs ---- */
 enum entry_state { ENTRY_EMPTY, ENTRY_LOADING, ENTRY_PLAN, ENTRY_HERE, ENTRY_ABSENT };
 
-struct own_key { /* an Idempotency-Key that an expression gave, of the step's first dispatch */
-    struct own_key *next;
-    uint32_t node;
-    struct str key; /* JSON text as in the event's detail */
+struct own_key {       /* an Idempotency-Key that the document gave, of the step's first dispatch */
+    struct hnode node; /* run_entry.keys, by path: nodes go from one iteration to the next */
+    struct str key;    /* JSON text as in the event's detail */
 };
 
 struct run_entry {
@@ -133,7 +134,8 @@ struct run_entry {
     struct str parent_step; /* of a child: what waits for its end; owned */
     struct str input_fault; /* of a child that has not started: how its input breaks the input_schema; owned */
     struct str document;    /* {"id", "workflow", ...} for expressions; owned, made when first read */
-    struct own_key *keys;
+    struct htable keys;     /* of steps that have not ended */
+    size_t key_bytes;
     struct input *first, **last;
     uint32_t input_count;
     struct work *work;
@@ -443,6 +445,8 @@ void shards_free(struct sched *sched);
 struct org *org_get(struct sched *sched, int32_t id, struct str name, uint32_t weight);
 struct plan_info *plan_get(struct sched *sched, int32_t organisation, struct str workflow, int32_t version);
 void plan_wait(struct sched *sched, struct plan_info *info, struct run_entry *entry);
+/* Will a template want the body of this event, as far as can be told? After the event has been folded. */
+bool plan_reads(const struct plan_info *info, const struct run_state *run, const struct event *event);
 void plans_tick(struct sched *sched);
 void plans_free(struct sched *sched);
 
@@ -457,8 +461,11 @@ void run_recheck(struct sched *sched, struct run_entry *entry);
 bool run_has_release(const struct run_entry *entry);
 void run_plan_here(struct sched *sched, struct run_entry *entry);
 void run_delay(struct sched *sched, struct run_entry *entry, int64_t us);
-struct own_key *run_own_key(const struct run_entry *entry, uint32_t node);
-void run_keep_key(struct run_entry *entry, uint32_t node, struct str key);
+void run_weigh(struct sched *sched, struct run_entry *entry); /* its state has grown or shrunk */
+/* The path of a step, in `buf` where it is not the name in the plan. */
+struct str run_path(const struct run_state *run, uint32_t node, char buf[STEP_PATH_SIZE]);
+struct str run_own_key(const struct run_entry *entry, struct str path); /* JSON text; STR_NONE: none */
+void run_note_key(struct run_entry *entry, const struct event *event);  /* each event, once */
 void runs_tick(struct sched *sched);
 void runs_evict(struct sched *sched);
 void runs_free(struct sched *sched);

@@ -29,8 +29,7 @@ static enum err_code fold(struct run_entry *entry, const struct sched_loaded_run
             return rc;
         if (event.type == EVENT_COMMAND_APPLIED && event.command == release)
             *ret_released = true;
-        if (event.type == EVENT_STEP_DISPATCHED && event.detail.ptr != NULL)
-            run_keep_key(entry, run_find_step(entry->run, event.step, NULL), event.detail);
+        run_note_key(entry, &event);
     }
     for (size_t i = 0; i < loaded->work_count; i++)
         engine_restore_work(entry->run, loaded->work[i].seq, loaded->work[i].dispatch, loaded->work[i].due_at);
@@ -89,9 +88,7 @@ static void loaded_here(struct sched *sched, struct run_entry *entry, const stru
     if (sched->set.journal.leave != NULL)
         sched->set.journal.leave(sched->set.journal.ctx, entry->id);
     arena_free(arena);
-    sched->run_bytes -= entry->bytes;
-    entry->bytes = sizeof(*entry) + run_state_bytes(entry->run) + entry->trigger.len;
-    sched->run_bytes += entry->bytes;
+    run_weigh(sched, entry);
     if (rc != ERR_OK) {
         sched_log_run(LOG_ERROR, "run.history_not_folded", entry, &err);
         run_forget_state(sched, entry);

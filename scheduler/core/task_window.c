@@ -160,7 +160,8 @@ static bool publish_with(struct sched *sched, struct item *item, struct run_entr
     const struct plan_step *step = run_plan_step(entry->run, node);
     const struct step_state *state = run_step(entry->run, node);
 
-    if (with.ptr == NULL && step->with.constant)
+    /* what a poll asks for is only a part of its template: it is always in the event */
+    if (with.ptr == NULL && step->with.constant && step->kind != CALL_POLL)
         with = step->with.literal;
     if (with.ptr == NULL && state->input_seq != 0 && !body_get(sched, entry->id, state->input_seq, &with))
         return false;
