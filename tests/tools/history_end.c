@@ -307,7 +307,7 @@ void history_settled(struct history *h, struct past_step *step, const struct eve
     if (h->compensating)
         history_fault(h, event, "what the run has done is being undone");
     step->status = str_is(event->as, "succeeded") ? STEP_SUCCEEDED : STEP_FAILED;
-    step->ended_seq = event->seq;
+    step->ended_seq = step->output_seq = event->seq;
     step->waits = PAST_NOTHING;
     if (held) {
         step->place->ended++;

@@ -371,6 +371,7 @@ static void ended(struct history *h, struct past_step *step, const struct event 
         loop_ended(h, step, event, status);
     step->status = status;
     step->ended_seq = event->seq;
+    step->output_seq = event->ref != 0 ? event->ref : event->seq;
     step->waits = PAST_NOTHING;
     step->attempt_open = false;
     step->partial = status == STEP_SUCCEEDED && event->code.ptr != NULL;
@@ -426,6 +427,7 @@ static void item_ended(struct history *h, const struct found *found, const struc
     if (event->ref >= event->seq)
         history_fault(h, event, "its output is that of event %" PRIu32, event->ref);
     item->status = status;
+    item->output_seq = event->ref != 0 ? event->ref : event->seq;
     loop->live--;
     loop->over[status]++;
     if (status == STEP_FAILED && !loop->plan->continue_on_item)

@@ -20,7 +20,7 @@ struct past_step {
     bool partial, attempt_open, granted, effect; /* effect: it may have had one */
     uint16_t attempt, tried;                     /* tried: since an action was last begun */
     uint64_t told; /* attempts of which a late word has been kept, counted back from `attempt` */
-    uint32_t begun_seq, ended_seq;
+    uint32_t begun_seq, ended_seq, output_seq; /* output_seq: event that holds the output */
     struct str signal;
     struct run_id child;
     /* loops */
@@ -37,7 +37,7 @@ struct past_step {
 struct past_place {
     struct past_step *steps; /* [scope.count] */
     struct past_step *owner; /* loop, or the step that an action belongs to; NULL */
-    uint32_t scope, index, ended;
+    uint32_t scope, index, ended, output_seq;
     struct past_step *decisive; /* the failure that stops it */
     enum step_status status;    /* of an iteration: PENDING until it is over */
 };
