@@ -33,8 +33,8 @@ struct script_run {
     enum run_status status; /* as the run's row says */
     struct str error_code;
     size_t event_count;
-    struct sched_event_loaded events[64];
-    struct str outputs[64];
+    struct sched_event_loaded events[512];
+    struct str outputs[512];
     size_t work_count;
     struct sched_work_row work[64];
 };

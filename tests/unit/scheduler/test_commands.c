@@ -175,6 +175,66 @@ static void a_run_settled_as_failed_ends_with_that(void **state)
     script_free(s);
 }
 
+/* 80 iterations of 4,000 bytes each, and one of more than an update shows. */
+static struct script_run *loop_of_bodies(struct script *s)
+{
+    CLEANUP(buf_deinit) struct buf document = {0};
+
+    buf_init(&document, 1 << 20);
+    buf_printf(&document,
+               "{\"name\":\"w\",\"steps\":{\"w\":{\"call\":\"wait_signal\",\"with\":{\"signal\":\"go\"}},"
+               "\"each\":{\"needs\":[\"w\"],\"call\":\"foreach\",\"with\":{\"concurrency\":100,\"items\":[0");
+    for (int i = 1; i < 80; i++)
+        buf_printf(&document, ",%d", i);
+    buf_printf(&document,
+               "],\"steps\":{\"t\":{\"call\":\"transform\",\"with\":{\"value\":\"%04000d\"}},"
+               "\"u\":{\"needs\":[\"t\"],\"call\":\"transform\",\"with\":{\"value\":\"%05000d\"}}}}}}}",
+               7, 7);
+    return script_run(s, 0, arena_printf(s->arena, STR_FMT, STR_ARG(buf_str(&document))));
+}
+
+static void an_update_stays_small_and_says_where_bodies_are(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct jt_iter it;
+    char id[UUID_TEXT_SIZE];
+    struct str text, want;
+    size_t whole = 0, referenced = 0;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = loop_of_bodies(s);
+    script_settle(s);
+    run_id_format(run->id, id);
+    script_deliver(s, 0, "watch", "x",
+                   arena_printf(s->arena, "{\"v\":1,\"run_id\":\"%s\",\"reply_to\":\"gateway.1\",\"from_seq\":1}", id));
+    script_settle(s);
+    script_command(s, run, "signal", NULL);
+    s->commands[s->command_count - 1].row.body = STR("{\"name\":\"go\"}");
+    script_advance(s, 2 * SEC);
+    assert_int_equal(run->status, RUN_SUCCEEDED);
+    text = script_last(s, "update")->body;
+    assert_in_range(text.len, 256 * 1024, 384 * 1024); /* not the 720 KB that it would be */
+    for (jt_iter_init(&it, jt_get(text, "events")); jt_next(&it);) {
+        struct str output = jt_get(it.value, "output");
+
+        whole += jt_type(output) == JT_STRING;
+        if (jt_type(output) != JT_OBJECT)
+            continue;
+        referenced++;
+        if (!jt_string(jt_get(it.value, "step"), s->arena, &want) || !str_is(want, "each[3].u"))
+            continue;
+        want = str_of(arena_printf(s->arena, "/v1/runs/%s/steps/each%%5B3%%5D.u/attempts/1/output", id));
+        assert_true(jt_string(jt_get(output, "$ref"), s->arena, &text));
+        assert_true(str_eq(text, want));
+        assert_true(str_is(jt_get(output, "bytes"), "5002"));
+    }
+    assert_in_range(whole, 50, 65);
+    assert_int_equal(whole + referenced, 160);
+    script_free(s);
+}
+
 static void waiting_costs_no_query(void **state)
 {
     enum { WAITING = 100000 };
@@ -214,6 +274,7 @@ int main(void)
         cmocka_unit_test(a_refusal_says_why_by_its_code),
         cmocka_unit_test(settling_opens_an_ended_run_again_and_its_row_with_it),
         cmocka_unit_test(a_run_settled_as_failed_ends_with_that),
+        cmocka_unit_test(an_update_stays_small_and_says_where_bodies_are),
         cmocka_unit_test(waiting_costs_no_query),
     };
 
