@@ -140,11 +140,16 @@ struct run_entry {
     uint32_t input_count;
     struct work *work;
     struct link in_shard, in_lru, in_recheck;
-    struct link in_list; /* sched.to_load, sched.ready or sched.delayed */
-    struct link wanting; /* items picked for publication that wait for state or body: item.list */
-    uint32_t tries;      /* loads or stale inputs in a row */
+    struct link in_list;   /* sched.to_load, sched.ready or sched.delayed */
+    struct link wanting;   /* items picked for publication that wait for state or body: item.list */
+    uint64_t bodies_round; /* the newest time that it was told of bodies */
+    uint32_t tries;        /* loads or stale inputs in a row */
     struct mono_us not_before;
     size_t bytes;
+};
+
+struct element { /* of a list: where it is in the text */
+    uint32_t at, len;
 };
 
 struct body {
@@ -154,7 +159,9 @@ struct body {
     struct link in_lru;
     bool asked, here;
     struct mono_us used, ask_at;
-    struct str text; /* owned */
+    struct str text;          /* owned */
+    struct element *elements; /* when somebody has asked for one; owned */
+    uint32_t element_count;
 };
 
 /* ---- open work in memory ---- */
@@ -252,7 +259,7 @@ struct eval_ask { /* one expression at the sandbox */
 };
 struct eval_job {
     struct eval_job *next;
-    uint32_t node, index;
+    uint32_t node, index, question;
     enum eval_purpose purpose;
     const struct template *template;
     const struct frame *frame; /* whose steps it sees */
@@ -278,6 +285,7 @@ struct work {
     uint32_t pending; /* jobs not done */
     size_t evals_seen;
     struct eval_ask *asks;
+    struct made *made; /* put together for its expressions, of what is not committed */
     struct mono_us pending_since;
     struct grant *grants;
     bool holds;     /* inputs are kept for later, nothing is applied: the run is quarantined */
@@ -364,6 +372,7 @@ struct sched {
     struct htable bodies;
     struct link bodies_lru;
     size_t body_bytes;
+    uint64_t bodies_round;
     struct sched_body_want *body_wants;
     size_t body_want_count, body_want_cap;
 
@@ -474,6 +483,18 @@ void runs_free(struct sched *sched);
 /* False: not here, asked for; whoever wants it is kicked when it comes. */
 bool body_get(struct sched *sched, struct run_id run, uint32_t seq, struct str *ret);
 void body_put(struct sched *sched, struct run_id run, uint32_t seq, struct str text);
+/* ... or only an element of the list that it is; STR_NONE: it has none of that index. */
+bool body_get_element(struct sched *sched, struct run_id run, uint32_t seq, uint32_t index, struct str *ret);
+/* Is it here? It is not asked for: it is no event's, but was made of others. */
+bool body_peek(struct sched *sched, struct run_id run, uint32_t seq, struct str *ret);
+void body_put_own(struct sched *sched, struct run_id run, uint32_t seq, struct str text); /* takes the memory over */
+void body_drop(struct sched *sched, struct run_id run,
+               uint32_t seq);                             /* nobody wants it soon; no slice of it is in use */
+void elements_find(struct str list, struct element *ret); /* jt_count of them */
+static inline struct str element_of(struct str list, struct element element)
+{
+    return (struct str){list.ptr + element.at, element.len};
+}
 void bodies_tick(struct sched *sched);
 void bodies_evict(struct sched *sched);
 void bodies_free(struct sched *sched);
@@ -541,6 +562,21 @@ void work_dead_letter(struct sched *sched, struct shard *shard, struct input *in
 void work_abort(struct sched *sched, struct work *work);
 void work_drop(struct sched *sched, struct work *work);
 void work_quarantine(struct sched *sched, struct work *work, const char *reason);
+
+/* reading.c */
+struct made;
+struct reader { /* of one evaluation; zero but for the first four */
+    struct sched *sched;
+    struct work *work;
+    const struct eval_job *job;
+    const struct expr *expr;
+    struct str answer; /* of a poll's try */
+    bool too_large;    /* what it reads is more than any expression gets: it need not be brought */
+    struct str *names; /* of .steps as a whole, when it was asked for */
+    size_t name_count;
+};
+/* The document of an expression; false: something of it is being brought. */
+bool reading_begin(struct reader *reader, struct expr_doc *ret);
 
 /* evaluate.c */
 enum err_code evaluate_start(struct sched *sched, struct work *work,
