@@ -34,6 +34,11 @@ void engine_close_seq(struct ctx *c, uint32_t seq)
 {
     bool of_batch = c->fx->event_count > 0 && seq >= c->fx->events[0].seq;
 
+    for (size_t i = 0; i < c->fx->change_count; i++) /* nothing of it is left to change */
+        if (c->fx->changes[i].seq == seq) {
+            c->fx->changes[i] = c->fx->changes[--c->fx->change_count];
+            break;
+        }
     /* opened by this very batch: the row never has to exist */
     for (size_t i = of_batch ? c->fx->open_count : 0; i > 0; i--) {
         if (c->fx->opens[i - 1].seq == seq) {
@@ -225,7 +230,9 @@ static void step_over(struct ctx *c, uint32_t node)
         engine_cut_loop(c, node);
     if (s->open_kind == WORK_CHILD)
         engine_child_stop(c, node);
-    if (step->deadline_us == 0 || s->ready_at.us + step->deadline_us > c->now.us) {
+    /* which of the two came first, however late this is heard */
+    if (step->deadline_us == 0 ||
+        (s->open_kind == WORK_SIGNAL ? s->due_at : s->deadline).us < s->ready_at.us + step->deadline_us) {
         event.code = step->kind == CALL_POLL ? STR("poll_timeout") : STR("signal_timeout");
         event.message =
             step->kind == CALL_POLL ? STR("'until' did not hold in time") : STR("the signal did not come in time");
@@ -376,7 +383,7 @@ void engine_idempotency_key(const struct run_state *state, uint32_t node, struct
         return;
     }
     run_id_format(state->id, run);
-    buf_printf(out, "%s:", run);
+    buf_printf(out, "%s%s", run, step->role == ROLE_NOTIFY ? "" : ":"); /* the path of a notification begins with one */
     run_step_path(state, node, out);
     if (s->generation > 1 && !step->key_per_step)
         buf_printf(out, ":%u", (unsigned)s->generation);

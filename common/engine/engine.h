@@ -192,13 +192,14 @@ struct run_state {
     const struct event *ending; /* how the run will end, while its notification is put together: of the batch's arena */
     struct step_error run_error; /* of the end */
     struct wall_us created_at;
-    struct frame *root;    /* the workflow's own steps */
-    struct frame *frames;  /* all, the free ones too */
-    struct frame **free;   /* by scope */
-    struct frame *actions; /* compensations and the notification that have begun */
-    size_t extra_bytes;    /* of what steps and signals own */
-    struct step_state **pages;
-    uint32_t node_count;
+    struct frame *root;        /* the workflow's own steps */
+    struct frame *frames;      /* all, the free ones too */
+    struct frame **free;       /* by scope */
+    struct frame *actions;     /* compensations and the notification that have begun */
+    size_t extra_bytes;        /* of what steps and signals own */
+    struct step_state *own;    /* the nodes of the workflow's own steps */
+    struct step_state **pages; /* those of all others */
+    uint32_t own_count, node_count;
     uint32_t *rows; /* hash table: node + 1 of each open row, by seq */
     uint32_t row_count, row_cap;
     struct signal_queue *signals;
@@ -206,10 +207,12 @@ struct run_state {
     uint32_t undo_count, undo_cap;
 };
 
-#define NODES_PER_PAGE 64
+#define NODES_PER_PAGE 16
 static inline struct step_state *run_step(const struct run_state *state, uint32_t node)
 {
-    return &state->pages[node / NODES_PER_PAGE][node % NODES_PER_PAGE];
+    uint32_t other = node - state->own_count;
+
+    return node < state->own_count ? &state->own[node] : &state->pages[other / NODES_PER_PAGE][other % NODES_PER_PAGE];
 }
 static inline const struct plan_step *run_plan_step(const struct run_state *state, uint32_t node)
 {

@@ -144,7 +144,10 @@ static void dispatch_with(struct ctx *c, uint32_t node, struct str with, struct 
 static void poll_value(struct ctx *c, uint32_t node, struct str value)
 {
     const struct plan_step *step = run_plan_step(c->state, node);
-    struct event event = {.attempt = 1, .generation = 1, .output = jt_get(value, "with")};
+    const struct step_state *s = run_step(c->state, node);
+    struct event event = {.attempt = (uint16_t)(s->attempt + 1),
+                          .generation = s->generation == 0 ? 1 : s->generation,
+                          .output = jt_get(value, "with")};
     struct str text;
     int64_t timeout_us;
 

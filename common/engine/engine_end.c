@@ -26,6 +26,13 @@ void engine_tell_to_stop(struct ctx *c, uint32_t node)
     c->fx->cancels[c->fx->cancel_count++] = node;
 }
 
+void engine_never_settled(struct ctx *c, uint32_t node)
+{
+    engine_step_failed(
+        c, node, EVENT_STEP_OUTCOME_UNKNOWN,
+        engine_failure("not_settled", "permanent", STR("nobody settled it before all else was stopped")));
+}
+
 static void stop_step(struct ctx *c, uint32_t node)
 {
     struct run_state *state = c->state;
@@ -50,6 +57,9 @@ static void stop_step(struct ctx *c, uint32_t node)
         engine_child_stop(c, node);
         if (!state->timing_out)
             return; /* its end is the step's */
+    } else if (s->open_kind == WORK_UNKNOWN) {
+        engine_never_settled(c, node);
+        return;
     }
     engine_emit_step(c, EVENT_STEP_CANCELLED, node, (struct event){.attempt = s->attempt});
     engine_children_ready(c, node);
@@ -75,9 +85,11 @@ void engine_stop_when_failing(struct ctx *c, struct frame *frame)
         engine_stop_frame(c, frame);
 }
 
-static bool is_failure(const struct step_state *s)
+/* What was cancelled counts too when nothing is being stopped any more: the run was opened again without it. */
+static bool is_failure(const struct run_state *state, const struct frame *frame, const struct step_state *s)
 {
-    return s->status == STEP_FAILED || s->status == STEP_TIMED_OUT || s->status == STEP_OUTCOME_UNKNOWN;
+    return s->status == STEP_FAILED || s->status == STEP_TIMED_OUT || s->status == STEP_OUTCOME_UNKNOWN ||
+           (s->status == STEP_CANCELLED && !engine_stopping(state, frame));
 }
 
 /* Has a step run that accepts this failure? */
@@ -107,7 +119,7 @@ struct frame_verdict engine_verdict(const struct run_state *state, const struct 
         const struct step_state *s = run_step(state, frame->base + i);
         uint32_t *first = &first_failed;
 
-        if (!s->partial && (!is_failure(s) || handled(state, frame, frame->base + i)))
+        if (!s->partial && (!is_failure(state, frame, s) || handled(state, frame, frame->base + i)))
             continue;
         if (s->partial || state->plan->steps[s->step].continue_on_failure)
             first = &first_continued;
@@ -146,13 +158,15 @@ static void explain_end(struct ctx *c, enum event_type type, uint32_t decisive, 
     if (type == EVENT_RUN_TIMED_OUT) {
         event->code = STR("timeout");
         event->message = STR("the run's timeout has passed");
+    } else if (decisive == NO_NODE && state->run_error.code[0] != '\0') {
+        event->code = str_arena(c->fx->arena, str_of(state->run_error.code));
+        event->message = str_arena(c->fx->arena, str_of(state->run_error.message));
     } else if (decisive != NO_NODE && event->code.ptr == NULL) {
         const struct step_error *error = run_step(state, decisive)->error;
         event->step = engine_path(c->fx->arena, state, decisive);
-        if (error != NULL) {
-            event->code = str_arena(c->fx->arena, str_of(error->code));
-            event->message = str_arena(c->fx->arena, str_of(error->message));
-        }
+        event->code = error == NULL ? STR("cancelled") : str_arena(c->fx->arena, str_of(error->code));
+        event->message = error == NULL ? STR("it was cancelled, and cannot be begun again")
+                                       : str_arena(c->fx->arena, str_of(error->message));
     }
 }
 
@@ -210,8 +224,11 @@ static bool undone(struct ctx *c, enum event_type *type, struct event *event)
     if (!state->compensating) {
         if (!wanted || !engine_has_to_undo(state, false))
             return true;
+        bool unexplained = *type == EVENT_RUN_FAILED && event->step.ptr == NULL;
+
         engine_emit(c, (struct event){.type = EVENT_RUN_COMPENSATING,
-                                      .code = str_of(event_type_name(*type) + sizeof("run.") - 1)});
+                                      .code = str_of(event_type_name(*type) + sizeof("run.") - 1),
+                                      .message = unexplained ? event->message : STR_NONE});
     }
     if (c->rc != ERR_OK || engine_undo_next(c))
         return false;
@@ -269,6 +286,8 @@ void engine_output_value(struct ctx *c)
         event = engine_failure(
             "expression_failed", "permanent",
             str_of(arena_printf(c->fx->arena, "the run's output: " STR_FMT, STR_ARG(c->input->message))));
+        if (!undone(c, &type, &event) || c->rc != ERR_OK)
+            return;
     }
     if (notified(c, type, &event) && c->rc == ERR_OK)
         end_run(c, type, event);

@@ -38,6 +38,8 @@ struct ctx {
     } while (0)
 
 uint8_t engine_outcome_bit(enum step_status status);
+/* The step whose output is that of the iteration as it stands; NULL when it is made by an expression. */
+const struct step_state *item_output_source(const struct run_state *state, const struct frame *frame);
 
 /* frames.c */
 struct frame *frame_new(struct run_state *state, uint32_t scope, uint32_t owner, uint32_t index);
@@ -45,8 +47,9 @@ struct frame *frame_begin_item(struct run_state *state, uint32_t loop, uint32_t 
 /* An iteration has ended: its steps are forgotten unless somebody may still ask for them. */
 void frame_forget(struct run_state *state, struct frame *frame);
 void frames_free(struct run_state *state);
-/* An action that has ended is to be done once more; its attempts go on counting. */
-void frame_restart(struct run_state *state, struct frame *frame);
+/* A step that has ended is to be done once more: its attempts go on counting, and what was answered under its key asks
+ * for a new one. */
+void step_restart(struct run_state *state, struct step_state *s);
 struct step_extra *step_extra(struct run_state *state, struct step_state *s); /* made when there is none */
 /* What a path leads to: a step (node), or an iteration itself (loop and index; frame NULL when it is not in memory). */
 struct place {
@@ -125,6 +128,7 @@ struct frame_verdict {
 };
 struct frame_verdict engine_verdict(const struct run_state *state, const struct frame *frame);
 void engine_tell_to_stop(struct ctx *c, uint32_t node);
+void engine_never_settled(struct ctx *c, uint32_t node); /* nothing waits for the word of a person any more */
 void engine_stop_frame(struct ctx *c, struct frame *frame);
 void engine_stop_when_failing(struct ctx *c, struct frame *frame);
 void engine_finish_if_at_rest(struct ctx *c);

@@ -115,18 +115,20 @@ static void end_loop(struct ctx *c, uint32_t loop)
 static void end_item(struct ctx *c, uint32_t loop, uint32_t index, enum event_type type, struct event event)
 {
     struct step_extra *extra = run_step(c->state, loop)->extra;
+    size_t bytes =
+        event.ref == 0 ? event.output.len : item_output_source(c->state, extra->items[index].frame)->output_bytes;
+    bool stopping = extra->stopping;
 
+    if (type == EVENT_STEP_SUCCEEDED && extra->output_bytes + bytes > LOOP_OUTPUT_MAX_BYTES) {
+        event = engine_failure("output_too_large", "permanent", STR("the outputs of the loop's items exceed 32 MiB"));
+        type = EVENT_STEP_FAILED;
+    }
     event.type = type;
     event.step = engine_item_path(c->fx->arena, c->state, loop, index);
-    if (type == EVENT_STEP_SUCCEEDED && extra->output_bytes + event.output.len > LOOP_OUTPUT_MAX_BYTES) {
-        event = engine_failure("output_too_large", "permanent", STR("the outputs of the loop's items exceed 32 MiB"));
-        event.type = EVENT_STEP_FAILED;
-        event.step = engine_item_path(c->fx->arena, c->state, loop, index);
-    }
     engine_emit(c, event);
     if (c->rc != ERR_OK)
         return;
-    for (uint32_t i = 0; extra->stopping && extra->live > 0 && i < extra->next; i++)
+    for (uint32_t i = 0; extra->stopping && !stopping && i < extra->next; i++) /* once, at the first that failed */
         if (extra->items[i].status == STEP_RUNNING && !extra->items[i].frame->stopped)
             engine_stop_frame(c, extra->items[i].frame);
     engine_fill(c, loop);
@@ -190,7 +192,7 @@ void engine_frame_rest(struct ctx *c, struct frame *frame)
     if (verdict.kind == VERDICT_PARTIAL)
         event = partial_event(c, verdict.decisive);
     if (loop->item_output_of != NO_NODE) {
-        event.ref = run_step(state, frame->base + (loop->item_output_of - scope->first))->output_seq;
+        event.ref = item_output_source(state, frame)->output_seq;
     } else if (loop->item_output.constant) {
         event.output = str_is(loop->item_output.literal, "null") ? STR_NONE : loop->item_output.literal;
     } else {
@@ -245,6 +247,10 @@ static void cut_frame(struct ctx *c, struct frame *frame)
             engine_cut_loop(c, frame->base + i);
         if (s->open_kind == WORK_CHILD)
             engine_child_stop(c, frame->base + i);
+        if (s->open_kind == WORK_UNKNOWN) {
+            engine_never_settled(c, frame->base + i);
+            continue;
+        }
         engine_emit_step(c, EVENT_STEP_CANCELLED, frame->base + i, (struct event){.attempt = s->attempt});
     }
 }

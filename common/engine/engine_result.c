@@ -22,21 +22,22 @@ void engine_step_failed(struct ctx *c, uint32_t node, enum event_type type, stru
 }
 
 /* Wait = min(max, initial * factor^(n-1)) * (1 + random(0..jitter)); the draw is fixed by run, step and attempt. */
-static int64_t backoff_us(const struct run_state *state, uint32_t node, uint32_t attempt, int64_t retry_after_us)
+static int64_t backoff_us(const struct run_state *state, uint32_t node, uint32_t tried, int64_t retry_after_us)
 {
-    const struct plan_step *step = run_plan_step(state, node);
-    const struct plan_retry *retry = &step->retry;
-    double wait = (double)retry->initial_us * pow(retry->factor, (double)(attempt - 1));
-    uint8_t seed[16 + 4 + 4];
+    const struct plan_retry *retry = &run_plan_step(state, node)->retry;
+    double wait = (double)retry->initial_us * pow(retry->factor, (double)(tried - 1));
+    struct buf seed;
     uint8_t digest[32];
     uint32_t draw;
 
     if (wait > (double)retry->max_us)
         wait = (double)retry->max_us;
-    memcpy(seed, state->id.bytes, 16);
-    memcpy(seed + 16, &node, 4);
-    memcpy(seed + 20, &attempt, 4);
-    sha256((struct str){(const char *)seed, sizeof(seed)}, digest);
+    buf_init(&seed, STEP_PATH_SIZE + 64);
+    buf_append(&seed, state->id.bytes, sizeof(state->id.bytes));
+    run_step_path(state, node, &seed);
+    buf_printf(&seed, "/%u", (unsigned)run_step(state, node)->attempt);
+    sha256(buf_str(&seed), digest);
+    buf_deinit(&seed);
     memcpy(&draw, digest, sizeof(draw));
     wait *= 1.0 + retry->jitter * ((double)draw / (double)UINT32_MAX);
     if (retry_after_us > RETRY_AFTER_MAX_US)
@@ -75,13 +76,26 @@ static void outcome_unknown(struct ctx *c, uint32_t node, struct event event)
     engine_step_failed(c, node, EVENT_STEP_OUTCOME_UNKNOWN, event);
 }
 
+/* A poll that has been answered since its attempt began: what failed before counts no more. */
+static bool was_answered(const struct ctx *c, uint32_t node)
+{
+    return run_plan_step(c->state, node)->kind == CALL_POLL && run_step(c->state, node)->dispatch > 1;
+}
+
+/* How often it has been tried, the open attempt included. */
+static uint32_t tries(const struct ctx *c, uint32_t node)
+{
+    const struct step_state *s = run_step(c->state, node);
+
+    return was_answered(c, node) ? 1 : s->attempt - (s->extra == NULL ? 0u : s->extra->attempts_before);
+}
+
 /* May the attempt be followed by another? */
 static bool may_repeat(const struct ctx *c, uint32_t node)
 {
     const struct step_state *s = run_step(c->state, node);
-    uint32_t tried = s->attempt - (s->extra == NULL ? 0u : s->extra->attempts_before);
 
-    return tried < run_plan_step(c->state, node)->retry.max_attempts && !engine_stopping(c->state, s->frame) &&
+    return tries(c, node) < run_plan_step(c->state, node)->retry.max_attempts && !engine_stopping(c->state, s->frame) &&
            c->state->last_seq < HISTORY_MAX;
 }
 
@@ -139,7 +153,8 @@ static void attempt_failed(struct ctx *c, uint32_t node)
     }
     /* receivers replay the first answer of a key: after a definite answer the next attempt needs a new one */
     event.generation = in->answered ? (uint16_t)(s->generation + 1) : s->generation;
-    event.due_at.us = c->now.us + backoff_us(c->state, node, s->attempt, in->retry_after_us);
+    event.dispatch = was_answered(c, node) ? s->dispatch : 0;
+    event.due_at.us = c->now.us + backoff_us(c->state, node, tries(c, node), in->retry_after_us);
     if (s->deadline.us != 0 && event.due_at.us > s->deadline.us)
         event.due_at = s->deadline;
     engine_emit_step(c, EVENT_ATTEMPT_FAILED, node, event);
@@ -161,7 +176,7 @@ static void attempt_lost(struct ctx *c, uint32_t node)
         outcome_unknown(c, node, event);
         return;
     }
-    if (s->lost_in_row + 1 >= POISON_AFTER && !engine_stopping(c->state, s->frame)) {
+    if (!was_answered(c, node) && s->lost_in_row + 1 >= POISON_AFTER && !engine_stopping(c->state, s->frame)) {
         event.code = STR("poison");
         event.error_class = STR("permanent");
         event.message = STR("three workers in a row were lost while they ran it");
@@ -172,6 +187,7 @@ static void attempt_lost(struct ctx *c, uint32_t node)
         end_failed(c, node, event);
         return;
     }
+    event.dispatch = was_answered(c, node) ? s->dispatch : 0;
     event.due_at = c->now;
     engine_emit_step(c, EVENT_ATTEMPT_FAILED, node, event);
     engine_dispatch(c, node); /* at once: the worker was at fault, not the target */
@@ -249,11 +265,12 @@ static void late(struct ctx *c, uint32_t node)
     const struct step_state *s = run_step(c->state, node);
     bool open = !step_ended((enum step_status)s->status);
     bool unsettled = s->open_kind == WORK_UNKNOWN && in->attempt == s->attempt;
+    bool to_undo = in->result == RESULT_SUCCEEDED && run_plan_step(c->state, node)->compensate != NO_NODE;
 
     /* one of an earlier dispatch: another copy of the task was deferred while this one was being done */
     bool same_attempt = s->open_kind == WORK_TASK && in->attempt == s->attempt;
 
-    if (run_plan_step(c->state, node)->kind == CALL_POLL && !same_attempt) {
+    if (run_plan_step(c->state, node)->kind == CALL_POLL) {
         c->fx->ignored = true; /* an answer of some time ago proves nothing now */
         return;
     }
@@ -270,7 +287,8 @@ static void late(struct ctx *c, uint32_t node)
         return;
     }
     engine_emit_step(c, EVENT_LATE_RESULT, node,
-                     (struct event){.attempt = (uint16_t)in->attempt,
+                     (struct event){.output = to_undo && !str_is(in->output, "null") ? in->output : STR_NONE,
+                                    .attempt = (uint16_t)in->attempt,
                                     .code = in->result == RESULT_SUCCEEDED ? STR("succeeded")
                                                                            : utf8_prefix(in->code, CODE_MAX_BYTES),
                                     .message = utf8_prefix(in->message, MESSAGE_MAX_BYTES),
@@ -362,6 +380,11 @@ void engine_started(struct ctx *c)
     s = run_step(c->state, node);
     c->fx->answer = STARTED_NO;
     if (!is_open) {
+        c->fx->ignored = true;
+        return;
+    }
+    if (run_plan_step(c->state, node)->kind == CALL_POLL && !run_plan_step(c->state, node)->at_most_once) {
+        c->fx->answer = STARTED_GO; /* tries write no events */
         c->fx->ignored = true;
         return;
     }

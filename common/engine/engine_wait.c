@@ -68,6 +68,10 @@ void engine_signal(struct ctx *c)
         engine_refuse(c, "already_signalled", STR("a signal of this name has come, and is taken only once"));
         return;
     }
+    if (state->last_seq >= HISTORY_MAX) {
+        engine_refuse(c, "history_limit", STR("the run's history is full"));
+        return;
+    }
     if (queue->count >= SIGNALS_MAX) {
         engine_refuse(c, "signal_queue_full", STR("100 signals of this name wait already"));
         return;
@@ -182,12 +186,15 @@ static void child_failed(struct ctx *c, uint32_t node)
 void engine_child_ended(struct ctx *c)
 {
     const struct engine_input *in = c->input;
-    uint32_t node = run_find_step(c->state, in->step, NULL);
+    bool later = false;
+    uint32_t node = run_find_step(c->state, in->step, &later);
     const struct step_state *s = node == NO_NODE ? NULL : run_step(c->state, node);
     struct event event = {0};
 
+    /* the parent as we have it has not begun it yet: somebody else has gone on with the run */
+    c->fx->stale_cache = later || (s != NULL && s->status == STEP_PENDING);
     if (s == NULL || s->open_kind != WORK_CHILD || !run_id_eq(s->extra->child, in->child)) {
-        c->fx->ignored = true;
+        c->fx->ignored = !c->fx->stale_cache;
         return;
     }
     if (in->child_status != RUN_SUCCEEDED && in->child_status != RUN_PARTIALLY_COMPLETED) {
@@ -216,7 +223,23 @@ static const char *cannot_settle(const struct run_state *state, uint32_t node)
         return "its outcome is not unknown";
     if (s->frame != state->root)
         return "the iteration it was in is over";
-    return state->compensating ? "what the run has done is being undone" : NULL;
+    if (!run_ended((enum run_status)state->status) && state->root->ended == state->plan->root_count)
+        return "the run is about to end";
+    return NULL;
+}
+
+/* A person who knows better opens the run again. One that was cancelled, or whose steps have been undone, does not go
+ * on: what is known now is only taken into account. */
+static void open_again(struct ctx *c, bool undone)
+{
+    struct event reopened = {.type = EVENT_RUN_REOPENED, .command = c->input->command, .code = STR("settle")};
+
+    if (!undone && c->state->status != RUN_CANCELLED)
+        reopened.due_at.us = c->now.us + c->state->plan->timeout_us;
+    engine_emit(c, reopened);
+    if (c->rc == ERR_OK && c->state->timeout_seq != 0)
+        engine_open_timeout(c);
+    c->fx->status_changed = true;
 }
 
 void engine_settle(struct ctx *c)
@@ -225,21 +248,17 @@ void engine_settle(struct ctx *c)
     const struct engine_input *in = c->input;
     uint32_t node = run_find_step(state, in->step, NULL);
     const char *why = cannot_settle(state, node);
-    struct event event = {.type = EVENT_STEP_SETTLED, .command = in->command, .output = in->value};
+    bool undone = state->status == RUN_COMPENSATED || state->status == RUN_COMPENSATION_FAILED;
+    struct event event = {
+        .type = EVENT_STEP_SETTLED, .command = in->command, .output = str_is(in->value, "null") ? STR_NONE : in->value};
 
     if (why != NULL) {
         engine_refuse(c, "not_unknown", str_of(why));
         return;
     }
     engine_apply_command(c, "settle");
-    if (run_ended((enum run_status)state->status)) {
-        struct event reopened = {.type = EVENT_RUN_REOPENED, .command = in->command, .code = STR("settle")};
-
-        reopened.due_at.us = c->now.us + state->plan->timeout_us;
-        engine_emit(c, reopened);
-        engine_open_timeout(c);
-        c->fx->status_changed = true;
-    }
+    if (run_ended((enum run_status)state->status))
+        open_again(c, undone);
     event.as = in->as_failed ? STR("failed") : STR("succeeded");
     if (in->as_failed) {
         event.code = STR("settled_failed");
@@ -247,6 +266,8 @@ void engine_settle(struct ctx *c)
         event.message = STR("an operator settled it as failed");
     }
     engine_emit_step(c, EVENT_STEP_SETTLED, node, event);
+    if (undone)
+        engine_emit(c, (struct event){.type = EVENT_RUN_COMPENSATING, .code = STR("settle")});
     if (c->rc != ERR_OK)
         return;
     engine_children_ready(c, node);

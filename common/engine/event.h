@@ -32,7 +32,8 @@ struct event {
     struct wall_us due_at; /* when the next attempt begins, a delay ends, the run times out */
     struct str worker;
     uint16_t generation;                 /* step.dispatched: of the idempotency key, from 1 */
-    uint32_t dispatch;                   /* step.started: which dispatch of the attempt began, when not the first */
+    uint32_t dispatch;                   /* step.started: which dispatch of the attempt began, when not the first;
+                                            attempt.failed of a poll: which try, when earlier ones were answered */
     struct wall_us started_at, ended_at; /* of the attempt, by the worker's clock */
     int64_t command;                     /* command.applied|refused: its number; run.cancelling */
     struct str waits; /* step.waiting: "signal", "child", "items"; absent: a delay, or with a code an unknown outcome */

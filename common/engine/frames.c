@@ -4,11 +4,22 @@
 #include "common/engine/engine_internal.h"
 #include <inttypes.h>
 
+static uint32_t pages_for(const struct run_state *state, uint32_t node_count)
+{
+    return (node_count - state->own_count + NODES_PER_PAGE - 1) / NODES_PER_PAGE;
+}
+
 static void reserve_nodes(struct run_state *state, uint32_t count)
 {
-    uint32_t have = (state->node_count + NODES_PER_PAGE - 1) / NODES_PER_PAGE;
-    uint32_t want = (state->node_count + count + NODES_PER_PAGE - 1) / NODES_PER_PAGE;
+    uint32_t have, want;
 
+    if (state->own == NULL) { /* a run without loops and actions takes no more than its steps need */
+        state->own = mem_array(count, sizeof(*state->own));
+        state->own_count = state->node_count = count;
+        return;
+    }
+    have = pages_for(state, state->node_count);
+    want = pages_for(state, state->node_count + count);
     if (want > have) {
         state->pages = mem_grow(state->pages, want, sizeof(struct step_state *));
         for (uint32_t i = have; i < want; i++)
@@ -33,6 +44,7 @@ struct frame *frame_new(struct run_state *state, uint32_t scope_index, uint32_t 
         frame->base = state->node_count;
         frame->next = state->frames;
         state->frames = frame;
+        state->extra_bytes += sizeof(*frame);
         reserve_nodes(state, scope->count);
     }
     frame->scope = scope_index;
@@ -87,20 +99,23 @@ static void steps_clear(struct run_state *state, struct frame *frame)
     }
 }
 
-void frame_restart(struct run_state *state, struct frame *frame)
+void step_restart(struct run_state *state, struct step_state *s)
 {
-    struct step_state *s = run_step(state, frame->base);
-
-    step_extra(state, s)->attempts_before = s->attempt;
+    if (s->attempt > 0) {
+        step_extra(state, s)->attempts_before = s->attempt;
+        if (!s->doubtful)
+            s->generation++;
+    }
     mem_free(s->error);
     s->error = NULL;
     s->status = STEP_PENDING;
+    s->branch = NO_BRANCH;
     s->ran = false;
     s->lost_in_row = 0;
     s->ended_seq = 0;
     s->ready_at.us = 0;
     s->deadline.us = 0;
-    frame->ended = 0;
+    s->frame->ended--;
 }
 
 /* May a worker, or a person, still have to say something of a step in it, or may it have to be undone? */
@@ -141,8 +156,9 @@ void frames_free(struct run_state *state)
             steps_clear(state, frame);
         mem_free(frame);
     }
-    for (uint32_t i = 0; i < (state->node_count + NODES_PER_PAGE - 1) / NODES_PER_PAGE; i++)
+    for (uint32_t i = 0; i < pages_for(state, state->node_count); i++)
         mem_free(state->pages[i]);
+    mem_free(state->own);
     mem_free(state->pages);
     mem_free(state->free);
     mem_free(state->rows);

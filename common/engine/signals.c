@@ -35,7 +35,7 @@ void signal_came(struct run_state *state, struct signal_queue *queue, uint32_t s
     if (queue->count == queue->cap) {
         queue->cap = queue->cap == 0 ? 4 : 2 * queue->cap;
         queue->here = mem_grow(queue->here, queue->cap, sizeof(*queue->here));
-        state->extra_bytes += queue->cap / 2 * sizeof(*queue->here);
+        state->extra_bytes += (queue->cap == 4 ? 4 : queue->cap / 2) * sizeof(*queue->here);
     }
     queue->here[queue->count++] = (struct signal_here){seq, bytes};
     queue->received++;
@@ -56,7 +56,7 @@ void signal_wait(struct run_state *state, struct signal_queue *queue, uint32_t n
     if (queue->waiter_count == queue->waiter_cap) {
         queue->waiter_cap = queue->waiter_cap == 0 ? 1 : 2 * queue->waiter_cap;
         queue->waiters = mem_grow(queue->waiters, queue->waiter_cap, sizeof(*queue->waiters));
-        state->extra_bytes += queue->waiter_cap / 2 * sizeof(*queue->waiters);
+        state->extra_bytes += (queue->waiter_cap == 1 ? 1 : queue->waiter_cap / 2) * sizeof(*queue->waiters);
     }
     queue->waiters[queue->waiter_count++] = node;
 }

@@ -52,10 +52,12 @@ void run_state_free(struct run_state *state)
 
 size_t run_state_bytes(const struct run_state *state)
 {
-    size_t pages = (state->node_count + NODES_PER_PAGE - 1) / NODES_PER_PAGE;
+    size_t others = state->node_count - state->own_count;
+    size_t pages = (others + NODES_PER_PAGE - 1) / NODES_PER_PAGE;
 
-    return sizeof(*state) + pages * NODES_PER_PAGE * sizeof(struct step_state) + state->extra_bytes +
-           state->row_cap * sizeof(*state->rows) + state->undo_cap * sizeof(*state->undos);
+    return sizeof(*state) + (state->own_count + pages * NODES_PER_PAGE) * sizeof(struct step_state) +
+           pages * sizeof(*state->pages) + state->extra_bytes + state->row_cap * sizeof(*state->rows) +
+           state->undo_cap * sizeof(*state->undos) + state->plan->scope_count * sizeof(*state->free);
 }
 
 static void copy_text(char *to, size_t size, struct str s)
@@ -280,6 +282,8 @@ static void run_has_ended(struct run_state *state, const struct event *event, en
 
 static void run_reopened(struct run_state *state, const struct event *event)
 {
+    struct frame *notify;
+
     state->status = RUN_ACTIVE;
     state->decisive = NO_NODE;
     memset(&state->run_error, 0, sizeof(state->run_error));
@@ -287,11 +291,11 @@ static void run_reopened(struct run_state *state, const struct event *event)
         return;
     state->cancelling = false;
     state->timing_out = false;
-    state->root->failing = false;
-    state->root->stopped = false;
-    state->root->decisive = NO_NODE;
     state->timeout_seq = event->seq;
     state->timeout_at = event->due_at;
+    notify = state->plan->notify == NO_NODE ? NULL : run_find_action(state, state->plan->notify, NO_NODE);
+    if (notify != NULL && notify->ended == 1) /* of what comes next people want to know, too */
+        step_restart(state, run_step(state, notify->base));
 }
 
 /* What did not go last time is tried once more. */
@@ -304,7 +308,7 @@ static void undo_again(struct run_state *state)
         if (undo->undone == STEP_PENDING || undo->undone == STEP_SUCCEEDED)
             continue;
         undo->undone = STEP_PENDING;
-        frame_restart(state, run_find_action(state, action, undo->node));
+        step_restart(state, run_step(state, run_find_action(state, action, undo->node)->base));
     }
 }
 
@@ -341,12 +345,18 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
         break;
     case EVENT_RUN_COMPENSATING:
         state->compensating = true;
+        if (event->message.ptr != NULL) { /* no step explains it: the run's output could not be made */
+            copy_text(state->run_error.code, sizeof(state->run_error.code), STR("expression_failed"));
+            copy_text(state->run_error.message, sizeof(state->run_error.message), event->message);
+        }
         undo_again(state);
         break;
     case EVENT_RUN_REOPENED:
         run_reopened(state, event);
         break;
     case EVENT_SIGNAL_RECEIVED:
+        if (event->name.ptr == NULL)
+            return cannot_follow(event, "the signal has no name", err);
         signal_came(state, signal_get(state, event->name), event->seq, event->output_bytes);
         break;
     default: /* verdicts on commands change nothing */
@@ -386,12 +396,19 @@ static enum err_code fold_waiting(struct run_state *state, uint32_t node, const 
         if (!run_id_parse(event->child, &step_extra(state, s)->child))
             return cannot_follow(event, "it names no child run", err);
     } else if (str_is(event->waits, "signal")) {
-        struct signal_queue *queue = signal_get(state, event->name);
+        struct signal_queue *queue;
 
+        if (event->name.ptr == NULL)
+            return cannot_follow(event, "the signal has no name", err);
+        queue = signal_get(state, event->name);
         kind = WORK_SIGNAL;
         queue->once |= event->once;
         step_extra(state, s)->signal = queue;
         signal_wait(state, queue, node);
+    }
+    if (kind == WORK_UNKNOWN) {
+        s->doubtful = true;
+        s->unheard |= event->sent ? 0 : 1; /* unless it was the worker who said that it does not know */
     }
     work_opened(state, node, event, kind);
     s->asked = 0;
@@ -433,7 +450,11 @@ static enum err_code fold_open(struct run_state *state, uint32_t node, const str
         break;
     case EVENT_STEP_WAITING:
         return fold_waiting(state, node, event, err);
-    default: /* EVENT_ATTEMPT_FAILED */
+    default:                        /* EVENT_ATTEMPT_FAILED */
+        if (event->dispatch != 0) { /* a poll that was answered in between */
+            step_extra(state, s)->attempts_before = (uint16_t)(s->attempt - 1);
+            s->lost_in_row = 0;
+        }
         s->lost_in_row = str_is(event->code, "worker_lost") ? (uint16_t)(s->lost_in_row + 1) : 0;
         if (s->lost_in_row > 0)
             s->unheard |= 1;
@@ -506,14 +527,36 @@ static void fold_late(struct run_state *state, uint32_t node, const struct event
         s->unheard &= ~(UINT64_C(1) << (s->attempt - event->attempt));
     if (undo == NULL || undo->status == STEP_SUCCEEDED)
         return;
-    if (str_is(event->code, "succeeded"))
+    if (str_is(event->code, "succeeded")) {
         undo->status = STEP_SUCCEEDED;
-    else if (event->attempt == s->attempt && event->http_status != 0)
+        s->output_seq = event->output_bytes > 0 ? event->seq : 0; /* what undoes it may want to read it */
+        s->output_bytes = event->output_bytes;
+    } else if (event->attempt == s->attempt && event->http_status != 0)
         undo->doubtful = false;
 }
 
-/* Steps that were not begun because of what is settled now get another chance: those that were cancelled before they
- * began, and those below it that were skipped. */
+/* May it be begun once more, after the run has been opened again? Not what has begun things of its own, and not what
+ * may already have been sent the one time that it may be. */
+static bool may_restart(const struct run_state *state, const struct step_state *s)
+{
+    const struct plan_step *step = &state->plan->steps[s->step];
+
+    return s->status == STEP_CANCELLED && step->body == NO_NODE && step->kind != CALL_WORKFLOW &&
+           (!step->at_most_once || s->began_dispatch == 0);
+}
+
+static void undo_drop(struct run_state *state, uint32_t node)
+{
+    struct undo *undo = undo_of(state, node);
+
+    if (undo == NULL)
+        return;
+    state->undo_count--;
+    memmove(undo, undo + 1, (state->undo_count - (size_t)(undo - state->undos)) * sizeof(*undo));
+}
+
+/* Steps that were not begun because of what is settled now get another chance: those that were cancelled, and those
+ * below it that were skipped. */
 static void revive(struct run_state *state, uint32_t settled)
 {
     const struct plan_scope *scope = &state->plan->scopes[0];
@@ -527,13 +570,14 @@ static void revive(struct run_state *state, uint32_t settled)
         for (size_t e = 0; e < step->edge_count; e++)
             below = below || step->edges[e].parent == settled ||
                     run_step(state, step->edges[e].parent)->status == STEP_PENDING;
-        if ((s->status != STEP_CANCELLED || s->attempt != 0 || s->extra != NULL) &&
-            (s->status != STEP_SKIPPED || !below))
+        if (!may_restart(state, s) && (s->status != STEP_SKIPPED || !below))
             continue;
-        s->status = STEP_PENDING;
-        s->ended_seq = 0;
-        root->ended--;
+        undo_drop(state, scope->topological[i]);
+        step_restart(state, s);
     }
+    root->failing = false;
+    root->stopped = false;
+    root->decisive = NO_NODE;
     for (uint32_t i = 0; i < scope->count; i++) {
         const struct plan_step *step = &state->plan->steps[i];
         struct step_state *s = run_step(state, i);
@@ -572,9 +616,11 @@ static enum err_code fold_settled(struct run_state *state, uint32_t node, const 
     }
     s->status = (uint8_t)status;
     s->ended_seq = event->seq;
+    s->doubtful = false;
     if (status == STEP_FAILED)
         copy_error(&s->error, event);
-    revive(state, node);
+    if (state->timeout_seq != 0) /* else it is only known better: what was done has been undone, or was not wanted */
+        revive(state, node);
     return ERR_OK;
 }
 
@@ -614,6 +660,15 @@ static enum err_code fold_node(struct run_state *state, uint32_t node, const str
     }
 }
 
+const struct step_state *item_output_source(const struct run_state *state, const struct frame *frame)
+{
+    const struct plan_step *loop = run_plan_step(state, frame->owner);
+
+    return loop->item_output_of == NO_NODE
+               ? NULL
+               : run_step(state, frame->base + (loop->item_output_of - state->plan->scopes[loop->body].first));
+}
+
 /* The end of an iteration. */
 static enum err_code fold_item(struct run_state *state, const struct place *place, const struct event *event,
                                struct err *err)
@@ -623,6 +678,7 @@ static enum err_code fold_item(struct run_state *state, const struct place *plac
     struct step_extra *extra = loop->extra;
     struct loop_item *item = &extra->items[place->index];
     enum step_status status = STEP_CANCELLED;
+    const struct step_state *source; /* of an output that is not copied */
 
     if (event->type == EVENT_STEP_SUCCEEDED)
         status = STEP_SUCCEEDED;
@@ -632,19 +688,22 @@ static enum err_code fold_item(struct run_state *state, const struct place *plac
         return cannot_follow(event, "an iteration succeeds, fails or is cancelled", err);
     if (item->status != STEP_RUNNING || place->frame->ended != state->plan->scopes[place->frame->scope].count)
         return cannot_follow(event, "the iteration is not at rest", err);
+    item->output_seq = event->output_bytes > 0 ? event->seq : 0;
+    item->output_bytes = event->output_bytes;
+    if (event->ref != 0) {
+        source = item_output_source(state, place->frame);
+        if (source == NULL || source->output_seq != event->ref)
+            return cannot_follow(event, "the iteration's output is another's", err);
+        item->output_seq = source->output_seq;
+        item->output_bytes = source->output_bytes;
+    }
     item->status = (uint8_t)status;
-    item->output_seq = event->ref != 0 ? event->ref : (event->output_bytes > 0 ? event->seq : 0);
-    item->output_bytes =
-        event->ref != 0
-            ? run_step(state, place->frame->base + (step->item_output_of - state->plan->scopes[step->body].first))
-                  ->output_bytes
-            : event->output_bytes;
     extra->output_bytes += item->output_bytes;
     extra->live--;
     extra->ended[status]++;
     if (event->code.ptr != NULL) { /* failed, or partial */
         loop->partial = true;
-        if (extra->first_failed == NO_NODE) {
+        if (extra->first_failed == NO_NODE || (status == STEP_FAILED && extra->ended[STEP_FAILED] == 1)) {
             extra->first_failed = place->index;
             copy_error(&extra->item_error, event);
         }
