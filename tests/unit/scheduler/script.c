@@ -4,6 +4,18 @@
 
 #include "common/base/banned.h"
 
+/* Room for one more in an array of the script's arena. */
+#define ROOM(s, array, count, cap)                                                                                     \
+    do {                                                                                                               \
+        if ((count) == (cap)) {                                                                                        \
+            void *grown_ = arena_array((s)->arena, (cap) == 0 ? 64 : 2 * (cap), sizeof(*(array)));                     \
+            if ((count) > 0)                                                                                           \
+                memcpy(grown_, (array), (count) * sizeof(*(array)));                                                   \
+            (array) = grown_;                                                                                          \
+            (cap) = (cap) == 0 ? 64 : 2 * (cap);                                                                       \
+        }                                                                                                              \
+    } while (0)
+
 static struct mono_us port_mono(void *ctx)
 {
     return (struct mono_us){((struct script *)ctx)->now};
@@ -48,8 +60,10 @@ static void port_load_bodies(void *ctx, const struct sched_body_want *wants, siz
 {
     struct script *s = ctx;
 
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        ROOM(s, s->bodies, s->body_count, s->body_cap);
         s->bodies[s->body_count++] = wants[i];
+    }
 }
 
 static void port_load_plans(void *ctx, const struct sched_plan_want *wants, size_t count)
@@ -73,8 +87,10 @@ static void port_commit(void *ctx, const struct sched_batch *batch)
 static void port_publish(void *ctx, const struct sched_publish *p)
 {
     struct script *s = ctx;
-    struct sent *sent = &s->sent[s->sent_count++];
+    struct sent *sent;
 
+    ROOM(s, s->sent, s->sent_count, s->sent_cap);
+    sent = &s->sent[s->sent_count++];
     snprintf(sent->queue, sizeof(sent->queue), "%s", p->queue);
     snprintf(sent->type, sizeof(sent->type), "%s", p->type);
     snprintf(sent->id, sizeof(sent->id), "%s", p->message_id == NULL ? "" : p->message_id);
@@ -103,6 +119,7 @@ static void port_evaluate(void *ctx, const struct sched_evaluation *evaluations,
     struct script *s = ctx;
 
     for (size_t i = 0; i < count; i++) {
+        ROOM(s, s->evaluations, s->evaluation_count, s->evaluation_cap);
         s->evaluations[s->evaluation_count] = evaluations[i];
         s->evaluations[s->evaluation_count++].document = str_arena(s->arena, evaluations[i].document);
     }
@@ -257,6 +274,9 @@ struct script_run *script_run(struct script *s, int16_t shard, const char *docum
     run->id = run_id_make(port_wall(s), (unsigned)shard);
     run->document = str_of(document);
     run->input = STR("{\"x\":3}");
+    run->event_cap = 64; /* tests write a few events themselves */
+    run->events = arena_array(s->arena, run->event_cap, sizeof(*run->events));
+    run->outputs = arena_array(s->arena, run->event_cap, sizeof(*run->outputs));
     run->organisation = 1;
     run->exists = true;
     script_command(s, run, "start", NULL);
@@ -286,9 +306,13 @@ static void answer_fetch(struct script *s)
 static void answer_shard(struct script *s)
 {
     int16_t shard = s->shards[--s->shard_count].shard;
-    struct sched_work_row *rows = arena_array(s->arena, 64 * s->run_count, sizeof(*rows));
+    struct sched_work_row *rows;
     size_t n = 0;
 
+    for (size_t i = 0; i < s->run_count; i++)
+        n += s->runs[i].work_count;
+    rows = arena_array(s->arena, n, sizeof(*rows));
+    n = 0;
     for (size_t i = 0; i < s->run_count; i++)
         for (size_t w = 0; w < s->runs[i].work_count && (int16_t)(run_id_slot(s->runs[i].id) % 16) == shard; w++)
             rows[n++] = s->runs[i].work[w];
@@ -330,6 +354,7 @@ static void answer_body(struct script *s)
     struct sched_body_want want = s->bodies[--s->body_count];
     const struct script_run *run = find(s, want.run);
 
+    s->bodies_read++;
     sched_on_bodies(s->sched,
                     &(struct sched_body){.run = want.run,
                                          .seq = want.seq,
@@ -449,6 +474,12 @@ static void write_rows(struct script *s, const struct sched_batch *b)
         struct script_run *run = find(s, b->events[i].run);
 
         assert_int_equal(event->seq, run->event_count + 1);
+        if (run->event_count == run->event_cap) { /* the two arrays have one length */
+            size_t cap = run->event_cap;
+
+            ROOM(s, run->outputs, run->event_count, cap);
+            ROOM(s, run->events, run->event_count, run->event_cap);
+        }
         run->outputs[run->event_count] = str_arena(s->arena, event->output);
         run->events[run->event_count++] = (struct sched_event_loaded){.seq = event->seq,
                                                                       .type = (int16_t)event->type,
@@ -469,6 +500,7 @@ static void write_rows(struct script *s, const struct sched_batch *b)
         const struct sched_open_row *row = &b->opens[i];
         struct script_run *run = find(s, row->run);
 
+        ROOM(s, run->work, run->work_count, run->work_cap);
         run->work[run->work_count++] = (struct sched_work_row){.run = row->run,
                                                                .seq = row->seq,
                                                                .organisation = row->organisation,

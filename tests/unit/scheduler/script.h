@@ -32,11 +32,10 @@ struct script_run {
     uint8_t depth;
     enum run_status status; /* as the run's row says */
     struct str error_code;
-    size_t event_count;
-    struct sched_event_loaded events[512];
-    struct str outputs[512];
-    size_t work_count;
-    struct sched_work_row work[64];
+    size_t event_count, event_cap, work_count, work_cap;
+    struct sched_event_loaded *events;
+    struct str *outputs; /* of the events */
+    struct sched_work_row *work;
 };
 struct script_command {
     struct sched_command row;
@@ -64,8 +63,8 @@ struct script {
         struct run_id id;
     } loads[1200];
     size_t load_count;
-    struct sched_body_want bodies[100];
-    size_t body_count;
+    struct sched_body_want *bodies;
+    size_t body_count, body_cap, bodies_read; /* bodies_read: answered ever */
     struct sched_plan_want plans[100];
     size_t plan_count;
     struct {
@@ -74,13 +73,13 @@ struct script {
     } shards[32];
     size_t shard_count;
     const struct sched_batch *batch; /* in flight */
-    struct sched_evaluation evaluations[100];
-    size_t evaluation_count;
+    struct sched_evaluation *evaluations;
+    size_t evaluation_count, evaluation_cap;
     char depths[200][160];
     size_t depth_count;
     /* what was done */
-    struct sent sent[3000];
-    size_t sent_count;
+    struct sent *sent;
+    size_t sent_count, sent_cap;
     struct acked acked[1000], forgotten[1000];
     size_t acked_count, forgotten_count;
     int16_t closed[32], released[32];
