@@ -237,13 +237,24 @@ static bool undone(struct ctx *c, enum event_type *type, struct event *event)
     return true;
 }
 
+static bool being_told(const struct run_state *state)
+{
+    const struct frame *frame =
+        state->plan->notify == NO_NODE ? NULL : run_find_action(state, state->plan->notify, NO_NODE);
+
+    return frame != NULL && frame->ended == 0;
+}
+
 static void finish(struct ctx *c)
 {
     struct run_state *state = c->state;
     struct event event = {0};
     uint32_t decisive;
-    enum event_type type = verdict(state, &decisive);
+    enum event_type type;
 
+    if (being_told(state))
+        return; /* else the output would be asked for again and again meanwhile */
+    type = verdict(state, &decisive);
     explain_end(c, type, decisive, &event);
     if (!undone(c, &type, &event) || c->rc != ERR_OK)
         return;
