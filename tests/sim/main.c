@@ -62,6 +62,7 @@ int main(int argc, char **argv)
         else
             number(NULL);
     }
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
     log_init("sim", "sim", log ? LOG_DEBUG : (enum log_level)(LOG_ERROR + 1));
     begin = clock_mono();
     for (int64_t n = 0; n < histories; n++) {
