@@ -130,9 +130,7 @@ static void compensating(struct history *h, const struct event *event)
 
         if (action == NULL || action->status == STEP_SUCCEEDED || !step_ended(action->status))
             continue;
-        action->status = STEP_PENDING;
-        action->tried = 0;
-        action->place->ended = 0;
+        history_restart(action);
     }
 }
 
@@ -239,34 +237,60 @@ static void run_ends(struct history *h, const struct event *event, enum run_stat
     if (!quiet && h->plan->notify != NO_NODE && (h->notify == NULL || !step_ended(h->notify->status)))
         history_fault(h, event, "nobody has been told");
     h->status = status;
-    h->compensating = false;
+    h->compensating = h->goes_on = false;
 }
 
+/* With a time by which the run is to end it goes on; else only what was done is undone, or what is known mended. */
 static void reopened(struct history *h, const struct event *event)
 {
+    bool settle = str_is(event->code, "settle");
+
     if (!run_ended(h->status))
         history_fault(h, event, "the run has not ended");
+    if (event->due_at.us != 0 &&
+        (!settle || h->status == RUN_CANCELLED || h->status == RUN_COMPENSATED || h->status == RUN_COMPENSATION_FAILED))
+        history_fault(h, event, "a run that ended '%s' cannot go on", run_status_name(h->status));
     h->status = RUN_ACTIVE;
-    h->undo_only = str_is(event->code, "compensate");
-    if (h->undo_only)
+    h->goes_on = event->due_at.us != 0;
+    if (!h->goes_on)
         return;
     h->cancelling = h->timing_out = false;
-    h->root->decisive = NULL;
+    if (h->notify != NULL && step_ended(h->notify->status))
+        history_restart(h->notify);
 }
 
 /* ---- settling ---- */
 
-/* Steps of the run that were cancelled before they began, and those skipped below what lives again, are to be decided
- * anew. Repeated until nothing changes: order does not matter here. */
+void history_restart(struct past_step *step)
+{
+    step->status = STEP_PENDING;
+    step->tried = 0;
+    step->effect = false;
+    step->place->ended--;
+}
+
+/* What was cancelled may be begun after all; but not what has begun things of its own, nor what may have been sent the
+ * one time that it may be. */
+static bool may_restart(const struct past_step *step)
+{
+    return step->status == STEP_CANCELLED && step->plan->kind != CALL_FOREACH && step->plan->kind != CALL_WORKFLOW &&
+           (!step->plan->at_most_once || !step->granted);
+}
+
+static void forget_undo(struct history *h, const struct past_step *step)
+{
+    for (size_t i = 0; i < h->undo_count; i++)
+        if (h->undos[i] == step)
+            h->undos[i] = h->undos[--h->undo_count];
+}
+
+/* Steps of the run that were cancelled, and those skipped below what lives again, are to be decided anew. Repeated
+ * until nothing changes: order does not matter here. */
 static void revive(struct history *h, const struct past_step *settled)
 {
     bool changed = true;
 
-    for (uint32_t i = 0; i < h->plan->root_count; i++) {
-        struct past_step *step = &h->root->steps[i];
-        if (step->status == STEP_CANCELLED && !step->effect)
-            step->status = STEP_PENDING;
-    }
+    h->root->decisive = NULL;
     while (changed) {
         changed = false;
         for (uint32_t i = 0; i < h->plan->root_count; i++) {
@@ -277,15 +301,13 @@ static void revive(struct history *h, const struct past_step *settled)
                 const struct past_step *parent = &h->root->steps[step->plan->edges[e].parent];
                 below = below || parent == settled || parent->status == STEP_PENDING;
             }
-            if (step->status == STEP_SKIPPED && below) {
-                step->status = STEP_PENDING;
-                changed = true;
-            }
+            if (!may_restart(step) && (step->status != STEP_SKIPPED || !below))
+                continue;
+            forget_undo(h, step);
+            history_restart(step);
+            changed = true;
         }
     }
-    h->root->ended = 0;
-    for (uint32_t i = 0; i < h->plan->root_count; i++)
-        h->root->ended += step_ended(h->root->steps[i].status) ? 1u : 0u;
 }
 
 static void note_failures(struct history *h, struct past_place *place)
@@ -304,8 +326,6 @@ void history_settled(struct history *h, struct past_step *step, const struct eve
 
     if (!held && (step->status != STEP_OUTCOME_UNKNOWN || step->place != h->root))
         history_fault(h, event, "there is nothing to settle");
-    if (h->compensating)
-        history_fault(h, event, "what the run has done is being undone");
     step->status = str_is(event->as, "succeeded") ? STEP_SUCCEEDED : STEP_FAILED;
     step->ended_seq = step->output_seq = event->seq;
     step->waits = PAST_NOTHING;
@@ -316,9 +336,11 @@ void history_settled(struct history *h, struct past_step *step, const struct eve
     } else {
         step->undo_status = step->status;
         step->undo_seq = event->seq;
-        revive(h, step);
+        if (h->goes_on)
+            revive(h, step);
     }
-    note_failures(h, step->place);
+    if (held || h->goes_on)
+        note_failures(h, step->place);
 }
 
 /* ---- events of the run ---- */
@@ -369,6 +391,7 @@ void history_run_event(struct history *h, const struct event *event)
         if (h->status != RUN_PENDING)
             history_fault(h, event, "the run has started");
         h->status = RUN_ACTIVE;
+        h->goes_on = true;
         break;
     case EVENT_RUN_CANCELLING:
         h->cancelling = true;

@@ -233,6 +233,8 @@ static void attempt_failed(struct history *h, struct past_step *step, const stru
         history_fault(h, event, "attempt %u is not open", (unsigned)event->attempt);
     if (step->plan->at_most_once && (event->sent || (step->granted && str_is(event->code, "worker_lost"))))
         history_fault(h, event, "an attempt that may have been sent is to be repeated");
+    if (event->dispatch != 0) /* of a poll that was answered in between */
+        step->tried = 1;
     step->attempt_open = false;
 }
 
@@ -499,8 +501,9 @@ static void check_alive(struct history *h, const struct found *found, const stru
 
     if (run_ended(h->status) || (h->status == RUN_PENDING && !h->cancelling))
         history_fault(h, event, "the run has not started, or has ended");
-    if (h->undo_only && found->step->plan->role == ROLE_STEP)
-        history_fault(h, event, "the run was reopened only to undo");
+    if (!h->goes_on && h->status == RUN_ACTIVE && found->step->plan->role == ROLE_STEP &&
+        event->type != EVENT_STEP_SETTLED)
+        history_fault(h, event, "the run was not reopened to go on");
     for (; place->owner != NULL && h->plan->scopes[place->scope].role == ROLE_STEP; place = place->owner->place) {
         if (place->status != STEP_PENDING)
             history_fault(h, event, "the iteration has ended");

@@ -64,8 +64,8 @@ struct history {
     enum run_status status;
     uint32_t last_seq;
     bool cancelling, timing_out, compensating, wants_undo;
-    bool undo_only; /* reopened only to undo */
-    bool faulty;    /* a path led nowhere: what follows makes no sense */
+    bool goes_on; /* steps may run: not so when it was reopened only to undo, or for the record */
+    bool faulty;  /* a path led nowhere: what follows makes no sense */
 };
 
 struct history *history_new(struct arena *arena, const struct plan *plan, history_fault_fn fault, void *ctx);
@@ -89,4 +89,5 @@ bool history_accepted(const struct plan *plan, const struct past_step *step);
 void history_note_undo(struct history *h, struct past_step *step); /* it has ended: remember what may be undone */
 void history_run_event(struct history *h, const struct event *event);
 void history_action_begins(struct history *h, const struct past_step *action, const struct event *event);
+void history_restart(struct past_step *step); /* one that has ended is to be done once more */
 void history_settled(struct history *h, struct past_step *step, const struct event *event);
