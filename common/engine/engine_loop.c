@@ -42,7 +42,8 @@ static void set_due(struct ctx *c, uint32_t loop, struct wall_us due)
 {
     struct step_state *s = run_step(c->state, loop);
 
-    if (s->due_at.us == due.us)
+    /* due now once more is said again: the timer has just been heard, and the clock may not have moved */
+    if (s->due_at.us == due.us && due.us != c->now.us)
         return;
     s->due_at = due;
     engine_change_work(c, loop, due.us == s->deadline.us ? NULL : "more_items", false);
