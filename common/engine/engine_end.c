@@ -189,6 +189,23 @@ void engine_end_refused(struct ctx *c, struct str message)
     end_run(c, EVENT_RUN_FAILED, engine_failure("invalid_input", "permanent", message));
 }
 
+/* The notification; NULL: there is none, or it has not begun, or is to be sent once more. */
+static const struct frame *notification(const struct run_state *state)
+{
+    const struct frame *frame =
+        state->plan->notify == NO_NODE ? NULL : run_find_action(state, state->plan->notify, NO_NODE);
+    const struct step_state *s = frame == NULL ? NULL : run_step(state, frame->base);
+
+    return s == NULL || (s->status == STEP_PENDING && s->asked == 0) ? NULL : frame;
+}
+
+static bool being_told(const struct run_state *state)
+{
+    const struct frame *frame = notification(state);
+
+    return frame != NULL && frame->ended == 0;
+}
+
 /* Has the person been told who wants to know, or is there nobody? Begins to, when not: what is told may say how the run
  * will end. */
 static bool notified(struct ctx *c, enum event_type type, const struct event *event)
@@ -198,16 +215,15 @@ static bool notified(struct ctx *c, enum event_type type, const struct event *ev
     struct frame *frame;
 
     if (plan->notify == NO_NODE || type == EVENT_RUN_SUCCEEDED || type == EVENT_RUN_CANCELLED ||
-        type == EVENT_RUN_COMPENSATED)
-        return true;
-    frame = run_find_action(c->state, plan->notify, NO_NODE);
-    if (frame != NULL)
-        return frame->ended == 1;
+        type == EVENT_RUN_COMPENSATED || notification(c->state) != NULL)
+        return !being_told(c->state);
     ending = arena_alloc(c->fx->arena, sizeof(*ending));
     *ending = *event;
     ending->type = type;
     c->state->ending = ending;
-    frame = frame_new(c->state, plan->steps[plan->notify].scope, NO_NODE, 0);
+    frame = run_find_action(c->state, plan->notify, NO_NODE);
+    if (frame == NULL)
+        frame = frame_new(c->state, plan->steps[plan->notify].scope, NO_NODE, 0);
     engine_begin(c, frame->base);
     return frame->ended == 1;
 }
@@ -235,14 +251,6 @@ static bool undone(struct ctx *c, enum event_type *type, struct event *event)
     event->detail = engine_undo_report(c, &clean);
     *type = clean ? EVENT_RUN_COMPENSATED : EVENT_RUN_COMPENSATION_FAILED;
     return true;
-}
-
-static bool being_told(const struct run_state *state)
-{
-    const struct frame *frame =
-        state->plan->notify == NO_NODE ? NULL : run_find_action(state, state->plan->notify, NO_NODE);
-
-    return frame != NULL && frame->ended == 0;
 }
 
 static void finish(struct ctx *c)

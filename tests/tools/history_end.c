@@ -51,6 +51,13 @@ static bool failed(const struct past_step *step)
     return step->status == STEP_FAILED || step->status == STEP_TIMED_OUT || step->status == STEP_OUTCOME_UNKNOWN;
 }
 
+/* What was cancelled although nothing stops the run any more was stopped by what has been settled since, and cannot be
+ * begun again. */
+static bool left_behind(const struct history *h, const struct past_step *step)
+{
+    return step->status == STEP_CANCELLED && step->place == h->root && !h->cancelling && !h->timing_out;
+}
+
 struct past_verdict history_verdict(const struct history *h, const struct past_place *place)
 {
     struct past_verdict verdict = {PAST_SUCCEEDED};
@@ -59,7 +66,7 @@ struct past_verdict history_verdict(const struct history *h, const struct past_p
         return (struct past_verdict){PAST_FAILED};
     for (uint32_t i = 0; i < h->plan->scopes[place->scope].count; i++) {
         const struct past_step *step = &place->steps[i];
-        bool counts = failed(step) && !handled(h, step);
+        bool counts = (failed(step) || left_behind(h, step)) && !handled(h, step);
 
         if (counts && !step->plan->continue_on_failure)
             return (struct past_verdict){PAST_FAILED};
