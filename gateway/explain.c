@@ -37,7 +37,7 @@ static void say(struct reason *reason, const char *code, const char *format, ...
 /* What people want to hear of first: doubts, then what runs, then what waits longest for certain. */
 static int rank(const struct history *h, const struct work_view *work)
 {
-    uint32_t node = work->step.ptr == NULL ? NO_NODE : plan_find(h->plan, work->step);
+    uint32_t node = work->step.ptr == NULL ? NO_NODE : run_find_step(h->state, work->step, NULL);
 
     switch (work->kind) {
     case WORK_UNKNOWN:
@@ -55,8 +55,8 @@ static int rank(const struct history *h, const struct work_view *work)
 
 static void explain_task(const struct history *h, const struct work_view *work, struct reason *reason)
 {
-    uint32_t node = plan_find(h->plan, work->step);
-    const struct attempt_view *a = node == NO_NODE ? NULL : h->steps[node].attempts;
+    uint32_t node = run_find_step(h->state, work->step, NULL);
+    const struct attempt_view *a = node == NO_NODE ? NULL : h->views[node].attempts;
 
     while (a != NULL && a->next != NULL)
         a = a->next;
@@ -75,8 +75,8 @@ static void explain_task(const struct history *h, const struct work_view *work, 
 
 static void explain_backoff(const struct history *h, const struct work_view *work, struct reason *reason)
 {
-    uint32_t node = plan_find(h->plan, work->step);
-    const struct event *failure = node == NO_NODE ? NULL : h->steps[node].waiting;
+    uint32_t node = run_find_step(h->state, work->step, NULL);
+    const struct event *failure = node == NO_NODE ? NULL : h->views[node].waiting;
     char due[WALL_TEXT_SIZE];
 
     wall_format(work->due_at, due);

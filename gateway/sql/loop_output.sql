@@ -1,0 +1,17 @@
+-- The output of a loop: a list of its items' outputs in order, null for those that have none.
+-- $1 uuid run  $2 text the loop's path  $3 int4 how many items it has
+-- Columns: list json. Index: primary key (all events of the run). No locks.
+WITH given AS (
+    SELECT e.n, o.output::text AS output
+      FROM (SELECT split_part(substr(e.step, length($2::text) + 2), ']', 1)::int4 AS n,
+                   coalesce((e.data ->> 'ref')::int4, e.seq) AS seq
+              FROM event e
+             WHERE e.run_id = $1 AND e.organisation = current_organisation() AND e.type = 24
+               AND starts_with(e.step, $2 || '[') AND strpos(substr(e.step, length($2) + 2), '.') = 0) e
+      JOIN event o ON o.run_id = $1 AND o.seq = e.seq AND o.organisation = current_organisation()),
+-- each with the nulls of the items before it that gave none: no join with all numbers, whose plan could be quadratic
+spaced AS (
+    SELECT n, repeat('null,', n - lag(n, 1, -1) OVER (ORDER BY n) - 1) || coalesce(output, 'null') AS output FROM given)
+SELECT ('[' || CASE WHEN count(*) > 0 THEN string_agg(output, ',' ORDER BY n) || repeat(',null', $3::int4 - 1 - max(n))
+                    ELSE substr(repeat(',null', $3), 2) END || ']')::json
+  FROM spaced

@@ -1,0 +1,12 @@
+-- All events of certain steps of a run, oldest first.
+-- $1 uuid run  $2 text[] paths
+-- Columns: seq int4, at timestamptz, type int2, step text, attempt int2, data json, output's length int4 (0: none), output
+-- json when it is short enough to be shown; both of the event that `ref` names. Index: primary key (all events of the run).
+-- No locks.
+SELECT e.seq, e.at, e.type, e.step, e.attempt, e.data, coalesce(octet_length(b.output::text), 0),
+       CASE WHEN octet_length(b.output::text) <= 4096 THEN b.output END
+  FROM event e
+ CROSS JOIN LATERAL (SELECT coalesce(o.output, e.output) AS output
+                       FROM (SELECT) AS one LEFT JOIN event o ON o.run_id = $1 AND o.seq = (e.data ->> 'ref')::int4) b
+ WHERE e.run_id = $1 AND e.organisation = current_organisation() AND e.step = ANY ($2::text[])
+ ORDER BY e.seq
