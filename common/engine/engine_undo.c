@@ -43,11 +43,23 @@ static const struct undo *newest(const struct run_state *state)
     return found;
 }
 
+static bool under_way(const struct run_state *state, const struct frame *action)
+{
+    const struct step_state *s = run_step(state, action->base);
+
+    return run_plan_step(state, action->base)->role == ROLE_COMPENSATE && action->ended == 0 &&
+           (s->status != STEP_PENDING || s->asked != 0);
+}
+
 bool engine_undo_next(struct ctx *c)
 {
     struct run_state *state = c->state;
     const struct undo *undo;
 
+    /* not always that of the newest: a late word may have made an effect known since it began */
+    for (const struct frame *action = state->actions; action != NULL; action = action->link)
+        if (under_way(state, action))
+            return true;
     while (c->rc == ERR_OK && (undo = newest(state)) != NULL) {
         uint32_t owner = undo->node;
         uint32_t action = run_plan_step(state, owner)->compensate;
@@ -55,8 +67,6 @@ bool engine_undo_next(struct ctx *c)
 
         if (frame == NULL)
             frame = frame_new(state, state->plan->steps[action].scope, owner, 0);
-        else if (run_step(state, frame->base)->status != STEP_PENDING || run_step(state, frame->base)->asked != 0)
-            return true; /* under way */
         engine_begin(c, frame->base);
         if (frame->ended == 0)
             return true;
