@@ -621,6 +621,8 @@ static enum err_code fold_settled(struct run_state *state, uint32_t node, const 
         copy_error(&s->error, event);
     if (state->timeout_seq != 0) /* else it is only known better: what was done has been undone, or was not wanted */
         revive(state, node);
+    else if (status == STEP_SUCCEEDED && state->root->decisive == node)
+        state->root->decisive = NO_NODE;
     return ERR_OK;
 }
 
