@@ -17,6 +17,7 @@ void engine_emit(struct ctx *c, struct event event)
     event.at = c->now;
     if (event.output.ptr != NULL)
         event.output_bytes = (uint32_t)event.output.len;
+    c->fx->output_bytes += event.output.len;
     c->rc = engine_fold(c->state, &event, c->err);
     if (c->rc != ERR_OK)
         return;

@@ -349,6 +349,7 @@ struct effects {
     struct effect_child *children;
     size_t child_cancel_count, child_cancel_cap;
     struct run_id *child_cancels; /* child runs that get a cancel command, in the same transaction */
+    size_t output_bytes;          /* of the events, together: bounds what loops begin, too */
     uint32_t begun;               /* iterations begun since effects_init: bounded, the rest comes with a timer */
     enum started_answer answer;   /* to IN_STARTED of an at_most_once attempt */
     bool status_changed;          /* the run row has to be written */

@@ -21,6 +21,7 @@ struct ctx {
 /* One run takes no more of a batch than this: what is left to begin comes with a timer that is due at once. */
 #define BEGUN_PER_BATCH 256
 #define EVENTS_PER_RUN_AND_BATCH 1000
+#define OUTPUT_PER_RUN_AND_BATCH ((size_t)4 << 20)
 
 /* A run's history is bounded: what would be tried again beyond this ends instead, and so does the run. */
 #define HISTORY_MAX 200000

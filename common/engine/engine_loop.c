@@ -49,6 +49,16 @@ static void set_due(struct ctx *c, uint32_t loop, struct wall_us due)
     engine_change_work(c, loop, due.us == s->deadline.us ? NULL : "more_items", false);
 }
 
+/* The history is full: no other item begins, and the loop ends when those that have begun are over. */
+static void stop_at_limit(struct ctx *c, uint32_t loop)
+{
+    set_due(c, loop, run_step(c->state, loop)->deadline);
+    if (run_step(c->state, loop)->extra->live == 0)
+        engine_step_failed(
+            c, loop, EVENT_STEP_FAILED,
+            engine_failure("history_limit", "permanent", STR("the run's history is full: no other item is begun")));
+}
+
 void engine_fill(struct ctx *c, uint32_t loop)
 {
     struct run_state *state = c->state;
@@ -61,10 +71,15 @@ void engine_fill(struct ctx *c, uint32_t loop)
         set_due(c, loop, s->deadline);
         return;
     }
+    if (state->last_seq >= HISTORY_MAX && extra->next < extra->count) {
+        stop_at_limit(c, loop);
+        return;
+    }
     while (extra->live < step->concurrency && extra->next < extra->count) {
         struct frame *frame;
 
-        if (c->fx->begun >= BEGUN_PER_BATCH || c->fx->event_count >= EVENTS_PER_RUN_AND_BATCH) {
+        if (c->fx->begun >= BEGUN_PER_BATCH || c->fx->event_count >= EVENTS_PER_RUN_AND_BATCH ||
+            c->fx->output_bytes >= OUTPUT_PER_RUN_AND_BATCH) {
             set_due(c, loop, c->now);
             return;
         }
@@ -88,7 +103,8 @@ static void end_loop(struct ctx *c, uint32_t loop)
     if (extra->stopping) {
         const struct step_error *error = extra->item_error;
         engine_step_failed(c, loop, EVENT_STEP_FAILED,
-                           engine_failure("item_failed", "permanent",
+                           engine_failure(strcmp(error->code, "history_limit") == 0 ? "history_limit" : "item_failed",
+                                          "permanent",
                                           str_of(arena_printf(c->fx->arena, "item %" PRIu32 ": %s: %s",
                                                               extra->first_failed, error->code, error->message))));
         return;

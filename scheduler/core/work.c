@@ -79,13 +79,19 @@ static struct input *pop_input(struct sched *sched, struct run_entry *entry)
     return input;
 }
 
+/* A body that came with an input and went into an event is one and the same. */
+static size_t weight(const struct work *work)
+{
+    return work->bytes > work->fx.output_bytes ? work->bytes : work->fx.output_bytes;
+}
+
 void work_collect(struct sched *sched, struct work *work)
 {
     if (list_empty(&sched->collecting))
         sched->collecting_since = sched->now;
     list_add_tail(&sched->collecting, &work->link);
     sched->collecting_inputs += work->input_count;
-    sched->collecting_bytes += work->bytes;
+    sched->collecting_bytes += weight(work);
 }
 
 void work_dead_letter(struct sched *sched, struct shard *shard, struct input *input)
@@ -293,7 +299,7 @@ void work_broken(struct sched *sched, struct work *work, const struct err *err)
 /* True while more may be applied to this run in this batch. */
 static bool has_room(const struct sched *sched, const struct work *work)
 {
-    return work->input_count < sched->set.batch_inputs && work->bytes < sched->set.batch_bytes &&
+    return work->input_count < sched->set.batch_inputs && weight(work) < sched->set.batch_bytes &&
            work->fx.event_count < EVENTS_PER_BATCH && work->pending == 0;
 }
 

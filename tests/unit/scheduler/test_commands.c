@@ -235,6 +235,33 @@ static void an_update_stays_small_and_says_where_bodies_are(void **state)
     script_free(s);
 }
 
+/* What a loop makes of nothing counts like what comes in. */
+static void a_batch_is_bounded_by_the_outputs_of_loops(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    CLEANUP(buf_deinit) struct buf document = {0};
+    size_t bytes = 0;
+
+    (void)state;
+    buf_init(&document, 2 << 20);
+    buf_printf(&document, "{\"name\":\"w\",\"steps\":{\"each\":{\"call\":\"foreach\",\"with\":{\"items\":[0");
+    for (int i = 1; i < 100; i++)
+        buf_printf(&document, ",%d", i);
+    buf_printf(&document, "],\"steps\":{\"t\":{\"call\":\"transform\",\"with\":{\"value\":\"%0200000d\"}}}}}}}", 7);
+    script_own(s, 0, 1);
+    s->hold_commits = true;
+    run = script_run(s, 0, arena_printf(s->arena, STR_FMT, STR_ARG(buf_str(&document))));
+    script_settle(s);
+    for (size_t i = 0; i < s->batch->event_count; i++)
+        bytes += s->batch->events[i].event->output.len;
+    assert_in_range(bytes, 4 << 20, 6 << 20);
+    s->hold_commits = false;
+    script_advance(s, 2 * SEC);
+    assert_int_equal(run->status, RUN_SUCCEEDED);
+    script_free(s);
+}
+
 static void waiting_costs_no_query(void **state)
 {
     enum { WAITING = 100000 };
@@ -275,6 +302,7 @@ int main(void)
         cmocka_unit_test(settling_opens_an_ended_run_again_and_its_row_with_it),
         cmocka_unit_test(a_run_settled_as_failed_ends_with_that),
         cmocka_unit_test(an_update_stays_small_and_says_where_bodies_are),
+        cmocka_unit_test(a_batch_is_bounded_by_the_outputs_of_loops),
         cmocka_unit_test(waiting_costs_no_query),
     };
 
