@@ -288,7 +288,7 @@ static void put_step(struct writer *w, uint32_t step)
         put_switch(w);
         break;
     case 9:
-        buf_printf(&w->doc, "\"call\":\"delay\",\"with\":{\"duration\":\"%ums\"}", rng_below(w->rng, 5000));
+        buf_printf(&w->doc, "\"call\":\"delay\",\"with\":{\"duration\":\"%ums\"}", 1 + rng_below(w->rng, 5000));
         break;
     case 10:
         put_poll(w);
