@@ -1,5 +1,7 @@
 /* What expressions read: items and lists of loops, steps around, answers of polls; and the tasks of steps that are not
  * the workflow's own. */
+#include "common/base/log.h"
+#include "tests/unit/base/capture.h"
 #include "tests/unit/scheduler/script.h"
 
 #include "common/base/banned.h"
@@ -412,6 +414,62 @@ static void a_run_with_thousands_of_open_rows_is_read_again(void **state)
     script_free(s);
 }
 
+static size_t lines_with(const char *text, const char *word)
+{
+    size_t n = 0;
+
+    for (const char *at = text; (at = strstr(at, word)) != NULL; at++)
+        n++;
+    return n;
+}
+
+/* Loops inside loops reach the bound without any attempt that is tried again. */
+static void a_history_that_grows_long_is_warned_of_once_and_then_ends_its_run(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct capture capture;
+    char *text;
+
+    (void)state;
+    script_own(s, 0, 1);
+    log_init("test", "test", LOG_WARN);
+    capture = capture_begin(STDERR_FILENO);
+    run = begin(s,
+                "{\"name\":\"w\",\"steps\":{\"each\":{\"call\":\"foreach\",\"with\":{\"items\":\"${ .input.list }\","
+                "\"steps\":{\"in\":{\"call\":\"foreach\",\"with\":{\"items\":\"${ .input.list }\",\"steps\":{"
+                "\"t\":{\"call\":\"transform\",\"with\":{\"value\":1}}}}}}}}}}",
+                list_of(s, 400));
+    text = capture_end(&capture);
+    assert_int_equal(lines_with(text, "run.history_long"), 1);
+    mem_free(text);
+    assert_int_equal(script_events(s, run, EVENT_RUN_FAILED), 1);
+    assert_true(str_is(run->error_code, "history_limit"));
+    assert_true(run->event_count >= 200000 && run->event_count < 202000);
+    script_free(s);
+}
+
+static void loops_inside_loops_read_the_innermost_item(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run =
+        begin(s,
+              "{\"name\":\"w\",\"steps\":{\"each\":{\"call\":\"foreach\",\"with\":{\"items\":[[1,2],[],[3]],\"steps\":{"
+              "\"o\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .index }\"}},"
+              "\"in\":{\"needs\":[\"o\"],\"call\":\"foreach\",\"with\":{\"items\":\"${ .item }\",\"steps\":{"
+              "\"t\":{\"call\":\"transform\",\"with\":{\"value\":[\"${ .item }\",\"${ .index }\","
+              "\"${ .steps.o.output }\"]}}}}}}}}},\"output\":\"${ .steps.each }\"}",
+              "{}");
+    assert_json(output_of(run, EVENT_RUN_SUCCEEDED, NULL),
+                "{\"status\":\"succeeded\",\"branch\":null,\"output\":[[[1,0,0],[2,1,0]],[],[[3,0,2]]],"
+                "\"error\":null,\"failed\":[]}");
+    script_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +485,8 @@ int main(void)
         cmocka_unit_test(a_compensation_reads_what_it_undoes_and_a_notification_how_the_run_ends),
         cmocka_unit_test(a_signals_payload_is_the_output_of_the_step_that_takes_it),
         cmocka_unit_test(a_run_with_thousands_of_open_rows_is_read_again),
+        cmocka_unit_test(a_history_that_grows_long_is_warned_of_once_and_then_ends_its_run),
+        cmocka_unit_test(loops_inside_loops_read_the_innermost_item),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
