@@ -251,7 +251,8 @@ static void add_family(struct rows *r, const struct work *work)
     for (size_t i = 0; i < work->fx.child_cancel_count; i++)
         tell(r, work, work->fx.child_cancels[i], "cancel", STR_NONE);
     if (run->has_parent && end != NULL)
-        tell(r, work, run->parent, "child_ended", child_ended_body(r->arena, work->entry, end));
+        tell(r, work, run->parent, "child_ended",
+             child_ended_body(r->arena, work->entry, end, r->sched->set.output_max_bytes));
 }
 
 static void add_dead_letter(struct rows *r, const struct work *work, const struct input *input, const char *reason)

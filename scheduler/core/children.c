@@ -4,8 +4,6 @@
 
 #include "common/base/banned.h"
 
-/* A step's output (api.md, limits): the child's is the parent step's. */
-#define OUTPUT_MAX_BYTES (1024 * 1024)
 #define FAULT_MAX_BYTES 240
 
 static const struct schema *schema_of(struct plan_info *plan)
@@ -64,9 +62,10 @@ static void put_error(struct jw *w, struct str code, struct str message, struct 
     jw_end_obj(w);
 }
 
-struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end)
+struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end,
+                            size_t output_max_bytes)
 {
-    bool too_large = end->output.len > OUTPUT_MAX_BYTES;
+    bool too_large = end->output.len > output_max_bytes; /* it becomes the output of the parent's step */
     char id[UUID_TEXT_SIZE];
     struct buf text;
     struct str body;
@@ -80,7 +79,10 @@ struct str child_ended_body(struct arena *arena, const struct run_entry *entry, 
     jw_kstr(&w, "step", entry->parent_step);
     jw_kcstr(&w, "status", run_status_name(too_large ? RUN_FAILED : (enum run_status)entry->run->status));
     if (too_large) {
-        put_error(&w, STR("output_too_large"), STR("the output of the child run exceeds 1 MiB"), STR_NONE);
+        put_error(&w, STR("too_large"),
+                  str_of(arena_printf(arena, "the child run's output of %zu bytes exceeds the limit of %zu",
+                                      end->output.len, output_max_bytes)),
+                  STR_NONE);
     } else {
         if (end->output.ptr != NULL)
             jw_kraw(&w, "output", end->output);

@@ -532,7 +532,8 @@ bool command_decode(struct command *command);
 /* How the input of a child breaks the input_schema of its workflow: text to free, STR_NONE when it does not. */
 struct str child_input_fault(struct plan_info *plan, struct str input);
 /* Body of the command that tells the parent how the run has ended. */
-struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end);
+struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end,
+                            size_t output_max_bytes);
 
 /* quarantine.c */
 struct quarantined *quarantine_find(const struct sched *sched, struct run_id run);

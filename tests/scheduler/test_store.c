@@ -621,6 +621,15 @@ static void children_are_started_or_their_parent_is_told_why_not(void **state)
                                         "'workflow_disabled' AND body -> 'error' ->> 'message' = "
                                         "'workflow ''off'' is disabled'"),
                      1);
+    /* their organisation sees all of it, and no other does */
+    must_script(f->admin, "SET ROLE ropewalk_gateway; SET ropewalk.organisation = '1'");
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM v_runs WHERE depth = 2 AND parent_step = 'each[3].a'"),
+                     2);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command"), 8);
+    must_script(f->admin, "RESET ROLE; SELECT set_config('ropewalk.organisation', id::text, false) FROM organisation "
+                          "WHERE name = 'other'; SET ROLE ropewalk_gateway");
+    assert_int_equal(must_int(f->admin, "SELECT (SELECT count(*) FROM run) + (SELECT count(*) FROM command)"), 0);
+    must_script(f->admin, "RESET ROLE; RESET ropewalk.organisation");
 }
 
 static void a_loaded_child_knows_who_waits_for_it(void **state)

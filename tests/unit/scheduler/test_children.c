@@ -360,7 +360,7 @@ static void an_output_beyond_a_mebibyte_fails_the_step(void **state)
     run = script_run(s, 5, PARENT);
     script_settle(s);
     assert_int_equal(run->status, RUN_FAILED);
-    assert_true(str_is(run->error_code, "output_too_large"));
+    assert_true(str_is(run->error_code, "too_large"));
     script_free(s);
     mem_free(large);
 }
