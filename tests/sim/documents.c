@@ -14,6 +14,7 @@ struct writer {
     struct rng *rng;
     struct buf doc;
     uint32_t depth;  /* of a child's document: what it may call is deeper */
+    bool calls;      /* a child run is begun somewhere in it */
     unsigned loops;  /* around what is written */
     uint32_t needed; /* a step that the one at hand needs */
     enum shape shapes[LOOPS_MAX + 1][STEPS_MAX];
@@ -120,6 +121,7 @@ static void put_child(struct writer *w)
         buf_printf(&w->doc, "\"call\":\"workflow\",\"with\":{\"name\":\"%s\"", odd[rng_below(w->rng, 2)]);
     else
         buf_printf(&w->doc, "\"call\":\"workflow\",\"with\":{\"name\":\"c%u\"", w->depth);
+    w->calls = true;
     if (maybe(w, 3000))
         buf_printf(&w->doc, ",\"version\":%u", 1 + rng_below(w->rng, VERSIONS_MAX + 1));
     if (maybe(w, 9000))
@@ -318,7 +320,7 @@ static void put_steps(struct writer *w, uint32_t count)
         put_step(w, i);
 }
 
-static struct str write_document(struct sim *sim, const char *name, uint32_t depth)
+static struct str write_document(struct sim *sim, const char *name, uint32_t depth, bool *ret_calls)
 {
     struct writer w = {.sim = sim, .rng = &sim->rng, .depth = depth};
     uint32_t steps = 1 + rng_below(&sim->rng, depth == 0 ? STEPS_MAX : 4);
@@ -347,6 +349,7 @@ static struct str write_document(struct sim *sim, const char *name, uint32_t dep
     buf_append_char(&w.doc, '}');
     text = str_arena(sim->arena, buf_str(&w.doc));
     buf_deinit(&w.doc);
+    *ret_calls = w.calls;
     return text;
 }
 
@@ -363,29 +366,37 @@ static struct plan *compile(struct sim *sim, struct str document)
     return plan;
 }
 
-static void make_workflow(struct sim *sim, const char *name, uint32_t depth, int32_t versions)
+/* Does it begin child runs? */
+static bool make_workflow(struct sim *sim, const char *name, uint32_t depth, int32_t versions)
 {
     struct db_workflow *workflow = &sim->db.workflows[sim->db.workflow_count++];
+    bool any_calls = false, calls = false;
 
     workflow->name = name;
     workflow->version_count = versions;
     for (int32_t v = 0; v < versions && !sim->failed; v++) {
         do {
-            workflow->documents[v] = write_document(sim, name, depth);
+            workflow->documents[v] = write_document(sim, name, depth, &calls);
             workflow->plans[v] = compile(sim, workflow->documents[v]);
         } while (workflow->plans[v] == NULL && !sim->failed);
+        any_calls = any_calls || calls;
     }
+    return any_calls;
 }
 
 /* w0, w1, ... are started by clients. They call c0, that calls c1, ...: the last of them is a level too deep. */
 void documents_make(struct sim *sim)
 {
-    uint32_t count = 1 + rng_below(&sim->rng, 6);
+    uint32_t count = 1 + rng_below(&sim->rng, 4);
+    struct db_workflow *off;
+    bool calls = false;
 
     for (uint32_t i = 0; i < count; i++)
-        make_workflow(sim, arena_printf(sim->arena, "w%u", i), 0, 1);
-    for (uint32_t i = 0; i < 4; i++)
-        make_workflow(sim, arena_printf(sim->arena, "c%u", i), i + 1, 1 + (int32_t)rng_below(&sim->rng, VERSIONS_MAX));
-    make_workflow(sim, "off", 4, 1);
-    sim->db.workflows[sim->db.workflow_count - 1].disabled = true;
+        calls = make_workflow(sim, arena_printf(sim->arena, "w%u", i), 0, 1) || calls;
+    for (uint32_t i = 0; i < 4 && calls; i++)
+        calls = make_workflow(sim, arena_printf(sim->arena, "c%u", i), i + 1,
+                              1 + (int32_t)rng_below(&sim->rng, VERSIONS_MAX));
+    off = &sim->db.workflows[sim->db.workflow_count++];
+    off->name = "off";
+    off->disabled = true;
 }

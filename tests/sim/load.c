@@ -162,10 +162,12 @@ static void generate_run(struct sim *sim, const struct db_workflow *workflow)
 void generate_runs(struct sim *sim)
 {
     uint32_t meddling = rng_chance(&sim->rng, 5000) ? rng_below(&sim->rng, 12) : 0;
+    uint32_t workflows = 0;
 
-    for (uint32_t i = 0; i < sim->db.workflow_count; i++)
-        if (sim->db.workflows[i].name[0] == 'w')
-            generate_run(sim, &sim->db.workflows[i]);
+    while (workflows < sim->db.workflow_count && sim->db.workflows[workflows].name[0] == 'w')
+        generate_run(sim, &sim->db.workflows[workflows++]);
+    for (uint32_t i = rng_below(&sim->rng, 3); i > 0; i--) /* more of one of them */
+        generate_run(sim, &sim->db.workflows[rng_below(&sim->rng, workflows)]);
     for (uint32_t i = 0; i < meddling; i++)
         sim_after(sim, 0, 45 * SEC, NULL, meddle, NULL);
     sim_after(sim, 3 * SEC, 6 * SEC, NULL, look_after, NULL);
