@@ -44,7 +44,7 @@ static enum cli_exit command(const struct cli *cli, const struct api_request *re
         return rc;
     if (cli->json)
         (void)puts(answer.text);
-    else if (answer.status == 202 && json_object_get(answer.json, "command") != NULL)
+    else if (strcmp(text_or(json_text(answer.json, "status"), ""), "pending") == 0)
         (void)puts("accepted; not applied yet");
     else
         (void)puts(done);

@@ -72,10 +72,10 @@ def test_a_step_of_which_nobody_knows_is_listed_unless_it_is_undone(stack, world
     assert run["status"] == "compensation_failed"
     assert run["compensation"] == {"stands": [], "undetermined": ["c"]}
     assert undone(world) == ["/b", "/a"]
-    stack.save(chain(world, "undo-unknown", undo={"on": ["succeeded", "outcome_unknown"]}, **once))
+    stack.save(chain(world, "undo-unknown", undo={"on": ["succeeded", "outcome_unknown"], "with": {"method": "DELETE", "url": world.url + "/undo-c"}}, **once))
     run = stack.ended(stack.start("undo-unknown"))
     assert run["status"] == "compensated"
-    assert undone(world)[2:] == ["/c", "/b", "/a"]
+    assert undone(world)[2:] == ["/undo-c", "/b", "/a"]
 
 
 def test_on_cancellation_only_when_asked_for_and_on_request_of_an_ended_run(stack, world):
