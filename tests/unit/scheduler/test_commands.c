@@ -175,6 +175,36 @@ static void a_run_settled_as_failed_ends_with_that(void **state)
     script_free(s);
 }
 
+static void an_end_and_its_reopening_in_one_batch_leave_no_end(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(
+        s, 0,
+        "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"transform\",\"with\":{\"value\":1},"
+        "\"compensate\":{\"call\":\"noop\"}},\"b\":{\"call\":\"wait_signal\",\"with\":{\"signal\":\"x\"}}}}");
+    script_settle(s);
+    s->hold_commits = true;
+    script_command_body(s, run, "cancel", "{}");
+    script_command_body(s, run, "compensate", "{}");
+    script_advance(s, 2 * SEC);
+    assert_non_null(s->batch);
+    assert_int_equal(s->batch->command_delete_count, 2);
+    assert_int_equal(s->batch->run_count, 1);
+    assert_int_equal(s->batch->runs[0].status, RUN_ACTIVE);
+    assert_int_equal(s->batch->runs[0].ended_at.us, 0);
+    assert_true(s->batch->runs[0].reopened);
+    s->hold_commits = false;
+    script_settle(s);
+    script_result(s, 0, script_last(s, "task"), "w1", "\"status\":\"succeeded\"");
+    script_settle(s);
+    assert_int_equal(run->status, RUN_COMPENSATED);
+    script_free(s);
+}
+
 /* 80 iterations of 4,000 bytes each, and one of more than an update shows. */
 static struct script_run *loop_of_bodies(struct script *s)
 {
@@ -301,6 +331,7 @@ int main(void)
         cmocka_unit_test(a_refusal_says_why_by_its_code),
         cmocka_unit_test(settling_opens_an_ended_run_again_and_its_row_with_it),
         cmocka_unit_test(a_run_settled_as_failed_ends_with_that),
+        cmocka_unit_test(an_end_and_its_reopening_in_one_batch_leave_no_end),
         cmocka_unit_test(an_update_stays_small_and_says_where_bodies_are),
         cmocka_unit_test(a_batch_is_bounded_by_the_outputs_of_loops),
         cmocka_unit_test(waiting_costs_no_query),
