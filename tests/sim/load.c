@@ -58,8 +58,19 @@ static void watch(struct sim *sim, void *what)
 
 static struct str signal_body(struct sim *sim, struct str name)
 {
-    return str_of(arena_printf(sim->arena, "{\"name\":\"" STR_FMT "\",\"payload\":%s}", STR_ARG(name),
-                               rng_chance(&sim->rng, 2000) ? "null" : "{\"by\":\"a person\"}"));
+    struct str body;
+    struct buf text;
+    struct jw w;
+
+    buf_init(&text, 65536);
+    w = jw_to(&text);
+    jw_obj(&w);
+    jw_kstr(&w, "name", name); /* perhaps of a value that has quotes */
+    jw_kraw(&w, "payload", rng_chance(&sim->rng, 2000) ? STR("null") : STR("{\"by\":\"a person\"}"));
+    jw_end_obj(&w);
+    body = str_arena(sim->arena, buf_str(&text));
+    buf_deinit(&text);
+    return body;
 }
 
 static struct str settle_body(struct sim *sim, struct str step)
