@@ -169,6 +169,21 @@ static void check_input_schema(struct arena *arena, struct str document, struct 
         (void)schema_compile(arena, schema, &options, on_input_schema_fault, &nested);
 }
 
+static struct str warnings_json(struct arena *arena, const struct plan_faults *faults)
+{
+    CLEANUP(buf_deinit) struct buf out = {0};
+    struct fault_list list = {.out = &out};
+
+    buf_init(&out, FAULTS_MAX);
+    list.w = jw_to(&out);
+    jw_arr(&list.w);
+    for (size_t i = 0; i < faults->warning_count; i++)
+        add_fault(&list, faults->warnings[i].code, faults->warnings[i].pointer, faults->warnings[i].message,
+                  faults->warnings[i].hint);
+    jw_end_arr(&list.w);
+    return str_arena(arena, buf_str(&out));
+}
+
 void document_check(struct arena *arena, const struct gateway_config *config, struct str text, struct document *ret)
 {
     CLEANUP(buf_deinit) struct buf out = {0};
@@ -178,7 +193,7 @@ void document_check(struct arena *arena, const struct gateway_config *config, st
     struct plan_faults faults = {.arena = arena};
     struct err err = {0};
 
-    *ret = (struct document){.text = text, .warnings = STR("[]")};
+    *ret = (struct document){.text = text};
     buf_init(&out, FAULTS_MAX);
     list.w = jw_to(&out);
     jw_arr(&list.w);
@@ -190,6 +205,7 @@ void document_check(struct arena *arena, const struct gateway_config *config, st
     struct map *told = take_ptr(list.told);
 
     ret->plan = plan_compile(text, &limits, &faults);
+    ret->warnings = warnings_json(arena, &faults);
     for (size_t i = 0; i < faults.count; i++)
         if (map_get(told, faults.items[i].pointer) == NULL)
             add_fault(&list, faults.items[i].code, faults.items[i].pointer, faults.items[i].message,
@@ -207,23 +223,40 @@ void document_check(struct arena *arena, const struct gateway_config *config, st
     ENSURE((ret->plan == NULL) == (list.count > 0));
 }
 
-/* Writes an object without its member "metadata"; `steps` of a document likewise, one level down. */
-static void write_content(struct jw *w, struct str object, int level)
+/* What write_content is in: a document, its steps, a step, the `with` of a loop, whose steps are steps again. */
+enum content { IN_DOCUMENT, IN_STEPS, IN_STEP, IN_LOOP };
+
+static bool goes_below(struct str object, enum content level, struct str key)
+{
+    switch (level) {
+    case IN_DOCUMENT:
+    case IN_LOOP:
+        return str_is(key, "steps");
+    case IN_STEPS:
+        return true;
+    case IN_STEP:
+        return str_is(key, "with") && str_is(jt_get(object, "call"), "\"foreach\"");
+    }
+    return false;
+}
+
+/* Writes an object without its member "metadata"; those of its steps likewise. */
+static void write_content(struct jw *w, struct str object, enum content level)
 {
     struct jt_iter it;
 
     jw_obj(w);
     jt_iter_init(&it, object);
     while (jt_next(&it)) {
-        if (level != 1 && str_is(it.key, "metadata"))
+        if (level != IN_STEPS && str_is(it.key, "metadata"))
             continue;
         CLEANUP(arena_cleanup) struct arena *arena = it.key_escaped ? arena_new(256) : NULL;
 
         jw_key_str(w, it.key_escaped ? jt_key(&it, arena) : it.key);
-        bool below = jt_type(it.value) == JT_OBJECT && (level == 1 || (level == 0 && str_is(it.key, "steps")));
+        bool below = jt_type(it.value) == JT_OBJECT && goes_below(object, level, it.key);
 
         if (below)
-            write_content(w, it.value, level + 1);
+            write_content(w, it.value, level == IN_LOOP ? IN_STEPS : level + 1);
         else
             jw_raw(w, it.value);
     }
@@ -236,7 +269,7 @@ void document_content(struct str text, struct buf *out)
 
     buf_init(out, text.len * 6 + 4096);
     w = jw_to(out);
-    write_content(&w, text, 0);
+    write_content(&w, text, IN_DOCUMENT);
     ENSURE(!out->overflow);
 }
 

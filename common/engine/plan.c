@@ -14,42 +14,70 @@
 
 const struct plan_limits PLAN_LIMITS_DEFAULT = {.max_steps = 500, .max_depth = 100, .max_run_us = 366 * DAY_US};
 
+static void append(struct arena *arena, struct plan_fault **items, size_t *count, size_t *cap,
+                   const struct plan_fault *fault)
+{
+    if (*count >= FAULTS_MAX)
+        return;
+    if (*count == *cap) {
+        struct plan_fault *grown = arena_array(arena, *cap * 2 + 8, sizeof(*grown));
+        if (*count > 0)
+            memcpy(grown, *items, *count * sizeof(*grown));
+        *items = grown;
+        *cap = *cap * 2 + 8;
+    }
+    (*items)[(*count)++] = (struct plan_fault){.code = fault->code,
+                                               .pointer = str_arena(arena, fault->pointer),
+                                               .message = str_arena(arena, fault->message),
+                                               .hint = str_arena(arena, fault->hint)};
+}
+
 void plan_fault_add(struct plan_faults *faults, const char *code, struct str pointer, struct str message,
                     struct str hint)
 {
-    if (faults->count >= FAULTS_MAX)
-        return;
-    if (faults->count == faults->cap) {
-        size_t cap = faults->cap == 0 ? 8 : 2 * faults->cap;
-        struct plan_fault *grown = arena_array(faults->arena, cap, sizeof(*grown));
-        if (faults->count > 0)
-            memcpy(grown, faults->items, faults->count * sizeof(*grown));
-        faults->items = grown;
-        faults->cap = cap;
-    }
-    faults->items[faults->count++] = (struct plan_fault){.code = code,
-                                                         .pointer = str_arena(faults->arena, pointer),
-                                                         .message = str_arena(faults->arena, message),
-                                                         .hint = str_arena(faults->arena, hint)};
+    struct plan_fault fault = {.code = code, .pointer = pointer, .message = message, .hint = hint};
+
+    append(faults->arena, &faults->items, &faults->count, &faults->cap, &fault);
+}
+
+static const char *pointer_text(struct compile *c, const char *format, va_list args)
+{
+    va_list again;
+    char *text;
+    int n;
+
+    va_copy(again, args);
+    n = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    ENSURE(n >= 0);
+    text = arena_alloc(c->faults->arena, (size_t)n + 1);
+    (void)vsnprintf(text, (size_t)n + 1, format, args);
+    return text;
 }
 
 void plan_fault(struct compile *c, const char *code, const char *hint, const char *message, const char *pointer_format,
                 ...)
 {
+    const char *pointer;
     va_list args;
-    char *pointer;
-    int n;
 
     c->faulty = true;
     va_start(args, pointer_format);
-    n = vsnprintf(NULL, 0, pointer_format, args);
-    va_end(args);
-    ENSURE(n >= 0);
-    pointer = arena_alloc(c->faults->arena, (size_t)n + 1);
-    va_start(args, pointer_format);
-    (void)vsnprintf(pointer, (size_t)n + 1, pointer_format, args);
+    pointer = pointer_text(c, pointer_format, args);
     va_end(args);
     plan_fault_add(c->faults, code, str_of(pointer), str_of(message), str_of(hint));
+}
+
+void plan_warning(struct compile *c, const char *hint, const char *message, const char *pointer_format, ...)
+{
+    struct plan_faults *faults = c->faults;
+    struct plan_fault fault = {.code = "no_effect", .message = str_of(message), .hint = str_of(hint)};
+    va_list args;
+
+    va_start(args, pointer_format);
+    fault.pointer = str_of(pointer_text(c, pointer_format, args));
+    va_end(args);
+    append(faults->arena, &faults->warnings, &faults->warning_count, &faults->warning_cap, &fault);
 }
 
 const char *plan_pointer(struct compile *c, uint32_t step)
@@ -270,6 +298,20 @@ static void on_unknown_field(struct compile *c, struct str object, const char *p
                    "%s/on_unknown", pointer);
 }
 
+/* Fields that only mean something where a worker is asked to do something. */
+static void warn_of_idle_fields(struct compile *c, struct str object, const char *pointer, const struct plan_step *step)
+{
+    static const char *const fields[] = {"timeout", "delivery", "idempotency", "pool"};
+
+    if (step->call.ptr == NULL || step->kind == CALL_TASK || step->kind == CALL_POLL)
+        return;
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+        if (jt_get(object, fields[i]).ptr != NULL)
+            plan_warning(c, str_is(STR("timeout"), fields[i]) ? "'deadline' bounds a step of any call" : NULL,
+                         plan_text(c, "changes nothing: no worker does '" STR_FMT "'", STR_ARG(step->call)), "%s/%s",
+                         pointer, fields[i]);
+}
+
 static void compile_step(struct compile *c, uint32_t index)
 {
     static const char *const later[] = {"effect", NULL};
@@ -296,6 +338,7 @@ static void compile_step(struct compile *c, uint32_t index)
         step->has_when = plan_condition(c, when, plan_text(c, "%s/when", pointer), &step->when);
     plan_call(c, index, object);
     on_unknown_field(c, object, pointer, step);
+    warn_of_idle_fields(c, object, pointer, step);
     step->timeout_us = plan_duration(c, object, "timeout", pointer, str_is(step->task, "http") ? 30 * US_PER_S : 0);
 }
 

@@ -145,6 +145,8 @@ struct plan_faults {
     struct arena *arena;
     size_t count, cap;
     struct plan_fault *items;
+    size_t warning_count, warning_cap;
+    struct plan_fault *warnings; /* what is allowed, but does not do what it seems to; code "no_effect" */
 };
 void plan_fault_add(struct plan_faults *faults, const char *code, struct str pointer, struct str message,
                     struct str hint);

@@ -14,6 +14,9 @@ struct compile {
 /* A fault at the pointer that the format makes; the hint may be NULL. */
 void plan_fault(struct compile *c, const char *code, const char *hint, const char *message, const char *pointer_format,
                 ...) PRINTF_LIKE(5, 6);
+/* The same for what is only odd. */
+void plan_warning(struct compile *c, const char *hint, const char *message, const char *pointer_format, ...)
+    PRINTF_LIKE(4, 5);
 /* A text that lives until the faults have been read: pointers and messages. */
 #define plan_text(c, ...) arena_printf((c)->faults->arena, __VA_ARGS__)
 /* Where a step stands in the document: "/steps/NAME" with the name escaped for a JSON Pointer,

@@ -79,6 +79,23 @@ static uint32_t looked_up_in(const struct reads *reads)
     return plan->steps[reads->node].scope;
 }
 
+/* Outside of loops there is no item: such a path gives null. */
+static void warn_of_items(struct reads *reads, const struct expr *expr, const char *pointer)
+{
+    const struct plan *plan = reads->c->plan;
+    uint32_t scope = looked_up_in(reads);
+
+    if (!expr->native || expr->part_count == 0 || expr->parts[0].is_index ||
+        !(str_is(expr->parts[0].key, "item") || str_is(expr->parts[0].key, "index")))
+        return;
+    while (plan->scopes[scope].role != ROLE_STEP)
+        scope = plan->scopes[scope].parent;
+    if (scope == 0)
+        plan_warning(reads->c, "only the steps of a foreach have an item",
+                     plan_text(reads->c, "reads ." STR_FMT ", which is null here", STR_ARG(expr->parts[0].key)), "%s",
+                     pointer);
+}
+
 static void check_template(void *ctx, const struct template *t, struct str pointer, enum template_part part)
 {
     struct reads *reads = ctx;
@@ -87,6 +104,7 @@ static void check_template(void *ctx, const struct template *t, struct str point
     for (size_t i = 0; i < t->expr_count; i++) {
         const struct expr *expr = &t->exprs[i];
         const char *at = plan_text(reads->c, STR_FMT STR_FMT, STR_ARG(pointer), STR_ARG(expr->pointer));
+        warn_of_items(reads, expr, at);
         for (size_t k = 0; k < expr->step_count; k++)
             check_name(reads, looked_up_in(reads), expr->steps[k], str_of(at));
     }

@@ -3,17 +3,22 @@
 #include "tests/unit/engine/saved.h"
 #include <stdio.h>
 
-/* JSON with single quotes, which are easier to read here. */
-static struct plan *compile(const char *quoted)
+/* JSON is written with single quotes here, which are easier to read. */
+static const char *requoted(struct arena *arena, const char *quoted)
 {
-    struct arena *arena = arena_new(4096);
     char *text = arena_dup(arena, quoted, strlen(quoted));
-    struct plan *plan;
 
     for (char *at = text; *at != '\0'; at++)
         if (*at == '\'')
             *at = '"';
-    plan = good(text);
+    return text;
+}
+
+static struct plan *compile(const char *quoted)
+{
+    struct arena *arena = arena_new(4096);
+    struct plan *plan = good(requoted(arena, quoted));
+
     arena_free(arena);
     return plan;
 }
@@ -435,9 +440,53 @@ static void every_template_is_walked_with_its_place(void **state)
     plan_unref(plan);
 }
 
+/* Steps, and the pointers of what changes nothing in them. */
+static const struct {
+    const char *document, *pointers;
+} odd[] = {
+    {"{'name':'x','steps':{'a':{'call':'noop','timeout':'1s','delivery':'at_most_once','pool':'p'},'b':{'call':'poll',"
+     "'timeout':'1s','with':{'call':'noop','until':'${ .output }'}}}}",
+     ""},
+    {"{'name':'x','steps':{'a':{'call':'transform','with':{'value':1},'timeout':'1s','deadline':'1s','pool':'p'}}}",
+     "/steps/a/timeout /steps/a/pool "},
+    {"{'name':'x','steps':{'a':{'call':'delay','with':{'duration':'1s'},'delivery':'at_most_once'},'each':{'call':"
+     "'foreach','idempotency':{'per':'step'},'with':{'items':[],'steps':{'b':{'call':'wait_signal','pool':'p',"
+     "'with':{'signal':'s'}}}}}}}",
+     "/steps/a/delivery /steps/each/idempotency /steps/each/with/steps/b/pool "},
+    {"{'name':'x','output':'${ .index }','on_failure_notify':{'call':'http','with':{'url':'http://x/${ .item.id }'}},"
+     "'steps':{'a':{'call':'transform','with':{'value':['${ .item }']}}}}",
+     "/steps/a/with/value/0 /on_failure_notify/with/url /output "},
+    {"{'name':'x','steps':{'each':{'call':'foreach','with':{'items':[],'output':'${ .item "
+     "}','steps':{'b':{'call':'http',"
+     "'with':{'url':'http://x/${ .index }'},'compensate':{'call':'http','with':{'url':'http://x/${ .item }'}}}}}}}}",
+     ""},
+    {"{'name':'x','steps':{'each':{'call':'foreach','with':{'items':['${ .item }'],'steps':{'b':{'call':'noop'}}}}}}",
+     "/steps/each/with/items/0 "},
+};
+
+static void what_changes_nothing_is_warned_of(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof(odd) / sizeof(odd[0]); i++) {
+        struct arena *arena = arena_new(4096);
+        struct plan_faults faults = {.arena = arena};
+        const char *pointers = "";
+
+        plan_unref(plan_compile(str_of(requoted(arena, odd[i].document)), &PLAN_LIMITS_DEFAULT, &faults));
+        assert_int_equal(faults.count, 0);
+        for (size_t k = 0; k < faults.warning_count; k++) {
+            assert_string_equal(faults.warnings[k].code, "no_effect");
+            pointers = arena_printf(arena, "%s" STR_FMT " ", pointers, STR_ARG(faults.warnings[k].pointer));
+        }
+        assert_string_equal(pointers, odd[i].pointers);
+        arena_free(arena);
+    }
+}
+
 RUN(TEST(steps_are_laid_out_scope_after_scope_and_actions_last), TEST(a_compensation_belongs_to_its_step),
     TEST(the_notification_is_the_last_step), TEST(a_signal_has_its_name_or_an_expression_for_it),
     TEST(a_poll_renders_all_that_a_try_needs), TEST(a_loop_has_items_bounds_and_an_output),
     TEST(an_iteration_gives_its_last_steps_unless_it_says_what), TEST(a_child_is_told_its_name_version_and_input),
     TEST(retries_can_be_for_some_errors_only), TEST(words_are_read_whatever_their_escapes),
-    TEST(parents_come_first_in_each_scope), TEST(good_documents_compile), TEST(every_template_is_walked_with_its_place))
+    TEST(parents_come_first_in_each_scope), TEST(good_documents_compile), TEST(every_template_is_walked_with_its_place),
+    TEST(what_changes_nothing_is_warned_of))
