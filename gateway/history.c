@@ -13,7 +13,9 @@
 
 struct loading {
     struct history history;
-    void (*done)(struct call *call, const struct history *history);
+    void (*done)(void *ctx, const struct history *history);
+    void *ctx;
+    bool may_miss;
     struct plan *plan;
     int looks;
 };
@@ -194,7 +196,7 @@ static void on_bodies(void *ctx, const struct pg_outcome *outcome)
             view->output.bytes = (size_t)pg_get_int(rows, i, 1);
             view->output.json = str_arena(h->call->arena, pg_get_str(rows, i, 2));
         }
-    l->done(h->call, h);
+    l->done(l->ctx, h);
 }
 
 static void read_bodies(struct loading *l)
@@ -208,7 +210,7 @@ static void read_bodies(struct loading *l)
             pg_array_add(seqs, pg_i32((int32_t)h->views[i].output_ref));
     if (pg_array_count(seqs) == 0) {
         pg_batch_free(batch);
-        l->done(h->call, h);
+        l->done(l->ctx, h);
         return;
     }
     pg_add(batch, SQL_EVENT_BODIES, pg_uuid(h->id), pg_array_param(seqs));
@@ -353,7 +355,10 @@ static void on_run(void *ctx, const struct pg_outcome *outcome)
     if (!call_committed(call, outcome))
         return;
     if (pg_rows(outcome->results[0]) == 0) {
-        call_problem(call, 404, "not_found", "there is no such run");
+        if (l->may_miss)
+            l->done(l->ctx, NULL);
+        else
+            call_problem(call, 404, "not_found", "there is no such run");
         return;
     }
     read_run(&l->history, outcome->results[0]);
@@ -370,14 +375,35 @@ static void look(struct loading *l)
     pg_submit(gateway_read(call->gw), batch, on_run, l);
 }
 
-void history_load(struct call *call, struct run_id id, void (*done)(struct call *call, const struct history *history))
+void history_read(struct call *call, struct run_id id, bool may_miss,
+                  void (*done)(void *ctx, const struct history *history), void *ctx)
 {
     struct loading *l = arena_alloc(call->arena, sizeof(*l));
 
+    *l = (struct loading){.done = done, .ctx = ctx, .may_miss = may_miss};
     l->history.call = call;
     l->history.id = id;
-    l->done = done;
     look(l);
+}
+
+struct handing {
+    struct call *call;
+    void (*done)(struct call *call, const struct history *history);
+};
+
+static void hand_over(void *ctx, const struct history *history)
+{
+    const struct handing *h = ctx;
+
+    h->done(h->call, history);
+}
+
+void history_load(struct call *call, struct run_id id, void (*done)(struct call *call, const struct history *history))
+{
+    struct handing *h = arena_alloc(call->arena, sizeof(*h));
+
+    *h = (struct handing){call, done};
+    history_read(call, id, false, hand_over, h);
 }
 
 /* ---- only the plan ---- */

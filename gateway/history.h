@@ -30,8 +30,12 @@ struct history {
     struct work_view *work;
 };
 
-/* Reads and folds a run, then goes on with `done`; answers 404 or an error itself. The history is the call's, for the
- * time of the callback. What it costs to keep does not depend on how many iterations the run has had. */
+/* Reads and folds a run, then goes on with `done`; answers an error itself, and 404 when there is no such run, unless
+ * it `may_miss`: then `done` is given NULL. The history is the call's. What it costs to keep does not depend on how
+ * many iterations the run has had. */
+void history_read(struct call *call, struct run_id id, bool may_miss,
+                  void (*done)(void *ctx, const struct history *history), void *ctx);
+/* The same of a run that must be there, with the call alone to go on with. */
 void history_load(struct call *call, struct run_id id, void (*done)(struct call *call, const struct history *history));
 /* The version that a run runs, for the time of the call; answers 404 or an error itself. */
 void history_plan(struct call *call, struct run_id id,
