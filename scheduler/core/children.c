@@ -36,7 +36,7 @@ struct str child_input_fault(struct plan_info *plan, struct str input)
 {
     CLEANUP(buf_deinit) struct buf first = {0};
     const struct schema *schema = schema_of(plan);
-    struct str text = STR_NONE;
+    struct str text;
     struct err err;
 
     if (schema == NULL)
