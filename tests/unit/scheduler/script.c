@@ -662,3 +662,74 @@ size_t script_events(const struct script *s, const struct script_run *run, enum 
         n += run->events[i].type == (int16_t)type;
     return n;
 }
+
+void script_answer(struct script *s, size_t i, const char *value)
+{
+    struct sched_value v = {.id = s->evaluations[i].id, .status = VALUE_OK, .value = str_of(value)};
+
+    sched_on_values(s->sched, &v, 1);
+    script_settle(s);
+}
+
+/* The output of the last event of that type and step (NULL: any). */
+struct str script_output(const struct script_run *run, enum event_type type, const char *step)
+{
+    for (size_t i = run->event_count; i > 0; i--)
+        if (run->events[i - 1].type == (int16_t)type && (step == NULL || str_is(run->events[i - 1].step, step)))
+            return run->outputs[i - 1];
+    fail_msg("no such event");
+    return STR_NONE;
+}
+
+void assert_json(struct str value, const char *expected)
+{
+    if (!str_is(value, expected))
+        fail_msg("%.*s is not %s", (int)value.len, value.ptr == NULL ? "" : value.ptr, expected);
+}
+
+struct script_run *script_begin(struct script *s, const char *document, const char *input)
+{
+    struct script_run *run = script_run(s, 0, document);
+
+    run->input = str_of(input);
+    script_settle(s);
+    return run;
+}
+
+const struct sent *script_task(const struct script *s, const char *step)
+{
+    for (size_t i = s->sent_count; i > 0; i--) {
+        struct str name;
+
+        if (strcmp(s->sent[i - 1].type, "task") != 0)
+            continue;
+        assert_true(jt_string(jt_get(s->sent[i - 1].body, "step"), s->arena, &name));
+        if (str_is(name, step))
+            return &s->sent[i - 1];
+    }
+    fail_msg("no task of %s", step);
+    return NULL;
+}
+
+void assert_member(struct script *s, const struct sent *task, const char *key, const char *expected)
+{
+    struct str text;
+
+    assert_true(jt_string(jt_get(task->body, key), s->arena, &text));
+    assert_json(text, expected);
+}
+
+const char *script_list(struct script *s, unsigned count)
+{
+    struct buf text;
+    const char *input;
+
+    buf_init(&text, 1 << 20);
+    buf_append_str(&text, STR("{\"list\":["));
+    for (unsigned i = 0; i < count; i++)
+        buf_printf(&text, "%s{\"n\":%u}", i == 0 ? "" : ",", i);
+    buf_append_str(&text, STR("]}"));
+    input = str_arena(s->arena, buf_str(&text)).ptr;
+    buf_deinit(&text);
+    return input;
+}

@@ -124,3 +124,12 @@ size_t script_count(const struct script *s, const char *type);
 bool script_was_acked(const struct script *s, const void *delivery);
 bool script_was_forgotten(const struct script *s, const void *delivery);
 size_t script_events(const struct script *s, const struct script_run *run, enum event_type type);
+/* A run that has gone as far as it can by itself. */
+struct script_run *script_begin(struct script *s, const char *document, const char *input);
+const char *script_list(struct script *s, unsigned count);                /* {"list":[{"n":0},{"n":1},...]} */
+void script_answer(struct script *s, size_t i, const char *value);        /* of evaluation i, and settles */
+const struct sent *script_task(const struct script *s, const char *step); /* the newest of that path */
+/* The output of the last event of that type and step (NULL: any). */
+struct str script_output(const struct script_run *run, enum event_type type, const char *step);
+void assert_json(struct str value, const char *expected);
+void assert_member(struct script *s, const struct sent *task, const char *key, const char *expected); /* a string */
