@@ -8,7 +8,6 @@
 #include <stdarg.h>
 
 #define DAY_US (INT64_C(86400) * US_PER_S)
-#define FAULTS_MAX 200
 #define ATTEMPTS_MAX 20
 #define CODE_MAX 63
 

@@ -40,7 +40,7 @@ static void unknown_parent(struct compile *c, uint32_t step, struct str name, co
     const struct plan *plan = c->plan;
     const struct plan_scope *scope = &plan->scopes[plan->steps[step].scope];
     uint32_t outside = plan_find_visible(plan, plan->steps[step].scope, name);
-    uint32_t inside = plan_find_anywhere(plan, name);
+    uint32_t inside = plan_find_anywhere(c, name);
     const char *hint = NULL, *message = "there is no step of this name";
 
     if (outside != NO_NODE) {

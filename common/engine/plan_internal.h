@@ -2,6 +2,8 @@
 #pragma once
 #include "common/engine/plan.h"
 
+#define FAULTS_MAX 200 /* more are not told */
+
 struct compile {
     struct plan *plan;
     struct plan_faults *faults;
@@ -43,8 +45,8 @@ uint8_t plan_outcome(struct str name); /* OUT_* or 0 */
 
 /* plan_scope.c: which steps there are, and in which scopes. False when there are too many to go on. */
 bool plan_collect(struct compile *c, struct str steps, struct str notify);
-/* Any step of that name in some loop; NO_NODE: none. For messages. */
-uint32_t plan_find_anywhere(const struct plan *plan, struct str name);
+/* Any step of that name in some loop, for a message; NO_NODE: none, or there are more faults already than are told. */
+uint32_t plan_find_anywhere(const struct compile *c, struct str name);
 
 /* plan_call.c: `call` and `with` of a step. */
 void plan_call(struct compile *c, uint32_t step, struct str object);

@@ -41,7 +41,7 @@ static bool may_read(const struct reads *reads, uint32_t target)
 static void unknown_step(struct reads *reads, struct str name, struct str pointer)
 {
     struct compile *c = reads->c;
-    uint32_t inside = plan_find_anywhere(c->plan, name);
+    uint32_t inside = plan_find_anywhere(c, name);
     const char *hint = NULL;
     const char *message = plan_text(c, "reads step '" STR_FMT "', which does not exist", STR_ARG(name));
 

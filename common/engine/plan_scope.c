@@ -184,10 +184,10 @@ uint32_t plan_find_visible(const struct plan *plan, uint32_t scope, struct str n
     return NO_NODE;
 }
 
-uint32_t plan_find_anywhere(const struct plan *plan, struct str name)
+uint32_t plan_find_anywhere(const struct compile *c, struct str name)
 {
-    for (uint32_t scope = 1; scope < plan->scope_count; scope++) {
-        uint32_t found = plan_find_in(plan, scope, name);
+    for (uint32_t scope = 1; scope < c->plan->scope_count && c->faults->count < FAULTS_MAX; scope++) {
+        uint32_t found = plan_find_in(c->plan, scope, name);
         if (found != NO_NODE)
             return found;
     }
