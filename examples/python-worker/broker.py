@@ -36,6 +36,7 @@ class Link:
         self.name = name
         self.channel = None             # while it is up
         self.closing = False
+        self.fault = None               # the last one, while it lasts
 
     async def opened(self, channel):
         """Declares what is needed; the link is up when it returns."""
@@ -48,9 +49,16 @@ class Link:
             try:
                 await self._session()
             except Exception as error:  # whatever it was: connect again
-                log.warning("%s: %s", self.name, error or type(error).__name__)
+                self._tell(error)
             if not self.closing:
                 await asyncio.sleep(CONNECT_AGAIN_S)
+
+    def _tell(self, error):
+        """Once, not with every attempt to connect."""
+        fault = str(error) or repr(error)
+        if fault != self.fault:
+            log.warning("%s: %s", self.name, fault)
+        self.fault = fault
 
     async def _session(self):
         loop = asyncio.get_running_loop()
@@ -64,10 +72,11 @@ class Link:
             await asyncio.wait({setup, gone}, return_when=asyncio.FIRST_COMPLETED)
             if setup.done():
                 self.channel = setup.result()
+                self.fault = None
                 log.info("%s: up", self.name)
             why = await gone
             if not self.closing:
-                log.warning("%s: %s", self.name, why)
+                self._tell(why)
         finally:
             setup.cancel()
             if self.channel is not None:
