@@ -54,11 +54,37 @@ static void check_child(void *ctx, struct run_id child)
     sim_fail(who->sim, "run %u waits for child %s, which has ended, and nobody will tell", who->run->number, id);
 }
 
+static bool has_cancel(struct sim *sim, const struct db_run *run)
+{
+    for (size_t i = 0; i < sim->db.command_count; i++)
+        if (!sim->db.commands[i].deleted && sim->db.commands[i].run == run->number &&
+            strcmp(sim->db.commands[i].kind, "cancel") == 0)
+            return true;
+    return false;
+}
+
+/* A child that nobody waits for any more, or whose parent is stopping, is cancelled, unless it is about to end. */
+static void check_cascade(struct sim *sim, struct db_run *parent, const struct db_run *child)
+{
+    const struct past_step *step = history_step(parent->history, child->parent_step);
+    bool awaited = step != NULL && step->waits == PAST_CHILD && run_id_eq(step->child, child->id) &&
+                   !history_stopping(parent->history, step);
+    const struct history *h = child->history;
+
+    if (awaited || run_ended(child->status) || has_cancel(sim, child) ||
+        (h != NULL && (h->cancelling || h->root->ended == h->plan->root_count)))
+        return;
+    sim_fail(sim, "run %u is not to go on, and nobody tells its child, run %u", parent->number, child->number);
+}
+
 static void check_family(struct sim *sim, struct db_run *run)
 {
     struct who who = {sim, run};
 
     history_each_child(run->history, check_child, &who);
+    for (uint32_t i = run->number + 1; i < sim->db.run_count; i++)
+        if (sim->db.runs[i]->parent == run)
+            check_cascade(sim, run, sim->db.runs[i]);
     if (run->parent != NULL && run->told != run->ends)
         sim_fail(sim, "run %u has ended %u times, its parent was told %u times", run->number, run->ends, run->told);
 }

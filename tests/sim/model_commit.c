@@ -280,8 +280,13 @@ static void write_rows(struct sim *sim, const struct sched_batch *b)
         find_command(sim, b->command_holds[i])->held = true;
     for (size_t i = 0; i < b->child_count; i++)
         insert_child(sim, &b->children[i]);
-    for (size_t i = 0; i < b->command_insert_count; i++)
+    for (size_t i = 0; i < b->command_insert_count; i++) {
+#ifdef PLANT_TELL_EARLY
+        if (strcmp(b->command_inserts[i].kind, "child_ended") == 0)
+            continue;
+#endif
         insert_command(sim, &b->command_inserts[i]);
+    }
     for (size_t i = 0; i < b->quarantine_count; i++)
         db_find(sim, b->quarantines[i].run)->quarantined = true;
     for (size_t i = 0; i < b->release_count; i++) {
@@ -425,6 +430,11 @@ void db_commit(void *ctx, const struct sched_batch *batch)
     t->node = node;
     t->incarnation = node->incarnation;
     copy_batch(node->sim->arena, batch, &t->batch);
+#ifdef PLANT_TELL_EARLY
+    for (size_t i = 0; i < t->batch.command_insert_count; i++)
+        if (strcmp(t->batch.command_inserts[i].kind, "child_ended") == 0)
+            insert_command(node->sim, &t->batch.command_inserts[i]);
+#endif
     sim_after(node->sim, 100, 3 * MS, NULL, arrived, t);
 }
 

@@ -194,6 +194,11 @@ static bool stopped(const struct history *h, const struct past_place *place)
     return place->decisive != NULL || h->cancelling || h->timing_out;
 }
 
+bool history_stopping(const struct history *h, const struct past_step *step)
+{
+    return stopped(h, step->place);
+}
+
 static void begins(struct history *h, struct past_step *step, const struct event *event)
 {
     if (step->status != STEP_PENDING || step->attempt_open)

@@ -72,6 +72,8 @@ struct history *history_new(struct arena *arena, const struct plan *plan, histor
 void history_event(struct history *h, const struct event *event);
 /* The step of a path; NULL: none, or it has not begun. */
 struct past_step *history_step(struct history *h, struct str path);
+/* May nothing new start where this step is? */
+bool history_stopping(const struct history *h, const struct past_step *step);
 /* Has this command been answered, applied or refused? */
 bool history_answered(const struct history *h, int64_t command);
 /* Calls fn for each step that waits for a child run. */
