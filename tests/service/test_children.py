@@ -132,9 +132,9 @@ def test_an_input_that_breaks_the_schema_is_refused_when_the_child_starts(stack)
 
 def test_three_levels_run_and_the_fourth_is_refused(stack):
     names = [named("level") for _ in range(5)]
-    stack.save({"name": names[4], "steps": {"s": {"call": "noop"}}, "output": "bottom"})
-    for upper, lower in reversed(list(zip(names, names[1:]))):
+    for upper, lower in zip(names, names[1:]):          # from the top: each is saved before what it calls is there
         stack.save({**calling(upper, lower), "output": "${ .steps.down.output }"})
+    stack.save({"name": names[4], "steps": {"s": {"call": "noop"}}, "output": "bottom"})
     run = stack.start(names[1])
     assert stack.ended(run)["output"] == "bottom"
     depths = []
@@ -148,6 +148,9 @@ def test_three_levels_run_and_the_fourth_is_refused(stack):
     for _ in range(3):
         (run,) = family(stack, run)
     assert family(stack, run) == [] and stack.run(run)["error"]["step"] == "down"
+    refused = stack.call("PUT", "/v1/workflows/" + names[0], {**calling(names[0], names[1]), "timeout": "1h"})
+    assert refused.status_code == 422                   # now that all of them are there
+    assert [(fault["code"], fault["pointer"]) for fault in refused.json()["errors"]] == [("too_deep", "/steps/down/with/name")]
 
 
 def waiting_family(stack):
