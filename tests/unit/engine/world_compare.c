@@ -96,7 +96,6 @@ static void same_step(const struct run_state *state, uint32_t node, const struct
     SAME(unheard);
     SAME(waiting_for);
     SAME(step);
-    SAME(worker);
     SAME(open_seq);
     SAME(input_seq);
     SAME(output_seq);
@@ -105,8 +104,10 @@ static void same_step(const struct run_state *state, uint32_t node, const struct
     SAME(ready_at.us);
     SAME(due_at.us);
     SAME(deadline.us);
-    if (a->open_kind == WORK_TASK)
+    if (a->open_kind == WORK_TASK) {
         SAME(dispatch);
+        SAME(worker);
+    }
     if (a->asked != 0 || b->asked != 0)
         differ(state, node, "asked");
     same_error(state, node, a->error, b->error);
