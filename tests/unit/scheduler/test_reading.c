@@ -102,7 +102,8 @@ static void a_list_larger_than_the_cache_is_put_together(void **state)
     s->hold_bodies = true;
     script_advance(s, 6 * SEC);
     assert_true(s->body_count > 250);
-    while (s->body_count > 0) { /* one after another, each a second after the last */
+    for (int i = 0; s->body_count > 0; i++) { /* one after another, each a second after the last */
+        assert_true(i < 1000);
         struct sched_body_want want = s->bodies[--s->body_count];
 
         sched_on_bodies(
@@ -140,26 +141,60 @@ static void a_list_that_no_expression_may_have_is_not_brought(void **state)
     script_free(s);
 }
 
+static void assert_steps(const struct script *s, size_t evaluation, size_t count)
+{
+    struct str steps = jt_get(s->evaluations[evaluation].document, "steps");
+
+    assert_int_equal(jt_count(steps), count);
+    assert_json(jt_get(jt_get(steps, "a"), "output"), "1");
+    assert_json(jt_get(jt_get(steps, "b"), "output"), "5");
+}
+
 static void steps_as_a_whole_are_those_upstream_of_the_step_and_of_its_loop(void **state)
 {
     struct script *s = script_new();
-    struct str steps;
+    struct script_run *run;
 
     (void)state;
     script_own(s, 0, 1);
-    script_begin(s,
-                 "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"transform\",\"with\":{\"value\":1}},"
-                 "\"beside\":{\"call\":\"transform\",\"with\":{\"value\":2}},"
-                 "\"each\":{\"needs\":[\"a\"],\"call\":\"foreach\",\"with\":{\"items\":[5],\"steps\":{"
-                 "\"b\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .item }\"}},"
-                 "\"c\":{\"needs\":[\"b\"],\"call\":\"transform\",\"with\":{\"value\":\"${ .steps | keys }\"}},"
-                 "\"d\":{\"call\":\"noop\"}}}}}}",
-                 "{}");
+    run = script_begin(s,
+                       "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"transform\",\"with\":{\"value\":1}},"
+                       "\"beside\":{\"call\":\"transform\",\"with\":{\"value\":2}},"
+                       "\"each\":{\"needs\":[\"a\"],\"call\":\"foreach\",\"with\":{\"items\":[5],\"steps\":{"
+                       "\"b\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .item }\"}},"
+                       "\"c\":{\"needs\":[\"b\"],\"call\":\"transform\",\"with\":{\"value\":\"${ .steps | keys }\"}},"
+                       "\"d\":{\"call\":\"delay\",\"with\":{\"duration\":\"1s\"}}},"
+                       "\"output\":\"${ .steps | length }\"}}},\"output\":\"${ .steps | length + 1 }\"}",
+                       "{}");
     assert_int_equal(s->evaluation_count, 1);
-    steps = jt_get(s->evaluations[0].document, "steps");
-    assert_int_equal(jt_count(steps), 2);
-    assert_json(jt_get(jt_get(steps, "a"), "output"), "1");
-    assert_json(jt_get(jt_get(steps, "b"), "output"), "5");
+    assert_steps(s, 0, 2);
+    script_answer(s, 0, "[]");
+    script_advance(s, 2 * SEC);
+    assert_int_equal(s->evaluation_count, 2);
+    assert_steps(s, 1, 4); /* a, and all of the body */
+    script_answer(s, 1, "4");
+    assert_int_equal(s->evaluation_count, 3);
+    assert_int_equal(jt_count(jt_get(s->evaluations[2].document, "steps")), 3);
+    script_answer(s, 2, "4");
+    assert_int_equal(script_events(s, run, EVENT_RUN_SUCCEEDED), 1);
+    script_free(s);
+}
+
+static void outputs_that_are_made_by_an_expression_are_kept_for_the_list(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_begin(
+        s,
+        "{\"name\":\"w\",\"steps\":{\"each\":{\"call\":\"foreach\",\"with\":{\"items\":\"${ .input.list }\","
+        "\"steps\":{\"t\":{\"call\":\"transform\",\"with\":{\"value\":1}}},"
+        "\"output\":{\"n\":\"${ .item.n }\"}}}},\"output\":\"${ .steps.each.output[599].n }\"}",
+        script_list(s, 600));
+    assert_json(script_output(run, EVENT_RUN_SUCCEEDED, NULL), "599");
+    assert_int_equal(s->bodies_read, 0);
     script_free(s);
 }
 
@@ -218,6 +253,7 @@ int main(void)
         cmocka_unit_test(a_loops_list_is_put_together_of_bodies_asked_for_at_once),
         cmocka_unit_test(a_list_larger_than_the_cache_is_put_together),
         cmocka_unit_test(a_list_that_no_expression_may_have_is_not_brought),
+        cmocka_unit_test(outputs_that_are_made_by_an_expression_are_kept_for_the_list),
         cmocka_unit_test(steps_as_a_whole_are_those_upstream_of_the_step_and_of_its_loop),
         cmocka_unit_test(a_value_that_comes_too_late_is_not_taken_by_the_next_iteration),
         cmocka_unit_test(loops_inside_loops_read_the_innermost_item),
