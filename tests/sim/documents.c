@@ -94,7 +94,7 @@ static void put_switch(struct writer *w)
 static void put_signal(struct writer *w)
 {
     static const char *const names[] = {"go", "go", "stop", "n-${ .input.x }"};
-    bool once = maybe(w, 1500);
+    bool once = maybe(w, 2500);
 
     buf_printf(&w->doc, "\"call\":\"wait_signal\",\"with\":{\"signal\":\"%s\"",
                once ? "only" : names[rng_below(w->rng, 4)]);
@@ -272,6 +272,8 @@ static void put_step(struct writer *w, uint32_t step)
         put_needs(w, step);
         buf_append_char(&w->doc, ',');
     }
+    if (w->depth > 0 && w->loops == 0 && maybe(w, 1500))
+        kind = 11;
     if (kind == 11 && (w->depth > 3 || w->loops == LOOPS_MAX)) /* they would be too many */
         kind = 16;
     if ((kind == 12 || kind == 13) && w->loops == LOOPS_MAX)

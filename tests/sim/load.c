@@ -98,12 +98,16 @@ static void meddle(struct sim *sim, void *what)
     (void)what;
     switch (rng_below(&sim->rng, 8)) {
     case 0:
-        request(sim, run, "cancel", rng_chance(&sim->rng, 5000) ? STR("{\"compensate\":true}") : STR_NONE, sim->now);
+        for (int i = 0; i < 120 && rng_chance(&sim->rng, 9800); i++) /* more than a run keeps, now and then */
+            request(sim, run, "signal", signal_body(sim, STR("nobody-waits")), sim->now);
         break;
     case 1:
-        request(sim, run, "compensate", STR_NONE, sim->now);
+        request(sim, run, "cancel", rng_chance(&sim->rng, 5000) ? STR("{\"compensate\":true}") : STR_NONE, sim->now);
         break;
     case 2:
+        request(sim, run, "compensate", STR_NONE, sim->now);
+        break;
+    case 3:
         request(sim, run, "settle", settle_body(sim, unknown.ptr == NULL ? STR("s0") : unknown), sim->now);
         break;
     default:
