@@ -190,7 +190,7 @@ struct run_state {
     bool output_asked;          /* of the run's output */
     uint32_t questions;         /* evaluations asked for since the state was made: not history */
     const struct event *ending; /* how the run will end, while its notification is put together: of the batch's arena */
-    struct step_error run_error; /* of the end */
+    struct step_error *run_error; /* of the end; owned, NULL: none */
     struct wall_us created_at;
     struct frame *root;        /* the workflow's own steps */
     struct frame *frames;      /* all, the free ones too */

@@ -158,9 +158,9 @@ static void explain_end(struct ctx *c, enum event_type type, uint32_t decisive, 
     if (type == EVENT_RUN_TIMED_OUT) {
         event->code = STR("timeout");
         event->message = STR("the run's timeout has passed");
-    } else if (decisive == NO_NODE && state->run_error.code[0] != '\0') {
-        event->code = str_arena(c->fx->arena, str_of(state->run_error.code));
-        event->message = str_arena(c->fx->arena, str_of(state->run_error.message));
+    } else if (decisive == NO_NODE && state->run_error != NULL) {
+        event->code = str_arena(c->fx->arena, str_of(state->run_error->code));
+        event->message = str_arena(c->fx->arena, str_of(state->run_error->message));
     } else if (decisive != NO_NODE && event->code.ptr == NULL) {
         const struct step_error *error = run_step(state, decisive)->error;
         event->step = engine_path(c->fx->arena, state, decisive);

@@ -46,6 +46,7 @@ void run_state_free(struct run_state *state)
     frames_free(state);
     signals_free(state);
     mem_free(state->undos);
+    mem_free(state->run_error);
     plan_unref(state->plan);
     mem_free(state);
 }
@@ -276,8 +277,8 @@ static void run_has_ended(struct run_state *state, const struct event *event, en
     state->timeout_seq = 0;
     state->compensating = false;
     state->decisive = event->step.ptr == NULL ? NO_NODE : run_find_step(state, event->step, NULL);
-    copy_text(state->run_error.code, sizeof(state->run_error.code), event->code);
-    copy_text(state->run_error.message, sizeof(state->run_error.message), event->message);
+    if (event->code.ptr != NULL)
+        copy_error(&state->run_error, event);
 }
 
 static void run_reopened(struct run_state *state, const struct event *event)
@@ -286,7 +287,8 @@ static void run_reopened(struct run_state *state, const struct event *event)
 
     state->status = RUN_ACTIVE;
     state->decisive = NO_NODE;
-    memset(&state->run_error, 0, sizeof(state->run_error));
+    mem_free(state->run_error);
+    state->run_error = NULL;
     if (event->due_at.us == 0) /* only to undo what was done */
         return;
     state->cancelling = false;
@@ -346,8 +348,8 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
     case EVENT_RUN_COMPENSATING:
         state->compensating = true;
         if (event->message.ptr != NULL) { /* no step explains it: the run's output could not be made */
-            copy_text(state->run_error.code, sizeof(state->run_error.code), STR("expression_failed"));
-            copy_text(state->run_error.message, sizeof(state->run_error.message), event->message);
+            struct event output = {.code = STR("expression_failed"), .message = event->message};
+            copy_error(&state->run_error, &output);
         }
         undo_again(state);
         break;

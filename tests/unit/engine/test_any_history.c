@@ -312,7 +312,7 @@ static void change(struct rnd *r, struct event *e, const struct event *other)
         e->dispatch = odd_number(r, e->dispatch);
         break;
     case 13:
-        e->due_at.us = (int64_t)draw(r, 3) * INT64_MAX / 2;
+        e->due_at.us = (int64_t)draw(r, 2) * INT64_MAX;
         break;
     case 14:
         e->as = draw(r, 2) ? STR("succeeded") : STR_NONE;

@@ -506,7 +506,7 @@ static void a_child_whose_input_is_refused_fails_before_its_first_step(void **un
     world_init(&w, STEPS("\"a\":{" NOOP "},\"b\":{" NOOP "}"));
     world_apply(&w, (struct engine_input){.kind = IN_START, .refused = STR("/amount is missing")});
     assert_string_equal(world_said(&w), "run.started, step.cancelled a, step.cancelled b, run.failed");
-    assert_string_equal(w.state->run_error.code, "invalid_input");
+    assert_string_equal(w.state->run_error->code, "invalid_input");
     assert_int_equal(w.fx.open_count + w.fx.close_count, 0);
     world_deinit(&w);
 }

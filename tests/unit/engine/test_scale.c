@@ -10,11 +10,43 @@
 #include <time.h>
 
 #define SMALL 500
+#define MIDDLE 1000
 #define LARGE 5000
 #define TIMES_FLAT 4.0 /* caches and a busy machine; a quadratic cost would be 10 */
 
-enum shape { CHAIN, FAN, LAYERS, BRANCHES, TIMERS, SHAPES };
-static const char *const names[SHAPES] = {"chain", "fan", "layers", "branches", "timers"};
+enum shape { CHAIN, FAN, LAYERS, BRANCHES, TIMERS, RANDOM, CHAIN_AND_FAN, SHAPES };
+static const char *const names[SHAPES] = {"chain", "fan", "layers", "branches", "timers", "random", "chain+fan"};
+
+/* Any of the steps before: four of them, drawn from a hash of the number. */
+static void write_random_needs(struct buf *doc, int i)
+{
+    uint64_t seed = (uint64_t)i;
+    int parents[4];
+
+    for (int k = 0; k < 4; k++) {
+        bool twice = false;
+        seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        parents[k] = (int)((seed >> 33) % (uint64_t)i);
+        for (int e = 0; e < k; e++)
+            twice = twice || parents[e] == parents[k];
+        if (!twice)
+            buf_printf(doc, "%s\"step_%d\"", k == 0 ? ",\"needs\":[" : ",", parents[k]);
+    }
+    buf_append_str(doc, STR("]"));
+}
+
+/* A chain of ten, then forty side by side, then what joins them and begins the next chain. */
+static void write_chain_and_fan_needs(struct buf *doc, int i)
+{
+    int at = i % 50, chunk = i - at;
+
+    if (at == 0)
+        for (int k = i - 40; k < i; k++)
+            buf_printf(doc, "%s\"step_%d\"", k == i - 40 ? ",\"needs\":[" : ",", k);
+    else
+        buf_printf(doc, ",\"needs\":[\"step_%d\"", at < 10 ? i - 1 : chunk + 9);
+    buf_append_str(doc, STR("]"));
+}
 
 static void write_step(struct buf *doc, enum shape shape, int i, int steps)
 {
@@ -39,6 +71,10 @@ static void write_step(struct buf *doc, enum shape shape, int i, int steps)
                    i - 50 + (i % 50 < 48 ? 2 : -2));
     if (shape == BRANCHES && i >= 2)
         buf_printf(doc, ",\"needs\":{\"step_%d\":[\"%s\"]}", i % 2 == 0 ? i - 2 : i - 1, "true");
+    if (shape == RANDOM && i > 0)
+        write_random_needs(doc, i);
+    if (shape == CHAIN_AND_FAN && i > 0)
+        write_chain_and_fan_needs(doc, i);
     buf_append_str(doc, STR("}"));
 }
 
@@ -147,6 +183,11 @@ static void the_cost_of_a_step_is_flat_from_500_to_5000(void **unused)
                "%.0f and %.0f bytes of plan\n",
                names[shape], SMALL, LARGE, small.compile_us, large.compile_us, small.run_us, large.run_us,
                small.plan_bytes, large.plan_bytes);
+        if (shape == RANDOM) {
+            struct figures middle = measure(RANDOM, MIDDLE);
+            printf("random    per step at %d: compiled in %.2f us, run in %.2f us, %.0f bytes of plan\n", MIDDLE,
+                   middle.compile_us, middle.run_us, middle.plan_bytes);
+        }
         assert_true(large.compile_us < TIMES_FLAT * small.compile_us + 1);
         assert_true(large.run_us < TIMES_FLAT * small.run_us + 1);
         assert_true(large.plan_bytes < TIMES_FLAT * small.plan_bytes);

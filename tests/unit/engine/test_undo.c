@@ -295,7 +295,7 @@ static void a_run_whose_output_cannot_be_made_is_undone_too(void **unused)
     world_reload(&w);
     world_succeed(&w, "a:compensate", "1");
     assert_int_equal(w.state->status, RUN_COMPENSATED);
-    assert_string_equal(w.state->run_error.code, "expression_failed");
+    assert_string_equal(w.state->run_error->code, "expression_failed");
     world_deinit(&w);
 }
 
@@ -492,7 +492,7 @@ static void settled_as_failed_the_run_fails_again_or_goes_on_with_who_handles_it
     world_settle(&w, "a", "failed", NULL);
     assert_string_equal(world_said(&w),
                         "command.applied, run.reopened, step.settled a, step.cancelled b, run.failed a");
-    assert_string_equal(w.state->run_error.code, "settled_failed");
+    assert_string_equal(w.state->run_error->code, "settled_failed");
     world_deinit(&w);
 
     world_init(&w, STEPS("\"a\":{" NOOP ONCE "},\"b\":{" NOOP ",\"needs\":{\"a\":[\"failed\"]}}"));
@@ -539,7 +539,7 @@ static void what_cannot_begin_again_keeps_a_settled_run_from_ending_well(void **
     world_settle(&w, "a", "succeeded", "1");
     assert_int_equal(w.state->status, RUN_FAILED);
     assert_true(str_is(world_event(&w, EVENT_RUN_FAILED, NULL)->step, "each"));
-    assert_string_equal(w.state->run_error.code, "cancelled");
+    assert_string_equal(w.state->run_error->code, "cancelled");
     world_deinit(&w);
 }
 

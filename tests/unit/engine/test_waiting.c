@@ -318,7 +318,7 @@ static void a_run_that_timed_out_says_so(void **unused)
     w.now.us += 60 * US_PER_S;
     world_apply(&w, (struct engine_input){.kind = IN_TIMER, .seq = w.state->timeout_seq});
     assert_int_equal(w.state->status, RUN_TIMED_OUT);
-    assert_string_equal(w.state->run_error.code, "timeout");
+    assert_string_equal(w.state->run_error->code, "timeout");
     world_deinit(&w);
 }
 

@@ -193,8 +193,7 @@ void states_same(const struct run_state *a, const struct run_state *b)
     SAME(timeout_at.us);
     SAME(open_steps);
     SAME(row_count);
-    if (run_ended((enum run_status)a->status) && strcmp(a->run_error.code, b->run_error.code) != 0)
-        differ(a, NO_NODE, "run_error");
+    same_error(a, NO_NODE, a->run_error, b->run_error);
     same_node(a, a->decisive, b, b->decisive);
     ENSURE(frames_used(a) == frames_used(b));
     for (const struct frame *frame = a->frames; frame != NULL; frame = frame->next)
