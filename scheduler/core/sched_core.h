@@ -204,7 +204,8 @@ struct sched_ports {
     void *ctx;
     struct mono_us (*mono)(void *ctx);
     struct wall_us (*wall)(void *ctx); /* PostgreSQL's clock (db_clock_now) */
-    /* -> sched_on_commands: commands of these shards with held = false, by id, at most 1,000. One call at a time. */
+    /* -> sched_on_commands: commands of these shards with held = false, by id: of each its part of 4,000, or of 64 MiB.
+     * One call at a time. */
     void (*fetch_commands)(void *ctx, uint64_t fetch, const int16_t *shards, size_t count);
     /* -> sched_on_open_work: all of the shard's open_work and quarantine rows. */
     void (*load_shard)(void *ctx, int16_t shard, int64_t epoch);

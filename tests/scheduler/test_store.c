@@ -514,15 +514,39 @@ static void a_shard_with_more_commands_than_its_part_is_not_complete(void **stat
 
     must_script(f->admin,
                 "INSERT INTO command (shard, organisation, run_id, kind) SELECT 3, 1, gen_random_uuid(), 'x' FROM "
-                "generate_series(1, 600)");
+                "generate_series(1, 2400)");
     store_fetch_commands(f->store, 1, two, 2);
     assert_true(loop_until(&f->loop, &heard.commands, 1, 5000));
-    assert_int_equal(heard.command_count, 500);
+    assert_int_equal(heard.command_count, 2000);
     assert_false(heard.complete);
     must_script(f->admin, "DELETE FROM command WHERE id % 2 = 0");
     store_fetch_commands(f->store, 2, two, 2);
     assert_true(loop_until(&f->loop, &heard.commands, 2, 5000));
-    assert_int_equal(heard.command_count, 300);
+    assert_int_equal(heard.command_count, 1200);
+    assert_true(heard.complete);
+}
+
+static void commands_with_large_bodies_come_in_slices(void **state)
+{
+    struct fixture *f = *state;
+    int16_t sixteen[16];
+
+    for (int16_t i = 0; i < 16; i++)
+        sixteen[i] = i;
+    must_script(
+        f->admin,
+        "INSERT INTO command (shard, organisation, run_id, kind, body) SELECT 3, 1, gen_random_uuid(), 'signal', "
+        "to_json(text) FROM (SELECT string_agg(md5(n::text), '') AS text FROM generate_series(1, 32768) n) t, "
+        "generate_series(1, 8); "
+        "INSERT INTO command (shard, organisation, run_id, kind) VALUES (4, 1, gen_random_uuid(), 'cancel')");
+    store_fetch_commands(f->store, 1, sixteen, 16);
+    assert_true(loop_until(&f->loop, &heard.commands, 1, 5000));
+    assert_in_range(heard.command_count, 5, 7); /* 4 MiB of the one shard, and the other's */
+    assert_false(heard.complete);
+    must_script(f->admin, "DELETE FROM command WHERE id < (SELECT max(id) FROM command) - 3");
+    store_fetch_commands(f->store, 2, sixteen, 16);
+    assert_true(loop_until(&f->loop, &heard.commands, 2, 5000));
+    assert_int_equal(heard.command_count, 4);
     assert_true(heard.complete);
 }
 
@@ -800,6 +824,7 @@ int main(void)
         STORE_TEST(a_batch_whose_connection_is_ended_inside_it_has_not_happened),
         STORE_TEST(a_large_shard_is_read_in_pages),
         STORE_TEST(a_shard_with_more_commands_than_its_part_is_not_complete),
+        STORE_TEST(commands_with_large_bodies_come_in_slices),
         STORE_TEST(bodies_and_documents_are_found),
         STORE_TEST(children_are_started_or_their_parent_is_told_why_not),
         STORE_TEST(a_loaded_child_knows_who_waits_for_it),
