@@ -39,7 +39,7 @@ void plan_fault_add(struct plan_faults *faults, const char *code, struct str poi
     append(faults->arena, &faults->items, &faults->count, &faults->cap, &fault);
 }
 
-static const char *pointer_text(struct compile *c, const char *format, va_list args)
+static PRINTF_LIKE(2, 0) const char *pointer_text(struct compile *c, const char *format, va_list args)
 {
     va_list again;
     char *text;
