@@ -167,6 +167,7 @@ struct undo {
     uint8_t status; /* outcome */
     bool doubtful;  /* whatever the outcome says, it may have had its effect */
     uint8_t undone; /* enum step_status: PENDING not tried, or the outcome of the compensation */
+    bool again;     /* it has been tried before: its action is there */
 };
 
 struct run_state {
@@ -205,6 +206,7 @@ struct run_state {
     struct signal_queue *signals;
     struct undo *undos;
     uint32_t undo_count, undo_cap;
+    uint32_t undo_at; /* none from here on is still to be undone: where the search begins, not history */
 };
 
 #define NODES_PER_PAGE 16

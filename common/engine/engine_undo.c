@@ -31,24 +31,12 @@ bool engine_has_to_undo(const struct run_state *state, bool again)
     return false;
 }
 
-/* The newest that is still to be undone. */
-static const struct undo *newest(const struct run_state *state)
+/* The newest that is still to be undone; they are in the order in which they ended. */
+static const struct undo *newest(struct run_state *state)
 {
-    const struct undo *found = NULL;
-
-    for (uint32_t i = 0; i < state->undo_count; i++)
-        if (is_candidate(state, &state->undos[i], false) &&
-            (found == NULL || state->undos[i].ended_seq > found->ended_seq))
-            found = &state->undos[i];
-    return found;
-}
-
-static bool under_way(const struct run_state *state, const struct frame *action)
-{
-    const struct step_state *s = run_step(state, action->base);
-
-    return run_plan_step(state, action->base)->role == ROLE_COMPENSATE && action->ended == 0 &&
-           (s->status != STEP_PENDING || s->asked != 0);
+    while (state->undo_at > 0 && !is_candidate(state, &state->undos[state->undo_at - 1], false))
+        state->undo_at--;
+    return state->undo_at == 0 ? NULL : &state->undos[state->undo_at - 1];
 }
 
 bool engine_undo_next(struct ctx *c)
@@ -56,14 +44,12 @@ bool engine_undo_next(struct ctx *c)
     struct run_state *state = c->state;
     const struct undo *undo;
 
-    /* not always that of the newest: a late word may have made an effect known since it began */
-    for (const struct frame *action = state->actions; action != NULL; action = action->link)
-        if (under_way(state, action))
-            return true;
+    if (state->open_steps > 0) /* one at a time: all else has ended */
+        return true;
     while (c->rc == ERR_OK && (undo = newest(state)) != NULL) {
         uint32_t owner = undo->node;
         uint32_t action = run_plan_step(state, owner)->compensate;
-        struct frame *frame = run_find_action(state, action, owner);
+        struct frame *frame = undo->again ? run_find_action(state, action, owner) : NULL;
 
         if (frame == NULL)
             frame = frame_new(state, state->plan->steps[action].scope, owner, 0);

@@ -203,6 +203,8 @@ static void note_undo(struct run_state *state, uint32_t node)
 
 static struct undo *undo_of(struct run_state *state, uint32_t node)
 {
+    if (state->undo_at > 0 && state->undos[state->undo_at - 1].node == node) /* that which is being undone */
+        return &state->undos[state->undo_at - 1];
     for (uint32_t i = state->undo_count; i > 0; i--)
         if (state->undos[i - 1].node == node)
             return &state->undos[i - 1];
@@ -303,6 +305,7 @@ static void run_reopened(struct run_state *state, const struct event *event)
 /* What did not go last time is tried once more. */
 static void undo_again(struct run_state *state)
 {
+    state->undo_at = state->undo_count;
     for (uint32_t i = 0; i < state->undo_count; i++) {
         struct undo *undo = &state->undos[i];
         uint32_t action = run_plan_step(state, undo->node)->compensate;
@@ -310,6 +313,7 @@ static void undo_again(struct run_state *state)
         if (undo->undone == STEP_PENDING || undo->undone == STEP_SUCCEEDED)
             continue;
         undo->undone = STEP_PENDING;
+        undo->again = true;
         step_restart(state, run_step(state, run_find_action(state, action, undo->node)->base));
     }
 }
@@ -531,6 +535,7 @@ static void fold_late(struct run_state *state, uint32_t node, const struct event
         return;
     if (str_is(event->code, "succeeded")) {
         undo->status = STEP_SUCCEEDED;
+        state->undo_at = state->undo_count;
         s->output_seq = event->output_bytes > 0 ? event->seq : 0; /* what undoes it may want to read it */
         s->output_bytes = event->output_bytes;
     } else if (event->attempt == s->attempt && event->http_status != 0)
@@ -554,6 +559,7 @@ static void undo_drop(struct run_state *state, uint32_t node)
     if (undo == NULL)
         return;
     state->undo_count--;
+    state->undo_at = 0;
     memmove(undo, undo + 1, (state->undo_count - (size_t)(undo - state->undos)) * sizeof(*undo));
 }
 
@@ -611,10 +617,14 @@ static enum err_code fold_settled(struct run_state *state, uint32_t node, const 
         return ERR_OK;
     }
     undo = undo_of(state, node);
-    if (undo != NULL) {
-        undo->status = (uint8_t)status;
-        undo->doubtful = false;
-        undo->ended_seq = event->seq;
+    if (undo != NULL) { /* it is the newest now */
+        struct undo known = *undo;
+
+        known.status = (uint8_t)status;
+        known.doubtful = false;
+        known.ended_seq = event->seq;
+        undo_drop(state, node);
+        state->undos[state->undo_count++] = known;
     }
     s->status = (uint8_t)status;
     s->ended_seq = event->seq;
