@@ -1,6 +1,6 @@
 /* Reading a run and folding its history, in pages: of what the fold has seen only what is shown is kept. */
 #include "gateway/history.h"
-#include "common/base/ensure.h"
+#include "gateway/event_json.h"
 #include "gateway/flows.h"
 #include "gateway/step_place.h"
 #include "rw_gateway_sql.h"
@@ -10,6 +10,7 @@
 #define PAGE_EVENTS 5000
 #define LOOKS_MAX 5      /* while a run's row and its events were of different moments */
 #define FAILED_SHOWN 100 /* indexes of a loop's failed items */
+#define LISTS_SHOWN 20   /* loops whose outputs are shown where they are short */
 
 struct loading {
     struct history history;
@@ -178,42 +179,65 @@ static enum err_code fold_page(struct loading *l, const struct pg_result *rows, 
 
 /* ---- bodies that others point to ---- */
 
+/* Is the list of a loop's outputs short enough to be shown? */
+static bool is_short_list(const struct step_view *view)
+{
+    return view->loop != NULL && view->status == STEP_SUCCEEDED && view->loop->output_bytes <= BODY_SHOWN_BYTES;
+}
+
+static void take_body(struct history *h, const struct pg_result *rows, size_t row)
+{
+    for (uint32_t i = 0; i < h->plan->root_count; i++) {
+        struct step_view *view = &h->views[i];
+
+        if (view->output_ref != (uint32_t)pg_get_int(rows, row, 0))
+            continue;
+        view->output.bytes = (size_t)pg_get_int(rows, row, 1);
+        view->output.json = str_arena(h->call->arena, pg_get_str(rows, row, 2));
+    }
+}
+
 static void on_bodies(void *ctx, const struct pg_outcome *outcome)
 {
     struct loading *l = ctx;
     struct history *h = &l->history;
-    const struct pg_result *rows;
+    size_t lists = 0;
 
     if (!call_committed(h->call, outcome))
         return;
-    rows = outcome->results[0];
-    for (size_t i = 0; i < pg_rows(rows); i++)
-        for (uint32_t v = 0; v < h->plan->root_count; v++) {
-            struct step_view *view = &h->views[v];
-
-            if (view->output_ref != (uint32_t)pg_get_int(rows, i, 0))
-                continue;
-            view->output.bytes = (size_t)pg_get_int(rows, i, 1);
-            view->output.json = str_arena(h->call->arena, pg_get_str(rows, i, 2));
-        }
+    for (size_t i = 0; i < pg_rows(outcome->results[0]); i++)
+        take_body(h, outcome->results[0], i);
+    for (uint32_t i = 0; i < h->plan->root_count && lists < LISTS_SHOWN; i++)
+        if (is_short_list(&h->views[i]))
+            h->views[i].output.json = str_arena(h->call->arena, pg_get_str(outcome->results[++lists], 0, 0));
     l->done(l->ctx, h);
 }
 
+/* What the events of the steps only point to: outputs of other events, and lists of loops. */
 static void read_bodies(struct loading *l)
 {
     struct history *h = &l->history;
     struct pg_batch *batch = call_batch(h->call, false);
     struct pg_array *seqs = pg_array_new(batch, PG_E_I32);
+    size_t lists = 0;
 
     for (uint32_t i = 0; i < h->plan->root_count; i++)
         if (h->views[i].output_ref != 0)
             pg_array_add(seqs, pg_i32((int32_t)h->views[i].output_ref));
-    if (pg_array_count(seqs) == 0) {
+    pg_add(batch, SQL_EVENT_BODIES, pg_uuid(h->id), pg_array_param(seqs));
+    for (uint32_t i = 0; i < h->plan->root_count && lists < LISTS_SHOWN; i++) {
+        const struct step_view *view = &h->views[i];
+
+        if (!is_short_list(view))
+            continue;
+        pg_add(batch, SQL_LOOP_OUTPUT, pg_uuid(h->id), pg_text(view->path), pg_i32((int32_t)view->loop->total));
+        lists++;
+    }
+    if (pg_array_count(seqs) == 0 && lists == 0) {
         pg_batch_free(batch);
         l->done(l->ctx, h);
         return;
     }
-    pg_add(batch, SQL_EVENT_BODIES, pg_uuid(h->id), pg_array_param(seqs));
     pg_submit(gateway_read(h->call->gw), batch, on_bodies, l);
 }
 

@@ -161,6 +161,7 @@ static void judge(struct lineage *l)
     CLEANUP(buf_deinit) struct buf errors = {0}, warnings = {0};
     struct map *good = map_new();
     struct document *document = l->document;
+    struct jt_iter it;
     struct jw e, w;
 
     buf_init(&errors, FAULTS_MAX);
@@ -169,6 +170,9 @@ static void judge(struct lineage *l)
     w = jw_to(&warnings);
     jw_arr(&e);
     jw_arr(&w);
+    jt_iter_init(&it, document->warnings); /* those there are already stay */
+    while (jt_next(&it))
+        jw_raw(&w, it.value);
     for (const struct first *first = l->first; first != NULL; first = first->next) {
         enum trouble trouble = trouble_of(l, first->child, 1, good);
 
