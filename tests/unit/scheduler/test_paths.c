@@ -42,6 +42,32 @@ static void tasks_of_iterations_go_by_their_paths_and_keep_their_own_keys(void *
     script_free(s);
 }
 
+static void a_cancelled_run_tells_the_workers_of_its_iterations(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct str id;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_begin(s,
+                       "{\"name\":\"w\",\"steps\":{\"each\":{\"call\":\"foreach\",\"with\":{\"items\":[1,2],\"steps\":{"
+                       "\"go\":{\"call\":\"noop\"}}}}}}",
+                       "{}");
+    script_started(s, 0, script_task(s, "each[1].go"), "w1");
+    script_settle(s);
+    script_command(s, run, "cancel", NULL);
+    script_advance(s, SEC);
+    assert_int_equal(script_count(s, "cancel"), 1); /* nobody has the other */
+    assert_string_equal(script_last(s, "cancel")->queue, "ropewalk.worker.w1");
+    assert_true(jt_string(jt_get(script_last(s, "cancel")->body, "task_id"), s->arena, &id));
+    assert_json(id, script_task(s, "each[1].go")->id);
+    script_result(s, 0, script_task(s, "each[1].go"), "w1", SUCCEEDED);
+    script_settle(s);
+    assert_int_equal(script_events(s, run, EVENT_RUN_CANCELLED), 1);
+    script_free(s);
+}
+
 static void a_poll_asks_again_until_its_expression_holds(void **state)
 {
     struct script *s = script_new();
@@ -264,6 +290,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tasks_of_iterations_go_by_their_paths_and_keep_their_own_keys),
+        cmocka_unit_test(a_cancelled_run_tells_the_workers_of_its_iterations),
         cmocka_unit_test(a_poll_asks_again_until_its_expression_holds),
         cmocka_unit_test(a_poll_without_expressions_sends_only_what_its_call_takes),
         cmocka_unit_test(keys_are_forgotten_with_their_steps),
