@@ -39,6 +39,18 @@ static const struct undo *newest(struct run_state *state)
     return state->undo_at == 0 ? NULL : &state->undos[state->undo_at - 1];
 }
 
+/* The action of a step that has begun, or is about to: its values may still be asked for. NULL: it is the first time.
+ */
+static struct frame *begun(const struct run_state *state, const struct undo *undo, uint32_t action)
+{
+    struct frame *newest_action = state->actions;
+
+    if (newest_action != NULL && newest_action->owner == undo->node &&
+        run_step(state, newest_action->base)->step == action)
+        return newest_action;
+    return undo->again ? run_find_action(state, action, undo->node) : NULL;
+}
+
 bool engine_undo_next(struct ctx *c)
 {
     struct run_state *state = c->state;
@@ -49,10 +61,12 @@ bool engine_undo_next(struct ctx *c)
     while (c->rc == ERR_OK && (undo = newest(state)) != NULL) {
         uint32_t owner = undo->node;
         uint32_t action = run_plan_step(state, owner)->compensate;
-        struct frame *frame = undo->again ? run_find_action(state, action, owner) : NULL;
+        struct frame *frame = begun(state, undo, action);
 
         if (frame == NULL)
             frame = frame_new(state, state->plan->steps[action].scope, owner, 0);
+        else if (run_step(state, frame->base)->asked != 0)
+            return true;
         engine_begin(c, frame->base);
         if (frame->ended == 0)
             return true;

@@ -189,6 +189,35 @@ static void a_compensation_reads_what_it_undoes_and_a_notification_how_the_run_e
     script_free(s);
 }
 
+/* A value of a step that was cancelled comes while that of its run's compensation is awaited. */
+static void a_value_that_nobody_wants_begins_no_second_compensation(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run =
+        script_begin(s,
+                     "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"transform\",\"with\":{\"value\":1},"
+                     "\"compensate\":{\"call\":\"http\",\"with\":{\"url\":\"${ \\\"http://h\\\" + .run.id }\"}}},"
+                     "\"bad\":{\"needs\":[\"a\"],\"call\":\"condition\",\"with\":{\"if\":\"${ .input.x + 1 }\"}},"
+                     "\"late\":{\"needs\":[\"a\"],\"call\":\"transform\",\"with\":{\"value\":\"${ .input.x + 2 }\"}}}}",
+                     "{\"x\":1}");
+    assert_int_equal(s->evaluation_count, 2);
+    script_answer(s, 0, "\"no boolean\"");
+    assert_int_equal(s->evaluation_count, 3);
+    script_answer(s, 1, "3");
+    assert_int_equal(s->evaluation_count, 3);
+    script_answer(s, 2, "\"http://h/1\"");
+    assert_int_equal(script_count(s, "task"), 1);
+    assert_int_equal(run->work_count, 2);
+    script_result(s, 0, script_task(s, "a:compensate"), "w", SUCCEEDED);
+    script_settle(s);
+    assert_int_equal(script_events(s, run, EVENT_RUN_COMPENSATED), 1);
+    script_free(s);
+}
+
 static void a_signals_payload_is_the_output_of_the_step_that_takes_it(void **state)
 {
     struct script *s = script_new();
@@ -295,6 +324,7 @@ int main(void)
         cmocka_unit_test(a_poll_without_expressions_sends_only_what_its_call_takes),
         cmocka_unit_test(keys_are_forgotten_with_their_steps),
         cmocka_unit_test(a_compensation_reads_what_it_undoes_and_a_notification_how_the_run_ends),
+        cmocka_unit_test(a_value_that_nobody_wants_begins_no_second_compensation),
         cmocka_unit_test(a_signals_payload_is_the_output_of_the_step_that_takes_it),
         cmocka_unit_test(a_run_with_thousands_of_open_rows_is_read_again),
         cmocka_unit_test(a_history_that_grows_long_is_warned_of_once_and_then_ends_its_run),
