@@ -23,6 +23,12 @@ static const char help[] =
     "                                --limit N (at most 500), --page-token TOKEN\n"
     "  events RUN [-f]               its history; -f follows it to the end\n"
     "  explain RUN                   why it is not moving\n"
+    "  signal RUN NAME [JSON|@FILE]  hand a waiting step what it waits for; --idempotency-key KEY\n"
+    "  settle RUN STEP --as succeeded|failed [--output JSON|@FILE]   of a step whose outcome nobody knows\n"
+    "  cancel RUN [--compensate]     nothing new starts; --compensate undoes what was done\n"
+    "  compensate RUN                undo what a run that has ended did\n"
+    "  diff WORKFLOW FROM TO         what changed between two versions\n"
+    "  rollback WORKFLOW VERSION     make an older version the newest\n"
     "  keys list | create NAME --role ROLE | revoke ID\n"
     "\n"
     "  -o json|table                 the server's answer as it came, or a table (default)\n"
@@ -34,8 +40,10 @@ static const struct {
     const char *name;
     enum cli_exit (*run)(struct cli *cli);
 } commands[] = {
-    {"apply", cmd_apply}, {"validate", cmd_validate}, {"run", cmd_run},         {"get", cmd_get},
-    {"list", cmd_list},   {"events", cmd_events},     {"explain", cmd_explain}, {"keys", cmd_keys},
+    {"apply", cmd_apply},   {"validate", cmd_validate}, {"run", cmd_run},         {"get", cmd_get},
+    {"list", cmd_list},     {"events", cmd_events},     {"explain", cmd_explain}, {"keys", cmd_keys},
+    {"signal", cmd_signal}, {"settle", cmd_settle},     {"cancel", cmd_cancel},   {"compensate", cmd_compensate},
+    {"diff", cmd_diff},     {"rollback", cmd_rollback},
 };
 
 static enum cli_exit run_command(struct cli *cli, const char *name)

@@ -1,20 +1,19 @@
 /* What is asked of a run: written as a command, decided by its scheduler, answered with the verdict where that comes
  * within 2 s. */
+#include "gateway/commands.h"
+#include "common/engine/engine.h"
 #include "gateway/document.h"
 #include "gateway/json_more.h"
 #include "gateway/route.h"
-#include "gateway/wait.h"
 #include "rw_gateway_sql.h"
 
 #include "common/base/banned.h"
 
-#define VERDICT_US (2 * US_PER_S)
 #define JSON_MAX ((size_t)1 << 20)
 
 struct asking {
     struct call *call;
     struct run_id run;
-    const char *kind;
     struct verdict_wait *wait;
 };
 
@@ -32,38 +31,48 @@ static void put_command(struct jw *w, struct run_id run, int64_t command, const 
         jw_null(w);
 }
 
+const char *command_location(struct call *call, struct run_id run, int64_t command)
+{
+    char id[UUID_TEXT_SIZE];
+
+    run_id_format(run, id);
+    return arena_printf(call->arena, "/v1/runs/%s/commands/%lld", id, (long long)command);
+}
+
+void command_refused(struct call *call, const struct verdict *verdict)
+{
+    const char *code = "refused";
+
+    if (verdict->code.len > 0)
+        code = arena_printf(call->arena, STR_FMT, STR_ARG(verdict->code));
+    call_problemf(call, 409, code, STR_FMT,
+                  STR_ARG(verdict->reason.len == 0 ? STR("the state of the run does not allow it") : verdict->reason));
+}
+
 static void on_verdict(struct call *call, int64_t command, const struct verdict *verdict)
 {
     CLEANUP(buf_deinit) struct buf body = {0};
     struct run_id run = {{0}};
-    char location[128], id[UUID_TEXT_SIZE];
     struct jw w;
 
     (void)run_id_parse(call->params[0], &run);
     if (verdict->given && !verdict->applied) {
-        call_problemf(
-            call, 409, verdict->code.len == 0 ? "refused" : arena_printf(call->arena, STR_FMT, STR_ARG(verdict->code)),
-            STR_FMT,
-            STR_ARG(verdict->reason.len == 0 ? STR("the state of the run does not allow it") : verdict->reason));
+        command_refused(call, verdict);
         return;
     }
     buf_init(&body, JSON_MAX);
     w = jw_to(&body);
     put_command(&w, run, command, verdict->given ? "applied" : "pending");
     jw_end_obj(&w);
-    run_id_format(run, id);
-    snprintf(location, sizeof(location), "/v1/runs/%s/commands/%lld", id, (long long)command);
     if (verdict->given)
         call_json(call, 200, buf_str(&body));
     else
-        call_json_at(call, 202, location, buf_str(&body));
+        call_json_at(call, 202, command_location(call, run, command), buf_str(&body));
 }
 
 static void on_written(void *ctx, const struct pg_outcome *outcome)
 {
     struct asking *a = ctx;
-    struct gateway *gw = a->call->gw;
-    char queue[64], body[48];
 
     if (outcome->rc != ERR_OK || pg_rows(outcome->results[0]) == 0) {
         verdict_wait_command(a->wait, 0);
@@ -71,26 +80,23 @@ static void on_written(void *ctx, const struct pg_outcome *outcome)
             call_problem(a->call, 404, "not_found", "there is no such run");
         return;
     }
-    snprintf(queue, sizeof(queue), "ropewalk.inbox.%d", (int)pg_get_int(outcome->results[0], 0, 1));
-    snprintf(body, sizeof(body), "{\"v\":1,\"shard\":%d}", (int)pg_get_int(outcome->results[0], 0, 1));
-    amqp_publish(gw->publish,
-                 &(struct amqp_message){.exchange = "", .routing_key = queue, .type = "nudge", .body = str_of(body)});
-    amqp_flush(gw->publish);
+    gateway_nudge(a->call->gw, (int)pg_get_int(outcome->results[0], 0, 1));
+    amqp_flush(a->call->gw->publish);
     verdict_wait_command(a->wait, pg_get_int(outcome->results[0], 0, 0));
 }
 
-static void ask(struct call *call, const char *kind)
+static void ask(struct call *call, const char *kind, struct str body)
 {
     struct asking *a = arena_alloc(call->arena, sizeof(*a));
     struct pg_batch *batch;
 
-    *a = (struct asking){.call = call, .kind = kind};
+    *a = (struct asking){.call = call};
     if (!call_run_id(call, 0, &a->run))
         return;
     a->wait = verdict_wait_begin(call, a->run, VERDICT_US, on_verdict);
     batch = call_batch(call, true);
     pg_add(batch, SQL_COMMAND_INSERT, pg_uuid(a->run), pg_i16((int16_t)run_id_slot(a->run)), pg_text(str_of(kind)),
-           pg_json(STR("{}")), pg_text(str_of(call->gw->queue)));
+           pg_json(body), pg_text(str_of(call->gw->queue)));
     pg_submit(call->gw->writes, batch, on_written, a);
 }
 
@@ -106,10 +112,7 @@ void route_run_cancel(struct call *call)
         call_fault(call, "wrong_type", "/compensate", "compensate must be true or false");
         return;
     }
-    if (wanted)
-        call_fault(call, "not_available", "/compensate", "compensation is not in this release yet");
-    else
-        ask(call, "cancel");
+    ask(call, "cancel", wanted ? STR("{\"compensate\":true}") : STR("{}"));
 }
 
 void route_run_release(struct call *call)
@@ -117,7 +120,57 @@ void route_run_release(struct call *call)
     struct str body;
 
     if (call_body_object(call, "", &body))
-        ask(call, "release");
+        ask(call, "release", STR("{}"));
+}
+
+void route_run_compensate(struct call *call)
+{
+    struct str body;
+
+    if (call_body_object(call, "", &body))
+        ask(call, "compensate", STR("{}"));
+}
+
+/* False: answered. */
+static bool check_settlement(struct call *call, struct str body, struct str *ret_as)
+{
+    struct str as = jt_get(body, "as");
+
+    if (!jt_string(as, call->arena, ret_as)) {
+        call_fault(call, as.ptr == NULL ? "missing_field" : "wrong_type", "/as", "as must be succeeded or failed");
+        return false;
+    }
+    if (!str_is(*ret_as, "succeeded") && !str_is(*ret_as, "failed")) {
+        call_fault(call, "out_of_range", "/as", "as must be succeeded or failed");
+        return false;
+    }
+    if (str_is(*ret_as, "failed") && jt_get(body, "output").ptr != NULL) {
+        call_fault(call, "unknown_field", "/output", "a step that failed has no output");
+        return false;
+    }
+    return true;
+}
+
+void route_step_settle(struct call *call)
+{
+    CLEANUP(buf_deinit) struct buf command = {0};
+    struct str body, as;
+    struct jw w;
+
+    if (!call_body_object(call, "as output", &body) || !check_settlement(call, body, &as))
+        return;
+    if (call->params[1].len >= STEP_PATH_SIZE) {
+        call_problem(call, 404, "not_found", "the run has no such step");
+        return;
+    }
+    buf_init(&command, body.len + 8 * STEP_PATH_SIZE);
+    w = jw_to(&command);
+    jw_obj(&w);
+    jw_kstr(&w, "step", call->params[1]);
+    jw_kstr(&w, "as", as);
+    jw_kraw(&w, "output", jt_get(body, "output"));
+    jw_end_obj(&w);
+    ask(call, "settle", buf_str(&command));
 }
 
 static void on_got(void *ctx, const struct pg_outcome *outcome)

@@ -22,13 +22,18 @@ bool name_is_valid(struct str name)
 
 bool call_body(struct call *call, struct str *ret)
 {
+    return call_body_or(call, STR("{}"), ret);
+}
+
+bool call_body_or(struct call *call, struct str empty, struct str *ret)
+{
     struct jt_limits limits = JT_LIMITS_API;
     struct str body = http_body(call->http);
     struct err err = {0};
 
     limits.max_bytes = (size_t)call->gw->config.limit_body;
     if (str_trim(body).len == 0)
-        body = STR("{}");
+        body = empty;
     switch (jt_check(body, &limits, &err)) {
     case ERR_OK:
         *ret = body;
@@ -41,6 +46,23 @@ bool call_body(struct call *call, struct str *ret)
                      err.message);
         return false;
     }
+}
+
+bool call_idempotency_key(struct call *call, struct str *ret)
+{
+    struct str key = http_header_get(call->http, "idempotency-key");
+
+    if (key.ptr != NULL && (key.len < 1 || key.len > 255)) {
+        call_problem(call, 400, "bad_idempotency_key", "an Idempotency-Key has 1 to 255 bytes");
+        return false;
+    }
+    for (size_t i = 0; i < key.len; i++)
+        if ((unsigned char)key.ptr[i] < 0x20 || (unsigned char)key.ptr[i] >= 0x7f) {
+            call_problem(call, 400, "bad_idempotency_key", "an Idempotency-Key is printable ASCII");
+            return false;
+        }
+    *ret = key;
+    return true;
 }
 
 struct fault_list {
@@ -147,6 +169,21 @@ static void check_input_schema(struct arena *arena, struct str document, struct 
         (void)schema_compile(arena, schema, &options, on_input_schema_fault, &nested);
 }
 
+static struct str warnings_json(struct arena *arena, const struct plan_faults *faults)
+{
+    CLEANUP(buf_deinit) struct buf out = {0};
+    struct fault_list list = {.out = &out};
+
+    buf_init(&out, FAULTS_MAX);
+    list.w = jw_to(&out);
+    jw_arr(&list.w);
+    for (size_t i = 0; i < faults->warning_count; i++)
+        add_fault(&list, faults->warnings[i].code, faults->warnings[i].pointer, faults->warnings[i].message,
+                  faults->warnings[i].hint);
+    jw_end_arr(&list.w);
+    return str_arena(arena, buf_str(&out));
+}
+
 void document_check(struct arena *arena, const struct gateway_config *config, struct str text, struct document *ret)
 {
     CLEANUP(buf_deinit) struct buf out = {0};
@@ -156,7 +193,7 @@ void document_check(struct arena *arena, const struct gateway_config *config, st
     struct plan_faults faults = {.arena = arena};
     struct err err = {0};
 
-    *ret = (struct document){.text = text, .warnings = STR("[]")};
+    *ret = (struct document){.text = text};
     buf_init(&out, FAULTS_MAX);
     list.w = jw_to(&out);
     jw_arr(&list.w);
@@ -168,6 +205,7 @@ void document_check(struct arena *arena, const struct gateway_config *config, st
     struct map *told = take_ptr(list.told);
 
     ret->plan = plan_compile(text, &limits, &faults);
+    ret->warnings = warnings_json(arena, &faults);
     for (size_t i = 0; i < faults.count; i++)
         if (map_get(told, faults.items[i].pointer) == NULL)
             add_fault(&list, faults.items[i].code, faults.items[i].pointer, faults.items[i].message,
@@ -185,39 +223,63 @@ void document_check(struct arena *arena, const struct gateway_config *config, st
     ENSURE((ret->plan == NULL) == (list.count > 0));
 }
 
-/* Writes an object without its member "metadata"; `steps` of a document likewise, one level down. */
-static void write_content(struct jw *w, struct str object, int level)
+/* What write_content is in: a document, its steps, a step, the `with` of a loop, whose steps are steps again. */
+enum content { IN_DOCUMENT, IN_STEPS, IN_STEP, IN_LOOP };
+
+static bool goes_below(struct str object, enum content level, struct str key)
+{
+    switch (level) {
+    case IN_DOCUMENT:
+    case IN_LOOP:
+        return str_is(key, "steps");
+    case IN_STEPS:
+        return true;
+    case IN_STEP:
+        return str_is(key, "with") && str_is(jt_get(object, "call"), "\"foreach\"");
+    }
+    return false;
+}
+
+/* Writes an object without its member "metadata"; those of its steps likewise. */
+static void write_content(struct jw *w, struct str object, enum content level)
 {
     struct jt_iter it;
 
     jw_obj(w);
     jt_iter_init(&it, object);
     while (jt_next(&it)) {
-        if (level != 1 && str_is(it.key, "metadata"))
+        if (level != IN_STEPS && str_is(it.key, "metadata"))
             continue;
         CLEANUP(arena_cleanup) struct arena *arena = it.key_escaped ? arena_new(256) : NULL;
 
         jw_key_str(w, it.key_escaped ? jt_key(&it, arena) : it.key);
-        bool below = jt_type(it.value) == JT_OBJECT && (level == 1 || (level == 0 && str_is(it.key, "steps")));
+        bool below = jt_type(it.value) == JT_OBJECT && goes_below(object, level, it.key);
 
         if (below)
-            write_content(w, it.value, level + 1);
+            write_content(w, it.value, level == IN_LOOP ? IN_STEPS : level + 1);
         else
             jw_raw(w, it.value);
     }
     jw_end_obj(w);
 }
 
+void document_content(struct str text, struct buf *out)
+{
+    struct jw w;
+
+    buf_init(out, text.len * 6 + 4096);
+    w = jw_to(out);
+    write_content(&w, text, IN_DOCUMENT);
+    ENSURE(!out->overflow);
+}
+
 void document_hash(struct str text, uint8_t ret[32])
 {
     CLEANUP(buf_deinit) struct buf content = {0}, canonical = {0};
-    struct jw w;
 
-    buf_init(&content, text.len * 6 + 4096);
+    document_content(text, &content);
     buf_init(&canonical, text.len * 6 + 4096);
-    w = jw_to(&content);
-    write_content(&w, text, 0);
     jt_canonical(buf_str(&content), &canonical);
-    ENSURE(!content.overflow && !canonical.overflow);
+    ENSURE(!canonical.overflow);
     sha256(buf_str(&canonical), ret);
 }

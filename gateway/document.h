@@ -14,6 +14,10 @@ struct document {
 
 /* The request's body as checked JSON, "{}" when it is empty. False: answered 400 or 413. */
 bool call_body(struct call *call, struct str *ret);
+/* The same with something else for an empty one. */
+bool call_body_or(struct call *call, struct str empty, struct str *ret);
+/* The Idempotency-Key header, STR_NONE without one. False: answered. */
+bool call_idempotency_key(struct call *call, struct str *ret);
 /* A body that is an object of nothing but the fields named (separated by a space). False: answered. */
 bool call_body_object(struct call *call, const char *fields, struct str *ret);
 /* One fault of a body: answers 422. */
@@ -21,6 +25,8 @@ void call_fault(struct call *call, const char *code, const char *pointer, const 
 
 /* Checks `text` (JSON already). All memory is the arena's but for the plan. */
 void document_check(struct arena *arena, const struct gateway_config *config, struct str text, struct document *ret);
+/* The document without `metadata` of its own and of its steps. Initialises `out`. */
+void document_content(struct str text, struct buf *out);
 /* sha256 of the canonical form without `metadata` of document and steps: what makes a version. */
 void document_hash(struct str text, uint8_t ret[32]);
 bool name_is_valid(struct str name); /* ^[a-z0-9][a-z0-9-]{0,62}$ */

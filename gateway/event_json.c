@@ -1,23 +1,18 @@
 /* Events as JSON. */
 #include "gateway/event_json.h"
-#include "common/engine/event.h"
+#include "common/engine/body_path.h"
 #include "gateway/json_more.h"
 
 #include "common/base/banned.h"
 
-void body_reference(struct run_id run, int type, struct str step, int attempt, size_t bytes, struct buf *out)
+void body_reference(struct run_id run, int type, struct str step, int attempt, uint32_t seq, size_t bytes,
+                    struct buf *out)
 {
     CLEANUP(buf_deinit) struct buf path = {0};
-    char id[UUID_TEXT_SIZE];
     struct jw w = jw_to(out);
 
-    buf_init(&path, 4096);
-    run_id_format(run, id);
-    if (step.ptr == NULL)
-        buf_printf(&path, "/v1/runs/%s/%s", id, type == EVENT_RUN_STARTED ? "input" : "output");
-    else
-        buf_printf(&path, "/v1/runs/%s/steps/" STR_FMT "/attempts/%d/%s", id, STR_ARG(step), attempt > 0 ? attempt : 1,
-                   type == EVENT_STEP_DISPATCHED ? "input" : "output");
+    buf_init(&path, BODY_PATH_SIZE);
+    body_path(run, (enum event_type)type, step, attempt > 0 ? (unsigned)attempt : 0, seq, &path);
     jw_obj(&w);
     jw_kstr(&w, "$ref", buf_str(&path));
     jw_ki64(&w, "bytes", (int64_t)bytes);
@@ -47,7 +42,7 @@ void event_json(struct run_id run, const struct pg_result *rows, size_t row, str
         CLEANUP(buf_deinit) struct buf reference = {0};
 
         buf_init(&reference, 8192);
-        body_reference(run, type, step, attempt, (size_t)bytes, &reference);
+        body_reference(run, type, step, attempt, (uint32_t)pg_get_int(rows, row, 0), (size_t)bytes, &reference);
         jw_kraw(&w, "output", buf_str(&reference));
     } else if (output.ptr != NULL) {
         jw_kraw(&w, "output", output);

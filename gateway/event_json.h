@@ -9,5 +9,7 @@
 
 /* A row of event_page.sql. */
 void event_json(struct run_id run, const struct pg_result *rows, size_t row, struct buf *out);
-/* Where a body is that is too long to be shown: event type by number, step and attempt of its event. */
-void body_reference(struct run_id run, int type, struct str step, int attempt, size_t bytes, struct buf *out);
+/* Where a body is that is too long to be shown: event type by number, step and attempt of its event; a signal's by seq.
+ */
+void body_reference(struct run_id run, int type, struct str step, int attempt, uint32_t seq, size_t bytes,
+                    struct buf *out);

@@ -17,3 +17,13 @@ void gateway_sample_clock(struct gateway *gw, struct wall_us db_now)
     if (db_now.us != 0)
         db_clock_sample(&gw->clock, db_now, clock_mono());
 }
+
+void gateway_nudge(struct gateway *gw, int shard)
+{
+    char queue[64], body[48];
+
+    snprintf(queue, sizeof(queue), "ropewalk.inbox.%d", shard);
+    snprintf(body, sizeof(body), "{\"v\":1,\"shard\":%d}", shard);
+    amqp_publish(gw->publish,
+                 &(struct amqp_message){.exchange = "", .routing_key = queue, .type = "nudge", .body = str_of(body)});
+}

@@ -36,3 +36,6 @@ struct gateway {
 /* The reading connection with the fewest batches in flight. */
 struct pg *gateway_read(struct gateway *gw);
 void gateway_sample_clock(struct gateway *gw, struct wall_us db_now);
+/* Tells the scheduler of a shard that it has a command; a message that is lost costs a second. The
+ * caller flushes. */
+void gateway_nudge(struct gateway *gw, int shard);

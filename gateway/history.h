@@ -1,31 +1,7 @@
-/* A run as people look at it: its row, the fold of its history, and what each step did when. */
+/* A run as people look at it: its row, the fold of its history, and what each of its own steps did when. */
 #pragma once
-#include "common/engine/engine.h"
 #include "gateway/call.h"
-
-/* A body: shown when it is short, else referred to. */
-struct body_view {
-    struct str json; /* STR_NONE: none, or too long */
-    size_t bytes;
-    int type; /* of its event */
-    int attempt;
-};
-
-struct attempt_view {
-    struct attempt_view *next;
-    uint16_t number;
-    const char *status; /* queued running succeeded failed timed_out cancelled outcome_unknown */
-    struct wall_us started_at, ended_at;
-    struct str worker;
-    const struct event *failure; /* what it ended with */
-};
-
-struct step_view {
-    struct wall_us queued_at, started_at, ended_at;
-    struct body_view input, output;
-    const struct event *failure, *skipped, *waiting;
-    struct attempt_view *attempts, **attempts_end;
-};
+#include "gateway/step_view.h"
 
 struct work_view {
     enum work_kind kind;
@@ -39,27 +15,35 @@ struct history {
     struct run_id id;
     struct str workflow, status, labels, trigger, error_code, error_step, error_text, quarantine_reason;
     int32_t version;
-    int priority;
+    int priority, depth;
     struct wall_us created_at, started_at, ended_at;
-    bool has_parent, has_rerun_of, running, quarantined, folded;
+    bool has_parent, has_rerun_of, running, quarantined;
     struct run_id parent, rerun_of;
+    struct str parent_step;
     int64_t commands;
     struct body_view input, output;
+    const struct event *end; /* of a run that has ended */
     struct run_state *state; /* folded; freed with the history */
     const struct plan *plan;
-    struct step_view *steps; /* plan->step_count */
+    struct step_view *views; /* by plan step: the workflow's own steps, and the actions for them and for the workflow */
     size_t work_count;
     struct work_view *work;
 };
 
-/* Reads and folds a run, then goes on with `done`; answers 404 or an error itself. The history is the call's, for the
- * time of the callback. */
+/* Reads and folds a run, then goes on with `done`; answers an error itself, and 404 when there is no such run, unless
+ * it `may_miss`: then `done` is given NULL. The history is the call's. What it costs to keep does not depend on how
+ * many iterations the run has had. */
+void history_read(struct call *call, struct run_id id, bool may_miss,
+                  void (*done)(void *ctx, const struct history *history), void *ctx);
+/* The same of a run that must be there, with the call alone to go on with. */
 void history_load(struct call *call, struct run_id id, void (*done)(struct call *call, const struct history *history));
+/* The version that a run runs, for the time of the call; answers 404 or an error itself. */
+void history_plan(struct call *call, struct run_id id,
+                  void (*done)(void *ctx, struct call *call, const struct plan *plan), void *ctx);
 /* "pending", "running", "waiting", ... as people are told. */
 const char *history_status(const struct history *history);
-/* The state of a step as people are told. */
-const char *history_step_status(const struct history *history, uint32_t node);
+/* The view of a path among history.views; NULL: it is a step of an iteration, or there is none. */
+struct step_view *history_view(const struct history *history, struct str path);
 
 /* run_json.c */
 void run_json(const struct history *history, struct buf *out);
-void step_json(struct jw *w, const struct history *history, uint32_t node);

@@ -1,4 +1,5 @@
-/* Mermaid: one node per step, named s0, s1, ... so that no step's name is a word of the language. */
+/* Mermaid: one node per step, named s0, s1, ... so that no step's name is a word of the language. A loop is a subgraph
+ * of its steps; what undoes a step hangs on it by a dotted line. */
 #include "gateway/mermaid.h"
 #include "common/base/banned.h"
 
@@ -33,7 +34,7 @@ static void put_outcomes(struct buf *out, const struct plan *plan, const struct 
         }
 }
 
-static void put_edge(struct buf *out, const struct plan *plan, size_t step, const struct plan_edge *edge)
+static void put_edge(struct buf *out, const struct plan *plan, uint32_t step, const struct plan_edge *edge)
 {
     bool plain = edge->any_branch && edge->outcomes == OUT_SUCCEEDED;
 
@@ -43,25 +44,63 @@ static void put_edge(struct buf *out, const struct plan *plan, size_t step, cons
         put_outcomes(out, plan, edge);
         buf_append_str(out, STR("\"|"));
     }
-    buf_printf(out, " s%zu\n", step);
+    buf_printf(out, " s%u\n", step);
+}
+
+static void put_label(struct buf *out, const struct plan_step *step)
+{
+    put_text(out, step->role == ROLE_NOTIFY ? STR("on_failure_notify") : step->name);
+    if (step->role == ROLE_COMPENSATE)
+        put_text(out, STR(":compensate"));
+    buf_append_str(out, STR("<br/>"));
+    put_text(out, step->call);
+    if (step->kind == CALL_POLL) {
+        buf_append_char(out, ' ');
+        put_text(out, step->task);
+    }
+    if (step->join_any)
+        buf_append_str(out, STR("<br/>any"));
+}
+
+static void put_scope(struct buf *out, const struct plan *plan, uint32_t scope, int indent);
+
+static void put_step(struct buf *out, const struct plan *plan, uint32_t index, int indent)
+{
+    const struct plan_step *step = &plan->steps[index];
+    bool branches = step->kind == CALL_CONDITION || step->kind == CALL_SWITCH;
+
+    if (step->body != NO_NODE) {
+        buf_printf(out, "%*ssubgraph s%u[\"", indent, "", index);
+        put_label(out, step);
+        buf_append_str(out, STR("\"]\n"));
+        put_scope(out, plan, step->body, indent + 4);
+        buf_printf(out, "%*send\n", indent, "");
+        return;
+    }
+    buf_printf(out, "%*ss%u%s\"", indent, "", index, branches ? "{" : "[");
+    put_label(out, step);
+    buf_printf(out, "\"%s\n", branches ? "}" : "]");
+}
+
+static void put_scope(struct buf *out, const struct plan *plan, uint32_t scope, int indent)
+{
+    for (uint32_t i = 0; i < plan->scopes[scope].count; i++)
+        put_step(out, plan, plan->scopes[scope].first + i, indent);
 }
 
 void mermaid_write(const struct plan *plan, struct buf *out)
 {
     buf_append_str(out, STR("flowchart TD\n"));
-    for (size_t i = 0; i < plan->step_count; i++) {
+    put_scope(out, plan, 0, 4);
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        if (plan->steps[i].role != ROLE_STEP)
+            put_step(out, plan, i, 4);
+    for (uint32_t i = 0; i < plan->step_count; i++) {
         const struct plan_step *step = &plan->steps[i];
-        bool branches = step->kind == CALL_CONDITION || step->kind == CALL_SWITCH;
 
-        buf_printf(out, "    s%zu%s\"", i, branches ? "{" : "[");
-        put_text(out, step->name);
-        buf_append_str(out, STR("<br/>"));
-        put_text(out, step->call);
-        if (step->join_any)
-            buf_append_str(out, STR("<br/>any"));
-        buf_printf(out, "\"%s\n", branches ? "}" : "]");
+        for (size_t e = 0; e < step->edge_count; e++)
+            put_edge(out, plan, i, &step->edges[e]);
+        if (step->compensate != NO_NODE)
+            buf_printf(out, "    s%u -.-> s%u\n", i, step->compensate);
     }
-    for (size_t i = 0; i < plan->step_count; i++)
-        for (size_t e = 0; e < plan->steps[i].edge_count; e++)
-            put_edge(out, plan, i, &plan->steps[i].edges[e]);
 }

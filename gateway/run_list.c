@@ -11,7 +11,8 @@
 struct filter {
     struct str workflow, status, q;
     bool running, waiting; /* status asked for beneath "active" */
-    struct run_id from, below;
+    struct run_id from, below, parent;
+    bool has_parent;
     size_t label_count;
     struct str label_keys[LABELS_MAX], label_values[LABELS_MAX];
 };
@@ -68,6 +69,7 @@ static bool read_labels(struct call *call, struct filter *f)
 /* False: answered. */
 static bool read_filter(struct call *call, const struct page *page, struct filter *f)
 {
+    struct str parent = call_query(call, "parent");
     struct wall_us after, before;
 
     *f = (struct filter){
@@ -75,6 +77,11 @@ static bool read_filter(struct call *call, const struct page *page, struct filte
     memset(&f->below, 0xff, sizeof(f->below));
     if (f->status.ptr != NULL && !is_run_status(f->status)) {
         call_problem(call, 400, "bad_query", "status is none of a run's states");
+        return false;
+    }
+    f->has_parent = parent.ptr != NULL;
+    if (f->has_parent && !run_id_parse(parent, &f->parent)) {
+        call_problem(call, 400, "bad_query", "parent is the id of a run");
         return false;
     }
     f->running = str_is(f->status, "running");
@@ -111,6 +118,19 @@ static void put_id_or_null(struct jw *w, const char *key, const struct pg_result
         run_id_format(pg_get_uuid(rows, row, col), text);
         jw_cstr(w, text);
     }
+}
+
+static void put_parent(struct jw *w, const struct pg_result *rows, size_t row)
+{
+    jw_key(w, "parent");
+    if (pg_is_null(rows, row, 10)) {
+        jw_null(w);
+        return;
+    }
+    jw_obj(w);
+    jw_krun(w, "run_id", pg_get_uuid(rows, row, 10));
+    jw_kstr(w, "step", pg_get_str(rows, row, 16));
+    jw_end_obj(w);
 }
 
 static void put_error(struct jw *w, const struct pg_result *rows, size_t row)
@@ -151,7 +171,8 @@ static void put_run(struct page *page, const struct pg_result *rows, size_t row)
     jw_ktime(w, "created_at", pg_get_time(rows, row, 6));
     jw_ktime(w, "started_at", pg_get_time(rows, row, 7));
     jw_ktime(w, "ended_at", pg_get_time(rows, row, 8));
-    put_id_or_null(w, "parent", rows, row, 10);
+    put_parent(w, rows, row);
+    jw_ki64(w, "depth", pg_get_int(rows, row, 17));
     put_id_or_null(w, "rerun_of", rows, row, 11);
     jw_kraw(w, "trigger", pg_get_str(rows, row, 15));
     jw_end_obj(w);
@@ -173,6 +194,8 @@ static void on_listed(void *ctx, const struct pg_outcome *outcome)
 /* The statement whose index fits the narrowest filter; the others are looked at row by row. */
 static const char *statement(const struct filter *f)
 {
+    if (f->has_parent)
+        return SQL_RUN_LIST_PARENT;
     if (f->label_count > 0)
         return SQL_RUN_LIST_LABEL;
     if (f->workflow.ptr != NULL)
@@ -208,8 +231,10 @@ void route_run_list(struct call *call)
         f.q.ptr != NULL && run_id_parse(f.q, &exact) ? pg_uuid(exact) : pg_null(),
         pg_array_param(keys),
         pg_array_param(values),
+        pg_uuid(f.parent),
     };
+    size_t count = sizeof(params) / sizeof(params[0]) - (f.has_parent ? 0 : 1); /* the last is of that statement */
 
-    pg_batch_add(batch, statement(&f), params, sizeof(params) / sizeof(params[0]));
+    pg_batch_add(batch, statement(&f), params, count);
     pg_submit(gateway_read(call->gw), batch, on_listed, page);
 }

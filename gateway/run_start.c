@@ -107,22 +107,12 @@ static bool read_wait(struct starting *s)
 
 static bool read_key(struct starting *s, struct str body)
 {
-    struct str key = http_header_get(s->call->http, "idempotency-key");
     CLEANUP(buf_deinit) struct buf canonical = {0};
 
-    s->start.key = STR_NONE;
-    if (key.ptr == NULL)
-        return true;
-    if (key.len < 1 || key.len > 255) {
-        call_problem(s->call, 400, "bad_idempotency_key", "an Idempotency-Key has 1 to 255 bytes");
+    if (!call_idempotency_key(s->call, &s->start.key))
         return false;
-    }
-    for (size_t i = 0; i < key.len; i++)
-        if ((unsigned char)key.ptr[i] < 0x20 || (unsigned char)key.ptr[i] >= 0x7f) {
-            call_problem(s->call, 400, "bad_idempotency_key", "an Idempotency-Key is printable ASCII");
-            return false;
-        }
-    s->start.key = key;
+    if (s->start.key.ptr == NULL)
+        return true;
     buf_init(&canonical, body.len + 1024);
     jt_canonical(body, &canonical);
     ENSURE(!canonical.overflow);

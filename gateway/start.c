@@ -72,16 +72,9 @@ static void put(struct lane *lane, struct start *start)
 
 static void nudge(struct gateway *gw, const uint8_t *shards)
 {
-    for (int shard = 0; shard < SHARDS_MAX; shard++) {
-        char queue[64], body[48];
-
-        if ((shards[shard / 8] & (1 << (shard % 8))) == 0)
-            continue;
-        snprintf(queue, sizeof(queue), "ropewalk.inbox.%d", shard);
-        snprintf(body, sizeof(body), "{\"v\":1,\"shard\":%d}", shard);
-        amqp_publish(gw->publish, &(struct amqp_message){
-                                      .exchange = "", .routing_key = queue, .type = "nudge", .body = str_of(body)});
-    }
+    for (int shard = 0; shard < SHARDS_MAX; shard++)
+        if ((shards[shard / 8] & (1 << (shard % 8))) != 0)
+            gateway_nudge(gw, shard);
     amqp_flush(gw->publish);
 }
 

@@ -1,4 +1,6 @@
 /* Versions of a workflow, and its picture. */
+#include "gateway/diff.h"
+#include "gateway/document.h"
 #include "gateway/flows.h"
 #include "gateway/json_more.h"
 #include "gateway/mermaid.h"
@@ -9,6 +11,7 @@
 #include "common/base/banned.h"
 
 #define PICTURE_MAX ((size_t)8 << 20)
+#define DIFF_MAX ((size_t)64 << 20)
 
 /* A path or query number; false: answered 404. */
 static bool read_version(struct call *call, struct str text, uint32_t *ret)
@@ -77,16 +80,60 @@ static void on_version(void *ctx, const struct pg_outcome *outcome)
         call_json(call, 200, pg_get_str(outcome->results[0], 0, 0));
 }
 
+struct comparing {
+    struct call *call;
+    uint32_t from, to;
+};
+
+static void on_both(void *ctx, const struct pg_outcome *outcome)
+{
+    const struct comparing *c = ctx;
+    CLEANUP(buf_deinit) struct buf from = {0}, to = {0}, out = {0};
+    struct jw w;
+
+    if (!call_committed(c->call, outcome))
+        return;
+    if (pg_rows(outcome->results[0]) == 0 || pg_rows(outcome->results[1]) == 0) {
+        call_problem(c->call, 404, "not_found", "there is no such workflow, or it has no such version");
+        return;
+    }
+    document_content(pg_get_str(outcome->results[0], 0, 0), &from);
+    document_content(pg_get_str(outcome->results[1], 0, 0), &to);
+    buf_init(&out, DIFF_MAX);
+    w = jw_to(&out);
+    jw_obj(&w);
+    jw_ki64(&w, "from", c->from);
+    jw_ki64(&w, "to", c->to);
+    jw_key(&w, "changes");
+    diff_write(&w, buf_str(&from), buf_str(&to));
+    jw_end_obj(&w);
+    if (out.overflow)
+        call_problem(c->call, 422, "too_large", "the versions differ in more than can be told");
+    else
+        call_json(c->call, 200, buf_str(&out));
+}
+
 void route_version_get(struct call *call)
 {
+    struct str other = call_query(call, "diff");
+    struct comparing *c = arena_alloc(call->arena, sizeof(*c));
     struct pg_batch *batch;
-    uint32_t version;
 
-    if (!read_version(call, call->params[1], &version))
+    c->call = call;
+    if (!read_version(call, call->params[1], &c->to))
         return;
+    if (other.ptr != NULL && !parse_u32(other, 1, INT32_MAX, &c->from)) {
+        call_problem(call, 400, "bad_query", "diff is the number of a version");
+        return;
+    }
     batch = call_batch(call, false);
-    pg_add(batch, SQL_WORKFLOW_VERSION, pg_text(call->params[0]), pg_i32((int32_t)version));
-    pg_submit(gateway_read(call->gw), batch, on_version, call);
+    if (other.ptr != NULL)
+        pg_add(batch, SQL_WORKFLOW_VERSION, pg_text(call->params[0]), pg_i32((int32_t)c->from));
+    pg_add(batch, SQL_WORKFLOW_VERSION, pg_text(call->params[0]), pg_i32((int32_t)c->to));
+    if (other.ptr != NULL)
+        pg_submit(gateway_read(call->gw), batch, on_both, c);
+    else
+        pg_submit(gateway_read(call->gw), batch, on_version, call);
 }
 
 static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct err *err)

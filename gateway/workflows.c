@@ -4,6 +4,7 @@
 #include "gateway/flows.h"
 #include "gateway/jq_check.h"
 #include "gateway/json_more.h"
+#include "gateway/lineage.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
@@ -34,7 +35,7 @@ static void answer_tagged(struct call *call, int status, int64_t version, struct
 
 struct saving {
     struct call *call;
-    struct str name;
+    struct str name, warnings;
 };
 
 static void on_saved(void *ctx, const struct pg_outcome *outcome)
@@ -58,7 +59,7 @@ static void on_saved(void *ctx, const struct pg_outcome *outcome)
     jw_kstr(&w, "name", s->name);
     jw_ki64(&w, "version", version);
     jw_kbool(&w, "changed", !str_is(verdict, "same"));
-    jw_kraw(&w, "warnings", STR("[]"));
+    jw_kraw(&w, "warnings", s->warnings);
     jw_end_obj(&w);
     answer_tagged(s->call, str_is(verdict, "new") || str_is(verdict, "again") ? 201 : 200, version, buf_str(&body));
 }
@@ -78,13 +79,13 @@ static bool read_if_match(struct call *call, uint32_t *ret)
     return false;
 }
 
-static void save(struct call *call, struct str name, struct str text, uint32_t must_be)
+static void save(struct call *call, struct str name, struct str text, struct str warnings, uint32_t must_be)
 {
     struct saving *s = arena_alloc(call->arena, sizeof(*s));
     struct pg_batch *batch = call_batch(call, true);
     uint8_t hash[32];
 
-    *s = (struct saving){call, name};
+    *s = (struct saving){call, name, warnings};
     document_hash(text, hash);
     pg_add(batch, SQL_WORKFLOW_LOCK_SAVE, pg_text(name));
     pg_add(batch, SQL_WORKFLOW_SAVE, pg_text(name), pg_bytea(text), pg_bytea((struct str){(const char *)hash, 32}),
@@ -98,7 +99,7 @@ struct checked {
     uint32_t must_be; /* If-Match */
 };
 
-static void on_save_checked(void *ctx, struct document *document)
+static void on_save_judged(void *ctx, struct document *document)
 {
     struct checked *checked = ctx;
     struct call *call = checked->call;
@@ -111,7 +112,14 @@ static void on_save_checked(void *ctx, struct document *document)
         call_fault(call, "name_differs", "/name", "the name in the document differs from the one in the path");
         return;
     }
-    save(call, call->params[0], document->text, checked->must_be);
+    save(call, call->params[0], document->text, document->warnings, checked->must_be);
+}
+
+static void on_save_checked(void *ctx, struct document *document)
+{
+    const struct checked *checked = ctx;
+
+    lineage_check(checked->call, document, on_save_judged, ctx);
 }
 
 void route_workflow_save(struct call *call)
@@ -132,7 +140,7 @@ void route_workflow_save(struct call *call)
 
 static void on_validated(void *ctx, struct document *document)
 {
-    struct checked *checked = ctx;
+    const struct checked *checked = ctx;
     CLEANUP(buf_deinit) struct buf body = {0};
     struct jw w;
 
@@ -146,6 +154,13 @@ static void on_validated(void *ctx, struct document *document)
     call_json(checked->call, 200, buf_str(&body));
 }
 
+static void on_validate_checked(void *ctx, struct document *document)
+{
+    const struct checked *checked = ctx;
+
+    lineage_check(checked->call, document, on_validated, ctx);
+}
+
 void route_workflow_validate(struct call *call)
 {
     struct checked *checked = arena_alloc(call->arena, sizeof(*checked));
@@ -155,7 +170,7 @@ void route_workflow_validate(struct call *call)
     if (!call_body(call, &text))
         return;
     document_check(call->arena, &call->gw->config, text, &checked->document);
-    jq_check(call, &checked->document, on_validated, checked);
+    jq_check(call, &checked->document, on_validate_checked, checked);
 }
 
 static void on_current(void *ctx, const struct pg_outcome *outcome)
@@ -312,7 +327,7 @@ static void on_old_version(void *ctx, const struct pg_outcome *outcome)
     else if (pg_rows(outcome->results[0]) == 0)
         call_fault(call, "unknown_version", "/version", "the workflow has no such version");
     else
-        save(call, call->params[0], str_arena(call->arena, pg_get_str(outcome->results[0], 0, 0)), 0);
+        save(call, call->params[0], str_arena(call->arena, pg_get_str(outcome->results[0], 0, 0)), STR("[]"), 0);
 }
 
 void route_workflow_rollback(struct call *call)

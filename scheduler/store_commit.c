@@ -198,7 +198,7 @@ static void add_changes(struct pg_batch *pg, const struct sched_batch *b)
 
 static void add_runs(struct pg_batch *pg, const struct sched_batch *b)
 {
-    struct pg_array *run, *status, *started, *ended, *code, *step, *text;
+    struct pg_array *run, *status, *started, *ended, *code, *step, *text, *reopened;
 
     if (b->run_count == 0)
         return;
@@ -209,6 +209,7 @@ static void add_runs(struct pg_batch *pg, const struct sched_batch *b)
     code = pg_array_new(pg, PG_E_TEXT);
     step = pg_array_new(pg, PG_E_TEXT);
     text = pg_array_new(pg, PG_E_TEXT);
+    reopened = pg_array_new(pg, PG_E_BOOL);
     for (size_t i = 0; i < b->run_count; i++) {
         const struct sched_run_row *row = &b->runs[i];
         pg_array_add(run, pg_uuid(row->run));
@@ -218,9 +219,43 @@ static void add_runs(struct pg_batch *pg, const struct sched_batch *b)
         pg_array_add(code, pg_text(row->error_code));
         pg_array_add(step, pg_text(row->error_step));
         pg_array_add(text, pg_text(row->error_text));
+        pg_array_add(reopened, pg_bool(row->reopened));
     }
     (void)pg_add(pg, SQL_BATCH_RUN_UPDATE, pg_array_param(run), pg_array_param(status), pg_array_param(started),
-                 pg_array_param(ended), pg_array_param(code), pg_array_param(step), pg_array_param(text));
+                 pg_array_param(ended), pg_array_param(code), pg_array_param(step), pg_array_param(text),
+                 pg_array_param(reopened));
+}
+
+static void add_children(struct pg_batch *pg, const struct sched_batch *b)
+{
+    static const enum pg_elem types[] = {PG_E_I16, PG_E_I32, PG_E_UUID, PG_E_UUID, PG_E_TEXT, PG_E_TEXT,
+                                         PG_E_I32, PG_E_I16, PG_E_I16,  PG_E_TIME, PG_E_JSON};
+    enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
+    struct pg_array *c[COLUMNS];
+    struct pg_param params[COLUMNS];
+
+    if (b->child_count == 0)
+        return;
+    for (size_t i = 0; i < COLUMNS; i++)
+        c[i] = pg_array_new(pg, types[i]);
+    for (size_t i = 0; i < b->child_count; i++) {
+        const struct sched_child_row *row = &b->children[i];
+
+        pg_array_add(c[0], pg_i16(row->shard));
+        pg_array_add(c[1], pg_i32(row->organisation));
+        pg_array_add(c[2], pg_uuid(row->run));
+        pg_array_add(c[3], pg_uuid(row->parent));
+        pg_array_add(c[4], pg_text(row->parent_step));
+        pg_array_add(c[5], pg_text(row->workflow));
+        pg_array_add(c[6], pg_i32(row->version));
+        pg_array_add(c[7], pg_i16(row->priority));
+        pg_array_add(c[8], pg_i16(row->depth));
+        pg_array_add(c[9], pg_time(row->created_at));
+        pg_array_add(c[10], pg_json(row->input));
+    }
+    for (size_t i = 0; i < COLUMNS; i++)
+        params[i] = pg_array_param(c[i]);
+    (void)pg_batch_add(pg, SQL_BATCH_CHILD_START, params, COLUMNS);
 }
 
 static void add_command_keys(struct pg_batch *pg, const char *sql, const struct sched_command_key *keys, size_t count)
@@ -237,7 +272,7 @@ static void add_command_keys(struct pg_batch *pg, const char *sql, const struct 
 
 static void add_command_inserts(struct pg_batch *pg, const struct sched_batch *b)
 {
-    struct pg_array *shard, *run, *organisation, *kind, *body;
+    struct pg_array *shard, *run, *organisation, *kind, *body, *held;
 
     if (b->command_insert_count == 0)
         return;
@@ -246,6 +281,7 @@ static void add_command_inserts(struct pg_batch *pg, const struct sched_batch *b
     organisation = pg_array_new(pg, PG_E_I32);
     kind = pg_array_new(pg, PG_E_TEXT);
     body = pg_array_new(pg, PG_E_JSON);
+    held = pg_array_new(pg, PG_E_BOOL);
     for (size_t i = 0; i < b->command_insert_count; i++) {
         const struct sched_command_insert *row = &b->command_inserts[i];
         pg_array_add(shard, pg_i16(row->shard));
@@ -253,9 +289,10 @@ static void add_command_inserts(struct pg_batch *pg, const struct sched_batch *b
         pg_array_add(organisation, pg_i32(row->organisation));
         pg_array_add(kind, pg_text(str_of(row->kind)));
         pg_array_add(body, pg_json(row->body));
+        pg_array_add(held, pg_bool(row->held));
     }
     (void)pg_add(pg, SQL_BATCH_COMMAND_INSERT, pg_array_param(shard), pg_array_param(run), pg_array_param(organisation),
-                 pg_array_param(kind), pg_array_param(body));
+                 pg_array_param(kind), pg_array_param(body), pg_array_param(held));
 }
 
 static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)
@@ -330,6 +367,7 @@ void store_commit(struct store *store, const struct sched_batch *b)
     add_opens(pg, b);
     add_changes(pg, b);
     add_runs(pg, b);
+    add_children(pg, b);
     add_command_keys(pg, SQL_BATCH_COMMAND_DELETE, b->command_deletes, b->command_delete_count);
     add_command_keys(pg, SQL_BATCH_COMMAND_HOLD, b->command_holds, b->command_hold_count);
     add_command_inserts(pg, b);

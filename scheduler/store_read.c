@@ -7,9 +7,13 @@
 
 #include "common/base/banned.h"
 
-#define COMMANDS_MAX 1000
+/* Of one fetch: a shard may have its part of these. Those in hand are read again until they are committed, so a part
+ * has to hold more than a batch takes of one shard. */
+#define COMMANDS_MAX 4000
+#define COMMANDS_MAX_BYTES ((size_t)64 << 20)
 #define LOAD_CHUNK 256 /* runs per statement, so that one answer stays within reason */
 #define PAGE_ROWS 5000 /* of a shard's open work */
+#define BODY_CHUNK 1000
 
 /* What a read was asked for, so that a failure can be answered for each of its parts. */
 struct read {
@@ -45,21 +49,26 @@ static void read_done(struct read *read, const struct pg_outcome *o, const char 
     store->options.woken(store->options.ctx);
 }
 
-static size_t part_of_each(size_t shards)
+static size_t part_of_each(size_t of, size_t shards)
 {
     ENSURE(shards > 0);
-    return (COMMANDS_MAX + shards - 1) / shards;
+    return (of + shards - 1) / shards;
 }
 
-/* A shard that has filled its part may have more. */
+/* A shard that has filled its part may have more. As stored, a body has a few bytes more than its text, or less. */
 static bool all_fetched(const struct read *read, const struct sched_command *rows, size_t count)
 {
-    size_t part = part_of_each(read->count);
+    size_t part = part_of_each(COMMANDS_MAX, read->count), part_bytes = part_of_each(COMMANDS_MAX_BYTES, read->count);
     size_t *counts = arena_array(read->arena, SLOT_COUNT, sizeof(*counts));
+    size_t *bytes = arena_array(read->arena, SLOT_COUNT, sizeof(*bytes));
 
-    for (size_t i = 0; i < count; i++)
-        if (++counts[(size_t)rows[i].shard % SLOT_COUNT] >= part)
+    for (size_t i = 0; i < count; i++) {
+        size_t shard = (size_t)rows[i].shard % SLOT_COUNT;
+
+        bytes[shard] += rows[i].body.len + 8;
+        if (++counts[shard] >= part || bytes[shard] >= part_bytes)
             return false;
+    }
     return true;
 }
 
@@ -92,7 +101,8 @@ void store_fetch_commands(struct store *store, uint64_t fetch, const int16_t *sh
     read->fetch = fetch;
     for (size_t i = 0; i < count; i++)
         pg_array_add(array, pg_i16(shards[i]));
-    (void)pg_add(pg, SQL_COMMAND_FETCH, pg_array_param(array), pg_i32((int32_t)part_of_each(count)));
+    (void)pg_add(pg, SQL_COMMAND_FETCH, pg_array_param(array), pg_i32((int32_t)part_of_each(COMMANDS_MAX, count)),
+                 pg_i64((int64_t)part_of_each(COMMANDS_MAX_BYTES, count)));
     pg_submit(store->reader, pg, commands_fetched, read);
 }
 
@@ -167,6 +177,11 @@ static void fill_run(struct sched_loaded_run *run, const struct pg_result *res, 
     run->organisation_name = pg_get_str(res, i, 10);
     run->input = pg_get_str(res, i, 11);
     run->trigger = pg_get_str(res, i, 12);
+    run->has_parent = !pg_is_null(res, i, 13);
+    if (run->has_parent)
+        run->parent = pg_get_uuid(res, i, 13);
+    run->parent_step = pg_get_str(res, i, 14);
+    run->depth = (uint8_t)pg_get_int(res, i, 8);
 }
 
 /* The rows from `first` on that belong to `run`: fills it and returns the index behind them. */
@@ -254,28 +269,42 @@ void store_load_runs(struct store *store, uint64_t load, const struct run_id *id
     }
 }
 
+/* As a rule rows come in the order in which they were asked for: each search goes on where the last one ended. */
+static struct str body_of(const struct pg_result *res, struct sched_body_want want, size_t *at)
+{
+    size_t rows = pg_rows(res);
+
+    for (size_t n = 0; n < rows; n++) {
+        size_t r = (*at + n) % rows;
+
+        if (!run_id_eq(pg_get_uuid(res, r, 0), want.run) ||
+            (want.seq != 0 && (uint32_t)pg_get_int(res, r, 1) != want.seq))
+            continue;
+        *at = r + 1;
+        return pg_get_str(res, r, want.seq == 0 ? 1 : 2);
+    }
+    return STR_NONE;
+}
+
 static void bodies_loaded(void *ctx, const struct pg_outcome *o)
 {
     struct read *read = ctx;
     struct sched_body *bodies = arena_array(read->arena, read->count + 1, sizeof(*bodies));
+    size_t at[2] = {0, 0}; /* outputs, inputs */
 
     for (size_t i = 0; i < read->count; i++) {
-        const struct pg_result *res = o->rc == ERR_OK ? o->results[read->bodies[i].seq == 0 ? 1 : 0] : NULL;
-        bodies[i] = (struct sched_body){.run = read->bodies[i].run, .seq = read->bodies[i].seq, .failed = res == NULL};
-        for (size_t r = 0; res != NULL && r < pg_rows(res); r++) {
-            if (!run_id_eq(pg_get_uuid(res, r, 0), bodies[i].run))
-                continue;
-            if (bodies[i].seq == 0)
-                bodies[i].body = pg_get_str(res, r, 1);
-            else if ((uint32_t)pg_get_int(res, r, 1) == bodies[i].seq)
-                bodies[i].body = pg_get_str(res, r, 2);
-        }
+        struct sched_body_want want = read->bodies[i];
+        int kind = want.seq == 0;
+
+        bodies[i] = (struct sched_body){.run = want.run, .seq = want.seq, .failed = o->rc != ERR_OK};
+        if (o->rc == ERR_OK)
+            bodies[i].body = body_of(o->results[kind], want, &at[kind]);
     }
     sched_on_bodies(read->store->sched, bodies, read->count);
     read_done(read, o, "bodies");
 }
 
-void store_load_bodies(struct store *store, const struct sched_body_want *wants, size_t count)
+static void load_bodies(struct store *store, const struct sched_body_want *wants, size_t count)
 {
     struct pg_batch *pg = pg_batch_new(false);
     struct pg_array *runs = pg_array_new(pg, PG_E_UUID);
@@ -296,6 +325,13 @@ void store_load_bodies(struct store *store, const struct sched_body_want *wants,
     (void)pg_add(pg, SQL_BODY_LOAD, pg_array_param(runs), pg_array_param(seqs));
     (void)pg_add(pg, SQL_INPUT_LOAD, pg_array_param(inputs));
     pg_submit(store->reader, pg, bodies_loaded, read);
+}
+
+/* The list of a loop is asked for as ten thousand outputs. */
+void store_load_bodies(struct store *store, const struct sched_body_want *wants, size_t count)
+{
+    for (size_t first = 0; first < count; first += BODY_CHUNK)
+        load_bodies(store, wants + first, count - first < BODY_CHUNK ? count - first : BODY_CHUNK);
 }
 
 static void plans_loaded(void *ctx, const struct pg_outcome *o)

@@ -4,8 +4,6 @@
 #include "common/engine/engine_internal.h"
 #include <inttypes.h>
 
-#define DEFER_MAX_US (3600 * US_PER_S)
-
 void effects_init(struct effects *effects, struct arena *arena)
 {
     *effects = (struct effects){.arena = arena};
@@ -19,6 +17,7 @@ void engine_emit(struct ctx *c, struct event event)
     event.at = c->now;
     if (event.output.ptr != NULL)
         event.output_bytes = (uint32_t)event.output.len;
+    c->fx->output_bytes += event.output.len;
     c->rc = engine_fold(c->state, &event, c->err);
     if (c->rc != ERR_OK)
         return;
@@ -36,6 +35,11 @@ void engine_close_seq(struct ctx *c, uint32_t seq)
 {
     bool of_batch = c->fx->event_count > 0 && seq >= c->fx->events[0].seq;
 
+    for (size_t i = 0; i < c->fx->change_count; i++) /* nothing of it is left to change */
+        if (c->fx->changes[i].seq == seq) {
+            c->fx->changes[i] = c->fx->changes[--c->fx->change_count];
+            break;
+        }
     /* opened by this very batch: the row never has to exist */
     for (size_t i = of_batch ? c->fx->open_count : 0; i > 0; i--) {
         if (c->fx->opens[i - 1].seq == seq) {
@@ -47,16 +51,37 @@ void engine_close_seq(struct ctx *c, uint32_t seq)
     c->fx->closes[c->fx->close_count++] = seq;
 }
 
+void engine_change_work(struct ctx *c, uint32_t node, const char *reason, bool publish)
+{
+    const struct step_state *s = run_step(c->state, node);
+    struct effect_work_change change = {.seq = s->open_seq,
+                                        .node = node,
+                                        .dispatch = s->dispatch,
+                                        .due_at = s->due_at,
+                                        .reason = reason,
+                                        .publish = publish};
+
+    /* one change for each row and batch: the last says it all */
+    for (size_t i = 0; i < c->fx->change_count; i++) {
+        if (c->fx->changes[i].seq == change.seq) {
+            c->fx->changes[i] = change;
+            return;
+        }
+    }
+    GROW(c, c->fx->changes, c->fx->change_count, c->fx->change_cap);
+    c->fx->changes[c->fx->change_count++] = change;
+}
+
 /* Emits an event of a step: closes the row of what was open before, and opens the row of what the event opened. */
 void engine_emit_step(struct ctx *c, enum event_type type, uint32_t node, struct event event)
 {
-    struct step_state *s = &c->state->steps[node];
+    struct step_state *s = run_step(c->state, node);
     uint32_t open_before = s->open_seq;
 
     if (c->rc != ERR_OK)
         return;
     event.type = type;
-    event.step = c->state->plan->steps[node].name;
+    event.step = engine_path(c->fx->arena, c->state, node);
     engine_emit(c, event);
     if (c->rc != ERR_OK || s->open_seq == open_before)
         return;
@@ -74,14 +99,25 @@ void engine_emit_step(struct ctx *c, enum event_type type, uint32_t node, struct
 void engine_ask(struct ctx *c, uint32_t node, enum eval_purpose purpose, uint32_t index,
                 const struct template *template)
 {
-    GROW(c, c->fx->evals, c->fx->eval_count, c->fx->eval_cap);
-    c->fx->evals[c->fx->eval_count++] =
-        (struct effect_eval){.node = node, .purpose = purpose, .index = index, .template = template};
+    struct frame *frame = c->state->root;
+    uint32_t question = ++c->state->questions;
+
     c->state->evaluating = true;
-    if (node == NO_NODE)
-        return;
-    c->state->steps[node].asked = (uint8_t)(purpose + 1);
-    c->state->steps[node].asked_index = index;
+    if (purpose == EVAL_ITEM) {
+        frame = run_step(c->state, node)->extra->items[index].frame;
+        frame->asked = true;
+        frame->question = question;
+    } else if (node != NO_NODE) {
+        struct step_state *s = run_step(c->state, node);
+
+        frame = s->frame;
+        s->asked = (uint8_t)(purpose + 1);
+        s->asked_index = index;
+        s->question = question;
+    }
+    GROW(c, c->fx->evals, c->fx->eval_count, c->fx->eval_cap);
+    c->fx->evals[c->fx->eval_count++] = (struct effect_eval){
+        .node = node, .purpose = purpose, .index = index, .question = question, .template = template, .frame = frame};
 }
 
 struct event engine_failure(const char *code, const char *error_class, struct str message)
@@ -89,116 +125,133 @@ struct event engine_failure(const char *code, const char *error_class, struct st
     return (struct event){.code = str_of(code), .error_class = str_of(error_class), .message = message};
 }
 
-/* One change for each row and batch: the last says it all. */
-static void change_work(struct ctx *c, uint32_t node, const char *reason, bool publish)
+/* A deferral is a new dispatch of the same attempt and writes no event: its row of open work says it. So does a poll's
+ * answer that does not hold yet. */
+void engine_defer(struct ctx *c, uint32_t node, int64_t after_us, const char *reason)
 {
-    const struct step_state *s = &c->state->steps[node];
-    struct effect_work_change change = {.seq = s->open_seq,
-                                        .node = node,
-                                        .dispatch = s->dispatch,
-                                        .due_at = s->due_at,
-                                        .reason = reason,
-                                        .publish = publish};
+    struct step_state *s = run_step(c->state, node);
 
-    for (size_t i = 0; i < c->fx->change_count; i++) {
-        if (c->fx->changes[i].seq == change.seq) {
-            c->fx->changes[i] = change;
-            return;
-        }
-    }
-    GROW(c, c->fx->changes, c->fx->change_count, c->fx->change_cap);
-    c->fx->changes[c->fx->change_count++] = change;
-}
-
-static struct wall_us deadline_of(const struct ctx *c, uint32_t node)
-{
-    int64_t deadline_us = c->state->plan->steps[node].deadline_us;
-
-    if (deadline_us == 0)
-        return (struct wall_us){0};
-    return (struct wall_us){c->state->steps[node].ready_at.us + deadline_us};
-}
-
-/* A deferral is a new dispatch of the same attempt and writes no event: its row of open work says it. */
-void engine_defer(struct ctx *c, uint32_t node, int64_t after_us)
-{
-    struct step_state *s = &c->state->steps[node];
-    struct wall_us deadline = deadline_of(c, node);
-
-    if (engine_stopping(c->state)) { /* it has not begun, and nothing new starts */
+    if (engine_stopping(c->state, s->frame)) { /* it has not begun, and nothing new starts */
         engine_emit_step(c, EVENT_STEP_CANCELLED, node, (struct event){.attempt = s->attempt});
         engine_children_ready(c, node);
         return;
     }
-    if (after_us > DEFER_MAX_US)
-        after_us = DEFER_MAX_US;
     s->dispatch++;
     s->status = STEP_QUEUED;
     s->worker = 0;
     s->deferred = true;
     s->due_at.us = c->now.us + (after_us > 0 ? after_us : US_PER_MS);
-    if (deadline.us != 0 && s->due_at.us >= deadline.us) {
-        s->due_at = deadline;
+    if (s->deadline.us != 0 && s->due_at.us >= s->deadline.us) {
+        s->due_at = s->deadline;
         s->deferred = false;
     }
-    change_work(c, node, "deferred", false);
+    engine_change_work(c, node, reason, false);
+}
+
+void engine_open_timeout(struct ctx *c)
+{
+    if (c->rc == ERR_OK)
+        open_work(c, (struct effect_work_open){.seq = c->state->timeout_seq,
+                                               .kind = WORK_RUN_TIMEOUT,
+                                               .node = NO_NODE,
+                                               .due_at = c->state->timeout_at});
 }
 
 static void start(struct ctx *c)
 {
     struct event started = {.type = EVENT_RUN_STARTED};
 
-    if (c->state->status != RUN_PENDING) {
+    if (c->state->status != RUN_PENDING || c->state->cancelling) {
         c->fx->ignored = true;
         return;
     }
-    started.due_at.us = c->state->created_at.us + c->state->plan->timeout_us;
+    started.due_at = c->state->timeout_at;
     engine_emit(c, started);
     if (c->rc != ERR_OK)
         return;
     c->fx->status_changed = true;
-    open_work(c,
-              (struct effect_work_open){
-                  .seq = c->state->timeout_seq, .kind = WORK_RUN_TIMEOUT, .node = NO_NODE, .due_at = started.due_at});
-    for (uint32_t i = 0; i < c->state->plan->step_count; i++)
+    engine_open_timeout(c);
+    if (c->input->refused.ptr != NULL) {
+        engine_end_refused(c, c->input->refused);
+        return;
+    }
+    for (uint32_t i = 0; i < c->state->plan->root_count; i++)
         if (c->state->plan->steps[i].edge_count == 0)
             engine_ready(c, i);
 }
 
+void engine_apply_command(struct ctx *c, const char *code)
+{
+    engine_emit(c, (struct event){.type = EVENT_COMMAND_APPLIED, .command = c->input->command, .code = str_of(code)});
+}
+
+void engine_refuse(struct ctx *c, const char *code, struct str message)
+{
+    engine_emit(
+        c, (struct event){
+               .type = EVENT_COMMAND_REFUSED, .command = c->input->command, .code = str_of(code), .message = message});
+}
+
 static void cancel(struct ctx *c)
 {
-    struct event verdict = {.type = EVENT_COMMAND_APPLIED, .command = c->input->command, .code = STR("cancel")};
+    const struct run_state *state = c->state;
 
-    if (c->state->status == RUN_CANCELLED || c->state->cancelling) {
-        engine_emit(c, verdict); /* what was asked for already holds */
+    if (state->status == RUN_CANCELLED || (state->cancelling && !run_ended((enum run_status)state->status))) {
+        engine_apply_command(c, "cancel"); /* what was asked for already holds */
         return;
     }
-    if (run_ended(c->state->status)) {
-        verdict.type = EVENT_COMMAND_REFUSED;
-        verdict.message =
-            str_of(arena_printf(c->fx->arena, "the run has ended '%s'", run_status_name(c->state->status)));
-        engine_emit(c, verdict);
+    if (run_ended((enum run_status)state->status)) {
+        engine_refuse(c, "run_ended",
+                      str_of(arena_printf(c->fx->arena, "the run has ended '%s'",
+                                          run_status_name((enum run_status)state->status))));
         return;
     }
-    engine_emit(c, verdict);
-    engine_emit(c, (struct event){.type = EVENT_RUN_CANCELLING, .command = c->input->command});
-    engine_stop_all(c);
+    if (state->root->ended == state->plan->root_count) {
+        engine_refuse(c, state->compensating ? "compensating" : "run_ended",
+                      state->compensating ? STR("what the run has done is being undone")
+                                          : STR("all steps of the run have ended"));
+        return;
+    }
+    engine_apply_command(c, "cancel");
+    engine_emit(c, (struct event){
+                       .type = EVENT_RUN_CANCELLING, .command = c->input->command, .compensate = c->input->compensate});
+    engine_stop_frame(c, c->state->root);
+}
+
+/* The step's deadline, or that of what it waits for, has passed. */
+static void step_over(struct ctx *c, uint32_t node)
+{
+    struct step_state *s = run_step(c->state, node);
+    const struct plan_step *step = run_plan_step(c->state, node);
+    struct event event = engine_failure("deadline", "permanent", STR("the step's deadline has passed"));
+
+    if (s->open_kind == WORK_TASK)
+        engine_tell_to_stop(c, node);
+    if (s->open_kind == WORK_ITEMS)
+        engine_cut_loop(c, node);
+    if (s->open_kind == WORK_CHILD)
+        engine_child_stop(c, node);
+    /* which of the two came first, however late this is heard */
+    if (step->deadline_us == 0 ||
+        (s->open_kind == WORK_SIGNAL ? s->due_at : s->deadline).us < s->ready_at.us + step->deadline_us) {
+        event.code = step->kind == CALL_POLL ? STR("poll_timeout") : STR("signal_timeout");
+        event.message =
+            step->kind == CALL_POLL ? STR("'until' did not hold in time") : STR("the signal did not come in time");
+    }
+    engine_step_failed(c, node, s->open_kind == WORK_UNKNOWN ? EVENT_STEP_OUTCOME_UNKNOWN : EVENT_STEP_TIMED_OUT,
+                       event);
 }
 
 static void timer_of_step(struct ctx *c, uint32_t node)
 {
-    struct step_state *s = &c->state->steps[node];
-    struct wall_us deadline = deadline_of(c, node);
-    bool over = deadline.us != 0 && c->now.us >= deadline.us;
+    struct step_state *s = run_step(c->state, node);
+    bool over = s->deadline.us != 0 && c->now.us >= s->deadline.us;
 
     /* a delay that ended before the deadline has ended, however late its timer is heard */
-    if (s->open_kind == WORK_DELAY && s->due_at.us < deadline.us)
+    if (s->open_kind == WORK_DELAY && s->due_at.us < s->deadline.us)
         over = false;
-    if (over) {
-        if (s->open_kind == WORK_TASK)
-            engine_tell_to_stop(c, node);
-        engine_step_failed(c, node, s->open_kind == WORK_UNKNOWN ? EVENT_STEP_OUTCOME_UNKNOWN : EVENT_STEP_TIMED_OUT,
-                           engine_failure("deadline", "permanent", STR("the step's deadline has passed")));
+    if (over || s->open_kind == WORK_SIGNAL) {
+        step_over(c, node);
         return;
     }
     switch ((enum work_kind)s->open_kind) {
@@ -206,8 +259,10 @@ static void timer_of_step(struct ctx *c, uint32_t node)
         engine_dispatch(c, node);
         break;
     case WORK_DELAY:
-        engine_emit_step(c, EVENT_STEP_SUCCEEDED, node, (struct event){0});
-        engine_children_ready(c, node);
+        engine_succeed(c, node, STR_NONE, STR_NONE);
+        break;
+    case WORK_ITEMS:
+        engine_fill(c, node);
         break;
     case WORK_TASK:
         if (!s->deferred) {
@@ -215,11 +270,13 @@ static void timer_of_step(struct ctx *c, uint32_t node)
             break;
         }
         s->deferred = false;
-        s->due_at = deadline;
-        change_work(c, node, NULL, true);
+        s->due_at = s->deadline;
+        engine_change_work(c, node, NULL, true);
         break;
     case WORK_RUN_TIMEOUT:
     case WORK_UNKNOWN:
+    case WORK_SIGNAL:
+    case WORK_CHILD:
         c->fx->ignored = true;
         break;
     }
@@ -239,17 +296,18 @@ static void timer(struct ctx *c)
         return;
     }
     if (c->input->seq == state->timeout_seq) {
-        if (c->now.us < state->created_at.us + state->plan->timeout_us || state->timing_out) {
+        if (c->now.us < state->timeout_at.us || state->timing_out || state->compensating ||
+            state->root->ended == state->plan->root_count) {
             c->fx->ignored = true;
             return;
         }
         engine_emit(c, (struct event){.type = EVENT_RUN_TIMING_OUT});
-        engine_stop_all(c);
+        engine_stop_frame(c, state->root);
         return;
     }
     node = engine_find_row(state, c->input->seq);
     /* one that is early is of before a change: its new time is in the row */
-    if (node == NO_NODE || state->steps[node].due_at.us == 0 || c->now.us < state->steps[node].due_at.us)
+    if (node == NO_NODE || run_step(state, node)->due_at.us == 0 || c->now.us < run_step(state, node)->due_at.us)
         c->fx->ignored = true;
     else
         timer_of_step(c, node);
@@ -285,6 +343,18 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
     case IN_CANCEL:
         cancel(&c);
         break;
+    case IN_SIGNAL:
+        engine_signal(&c);
+        break;
+    case IN_SETTLE:
+        engine_settle(&c);
+        break;
+    case IN_COMPENSATE:
+        engine_compensate(&c);
+        break;
+    case IN_CHILD:
+        engine_child_ended(&c);
+        break;
     }
     engine_advance(&c);
     if (c.rc == ERR_OK)
@@ -292,28 +362,45 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
     return c.rc;
 }
 
+/* An iteration's indexes, outermost first: ":3:0". */
+static void put_indexes(const struct run_state *state, const struct frame *frame, struct buf *out)
+{
+    if (frame == state->root || frame->owner == NO_NODE)
+        return;
+    put_indexes(state, run_step(state, frame->owner)->frame, out);
+    if (state->plan->scopes[frame->scope].role == ROLE_STEP)
+        buf_printf(out, ":%" PRIu32, frame->index);
+}
+
 void engine_idempotency_key(const struct run_state *state, uint32_t node, struct str own_key, struct buf *out)
 {
-    const struct plan_step *step = &state->plan->steps[node];
+    const struct step_state *s = run_step(state, node);
+    const struct plan_step *step = run_plan_step(state, node);
     char run[UUID_TEXT_SIZE];
 
     if (step->has_key) {
         buf_append_str(out, own_key);
+        put_indexes(state, s->frame, out);
         return;
     }
     run_id_format(state->id, run);
-    buf_printf(out, "%s:" STR_FMT, run, STR_ARG(step->name));
-    if (state->steps[node].generation > 1 && !step->key_per_step)
-        buf_printf(out, ":%u", (unsigned)state->steps[node].generation);
+    buf_printf(out, "%s%s", run, step->role == ROLE_NOTIFY ? "" : ":"); /* the path of a notification begins with one */
+    run_step_path(state, node, out);
+    if (s->generation > 1 && !step->key_per_step)
+        buf_printf(out, ":%u", (unsigned)s->generation);
+    if (step->kind == CALL_POLL)
+        buf_printf(out, ":t%" PRIu32, s->dispatch);
 }
 
 void engine_task_id(const struct run_state *state, uint32_t node, struct buf *out)
 {
+    const struct step_state *s = run_step(state, node);
     char run[UUID_TEXT_SIZE];
 
     run_id_format(state->id, run);
-    buf_printf(out, "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(state->plan->steps[node].name),
-               (unsigned)state->steps[node].attempt, state->steps[node].dispatch);
+    buf_printf(out, "%s/", run);
+    run_step_path(state, node, out);
+    buf_printf(out, "/%u/%" PRIu32, (unsigned)s->attempt, s->dispatch);
 }
 
 enum err_code engine_parse_task_id(struct str id, struct run_id *run, struct str *step, uint32_t *attempt,

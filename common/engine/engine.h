@@ -14,6 +14,9 @@ enum work_kind {
     WORK_DELAY = 3,       /* a delay step; due_at */
     WORK_RUN_TIMEOUT = 4, /* opened by run.started; due_at */
     WORK_UNKNOWN = 5,     /* on_unknown: wait; due_at is the deadline, if any */
+    WORK_ITEMS = 6,       /* a loop; due_at is the deadline, or now when it has more to begin than one batch may hold */
+    WORK_SIGNAL = 7,      /* waits for a signal; due_at is its timeout or deadline, if any */
+    WORK_CHILD = 8,       /* waits for the end of a child run; due_at is the deadline, if any */
 };
 
 enum step_status {
@@ -27,6 +30,7 @@ enum step_status {
     STEP_SKIPPED,
     STEP_CANCELLED,
     STEP_OUTCOME_UNKNOWN,
+    STEP_STATUSES /* how many there are */
 };
 enum run_status {
     RUN_PENDING,
@@ -53,6 +57,9 @@ static inline bool run_ended(enum run_status s)
 
 #define NO_BRANCH 255
 
+struct frame;
+struct step_extra;
+
 struct step_state {
     uint8_t status;           /* enum step_status */
     uint8_t branch;           /* index into plan_step.branches, NO_BRANCH */
@@ -61,27 +68,106 @@ struct step_state {
     uint16_t lost_in_row;     /* worker_lost attempts in a row */
     bool deferred;            /* the open task waits for due_at before it is published again */
     bool ran;                 /* reached an outcome other than skipped or cancelled */
+    bool partial;             /* succeeded, but something in it did not, and was to be continued */
+    bool doubtful;            /* an attempt may have had its effect without an answer */
     uint8_t asked;            /* 1 + purpose of the evaluation that is outstanding, 0: none */
+    uint8_t open_kind;        /* enum work_kind */
     uint32_t asked_index;     /* EVAL_CASE: which */
+    uint32_t question;        /* number of that evaluation */
     uint64_t unheard;         /* bit n: attempt - n ended without a word of its worker; the last 64 are remembered */
     uint32_t waiting_for;     /* parents that have not ended */
+    uint32_t step;            /* index into plan->steps */
+    struct frame *frame;      /* that it belongs to */
+    struct step_extra *extra; /* of loops, signals, children and polls; owned, may be NULL */
     uint64_t worker;          /* hash of the worker that began the attempt, 0: none */
     struct step_error *error; /* of a failed outcome; owned */
-    struct str *pending_with; /* rendered `with` while the key is evaluated; of the batch's arena */
+    const void *pending;      /* what waits for an evaluation (rendered `with`, a try's answer); of the batch's arena */
     uint32_t open_seq;        /* of its open work, 0: none */
-    uint8_t open_kind;        /* enum work_kind */
     uint32_t dispatch;        /* of the open task, from 1; from open_work */
     uint32_t began_dispatch;  /* dispatch that a worker has begun; RUNNING only while it is the open one */
     uint32_t input_seq;       /* event that holds the rendered with, 0: none (constant) */
-    uint32_t output_seq, output_bytes; /* event that holds the output, 0: null */
-    uint32_t ended_seq;                /* event of its outcome */
-    struct wall_us ready_at;           /* first became ready (deadline counts from here) */
-    struct wall_us due_at;             /* of the open work */
+    uint32_t output_seq,
+        output_bytes;        /* event that holds the output, 0: null; a loop's is put together of its items' */
+    uint32_t ended_seq;      /* event of its outcome */
+    struct wall_us ready_at; /* first became ready (deadline counts from here) */
+    struct wall_us due_at;   /* of the open work */
+    struct wall_us deadline; /* 0: none */
+};
+
+/* An iteration of a loop, as its loop remembers it. */
+struct loop_item {
+    struct frame *frame; /* while it runs, or is kept; NULL: not begun, or forgotten */
+    uint32_t output_seq, output_bytes;
+    uint8_t status; /* enum step_status: PENDING, RUNNING, or the outcome */
+};
+struct step_extra {
+    /* loops */
+    uint32_t count;                /* of items */
+    uint32_t next;                 /* first item that has not begun */
+    uint32_t live;                 /* iterations that have begun and not ended */
+    uint32_t ended[STEP_STATUSES]; /* by outcome */
+    uint32_t first_failed;         /* item; NO_NODE */
+    bool stopping;                 /* an item failed: no other begins */
+    uint64_t output_bytes;         /* of all items */
+    struct loop_item *items;       /* [count]; owned */
+    struct step_error *item_error; /* of the first item that failed, or was partial; owned */
+    /* wait_signal */
+    struct signal_queue *signal;
+    /* child */
+    struct run_id child;
+    bool child_told; /* it has been asked to stop: not stored, repeated when in doubt */
+    /* poll */
+    int64_t interval_us;
+    /* actions */
+    uint16_t attempts_before; /* of an earlier time it was tried */
 };
 
 struct step_error {
     char code[64];
     char message[256];
+};
+
+/* Steps that live together: the run's own, those of an iteration, or one action. Each step of a state has a node
+ * number, those of a frame in a row; the workflow's own steps have the numbers that they have in the plan. Numbers of
+ * iterations that have ended are used again: nothing but memory may hold them. */
+struct frame {
+    struct frame *next; /* of all frames */
+    struct frame *link; /* of the free ones of its scope, or of the actions, newest first */
+    uint32_t scope;     /* index into plan->scopes */
+    uint32_t base;      /* node of its first step */
+    uint32_t owner;     /* node of the loop, or of the step that an action belongs to; NO_NODE */
+    uint32_t index;     /* of the item */
+    uint32_t ended;     /* steps that have an outcome */
+    uint32_t decisive;  /* node of its first unhandled failure, NO_NODE */
+    uint32_t question;  /* number of the evaluation of its output */
+    bool used;
+    bool failing; /* a decisive failure: nothing new starts in it */
+    bool stopped; /* what had not begun when nothing new was to start has been cancelled */
+    bool asked;   /* its output is being evaluated */
+};
+
+/* Signals of one name: those that came and nobody has taken, oldest first, and who waits for one, oldest first. */
+struct signal_queue {
+    struct signal_queue *next;
+    char *name;        /* owned */
+    uint32_t received; /* ever */
+    bool once;
+    uint32_t count, cap;
+    struct signal_here {
+        uint32_t seq, bytes;
+    } * here; /* owned */
+    uint32_t waiter_count, waiter_cap;
+    uint32_t *waiters; /* nodes; owned */
+};
+
+/* A step that may have to be undone, in the order in which they ended. */
+struct undo {
+    uint32_t node;
+    uint32_t ended_seq;
+    uint8_t status; /* outcome */
+    bool doubtful;  /* whatever the outcome says, it may have had its effect */
+    uint8_t undone; /* enum step_status: PENDING not tried, or the outcome of the compensation */
+    bool again;     /* it has been tried before: its action is there */
 };
 
 struct run_state {
@@ -90,21 +176,66 @@ struct run_state {
     struct plan *plan; /* referenced */
     uint8_t status;    /* enum run_status */
     bool cancelling, timing_out;
-    bool failing;      /* a decisive failure: nothing new starts */
-    uint32_t decisive; /* step index of the first unhandled failure, NO_NODE */
+    bool compensate_wanted; /* cancelled, with what was done to be undone */
+    bool compensating;      /* what was done is being undone */
+    uint32_t decisive;      /* of a run that has ended: node of the failure that explains it, NO_NODE */
     uint32_t last_seq;
     uint32_t timeout_seq; /* open WORK_RUN_TIMEOUT, 0: none */
-    uint32_t open_steps;  /* steps queued, running or waiting */
-    uint32_t ended_steps;
-    uint8_t priority;            /* of the run: steps without one of their own take it */
-    bool evaluating;             /* values are outstanding: not to be committed; never true in a committed state */
-    bool output_asked;           /* of the run's output */
-    bool stopped;                /* what had not begun when nothing new was to start has been cancelled */
-    uint32_t seek;               /* where the search for an open row begins: rows come in the order of steps */
-    struct step_error run_error; /* of an end that no step explains: the run's output could not be made */
+    struct wall_us timeout_at;
+    uint32_t open_steps; /* steps queued, running or waiting, actions too */
+    uint8_t priority;    /* of the run: steps without one of their own take it */
+    uint8_t depth;       /* 0: not a child */
+    bool has_parent;     /* its end is told to `parent` */
+    struct run_id parent;
+    bool evaluating;            /* values are outstanding: not to be committed; never true in a committed state */
+    bool output_asked;          /* of the run's output */
+    uint32_t questions;         /* evaluations asked for since the state was made: not history */
+    const struct event *ending; /* how the run will end, while its notification is put together: of the batch's arena */
+    struct step_error *run_error; /* of the end; owned, NULL: none */
     struct wall_us created_at;
-    struct step_state *steps; /* plan->step_count */
+    struct frame *root;        /* the workflow's own steps */
+    struct frame *frames;      /* all, the free ones too */
+    struct frame **free;       /* by scope */
+    struct frame *actions;     /* compensations and the notification that have begun */
+    size_t extra_bytes;        /* of what steps and signals own */
+    struct step_state *own;    /* the nodes of the workflow's own steps */
+    struct step_state **pages; /* those of all others */
+    uint32_t own_count, node_count;
+    uint32_t *rows; /* hash table: node + 1 of each open row, by seq */
+    uint32_t row_count, row_cap;
+    struct signal_queue *signals;
+    struct undo *undos;
+    uint32_t undo_count, undo_cap;
+    uint32_t undo_at; /* none from here on is still to be undone: where the search begins, not history */
 };
+
+#define NODES_PER_PAGE 16
+static inline struct step_state *run_step(const struct run_state *state, uint32_t node)
+{
+    uint32_t other = node - state->own_count;
+
+    return node < state->own_count ? &state->own[node] : &state->pages[other / NODES_PER_PAGE][other % NODES_PER_PAGE];
+}
+static inline const struct plan_step *run_plan_step(const struct run_state *state, uint32_t node)
+{
+    return &state->plan->steps[run_step(state, node)->step];
+}
+/* The node that a path names; NO_NODE when no step of it is in memory: an iteration that is over, a name that the plan
+ * does not have, or (*ret_later, may be NULL) one that has not begun. */
+uint32_t run_find_step(const struct run_state *state, struct str path, bool *ret_later);
+/* Appends the path of a node: "each[3].go". */
+void run_step_path(const struct run_state *state, uint32_t node, struct buf *out);
+/* The longest path that a plan can make, with its end. */
+#define STEP_PATH_SIZE 512
+/* What an expression sees: the step of that name in the frame, else in the frames around it. NO_NODE: none. */
+uint32_t run_find_visible(const struct run_state *state, const struct frame *frame, struct str name);
+/* The innermost iteration that a frame is in or part of: its loop's node and its index; false outside of loops. */
+bool run_item_of(const struct run_state *state, const struct frame *frame, uint32_t *ret_loop, uint32_t *ret_index);
+/* The node whose open row has this seq; NO_NODE: none, or that of the run's timeout. */
+uint32_t engine_find_row(const struct run_state *state, uint32_t seq);
+/* The frame of an action that has begun, NULL: step is the action's index in the plan, owner the node it belongs to. */
+struct frame *run_find_action(const struct run_state *state, uint32_t step, uint32_t owner);
+bool event_ends_run(enum event_type type);
 
 struct run_state *run_state_new(struct run_id id, int32_t organisation, struct plan *plan, struct wall_us created_at);
 void run_state_free(struct run_state *state); /* accepts NULL */
@@ -118,23 +249,35 @@ enum err_code engine_fold(struct run_state *state, const struct event *event, st
 void engine_restore_work(struct run_state *state, uint32_t seq, uint32_t dispatch, struct wall_us due_at);
 
 enum result_status { RESULT_SUCCEEDED, RESULT_FAILED, RESULT_DEFERRED, RESULT_ABANDONED };
-enum eval_purpose { EVAL_WHEN, EVAL_WITH, EVAL_CASE, EVAL_KEY, EVAL_OUTPUT };
+/* EVAL_UNTIL: of a poll's try, whose answer is `pending` (struct str) of the step. EVAL_ITEM: the output of the
+ * iteration `index` of the loop `node`. EVAL_OUTPUT: the run's. */
+enum eval_purpose { EVAL_WHEN, EVAL_WITH, EVAL_CASE, EVAL_KEY, EVAL_OUTPUT, EVAL_UNTIL, EVAL_ITEM };
 
 struct engine_input {
     enum engine_input_kind {
-        IN_START,   /* the start command */
-        IN_RESULT,  /* of a worker; checked token, fields below */
-        IN_STARTED, /* of a worker: also the question of at_most_once */
-        IN_LOST,    /* the attempt's lease lapsed */
-        IN_TIMER,   /* open work `seq` is due */
-        IN_VALUE,   /* an evaluation asked for by an effect */
-        IN_CANCEL,  /* command */
+        IN_START,      /* the start command */
+        IN_RESULT,     /* of a worker; checked token, fields below */
+        IN_STARTED,    /* of a worker: also the question of at_most_once */
+        IN_LOST,       /* the attempt's lease lapsed */
+        IN_TIMER,      /* open work `seq` is due */
+        IN_VALUE,      /* an evaluation asked for by an effect */
+        IN_CANCEL,     /* command */
+        IN_SIGNAL,     /* command: name and value */
+        IN_SETTLE,     /* command: step, as_failed, value */
+        IN_COMPENSATE, /* command */
+        IN_CHILD,      /* a child run has ended: step, child, child_status, output, code, message */
     } kind;
     uint32_t attempt, dispatch; /* IN_RESULT, IN_STARTED, IN_LOST */
     uint32_t seq;               /* IN_TIMER: of the open work */
-    struct str step;            /* IN_RESULT, IN_STARTED, IN_LOST */
+    struct str step;            /* IN_RESULT, IN_STARTED, IN_LOST, IN_SETTLE, IN_CHILD: path */
     struct str worker;          /* IN_RESULT (STR_NONE: its result could not be read), IN_STARTED, IN_LOST */
-    int64_t command;            /* IN_CANCEL: number of the command, 0: none */
+    int64_t command;            /* of a command: its number, 0: none */
+    bool compensate;            /* IN_CANCEL: undo what was done */
+    struct str name;            /* IN_SIGNAL */
+    bool as_failed;             /* IN_SETTLE */
+    struct run_id child;        /* IN_CHILD */
+    enum run_status child_status;
+    struct str refused; /* IN_START: the run cannot be, for this reason (a child's input does not match); else NONE */
     /* IN_RESULT */
     enum result_status result;
     int32_t http_status;
@@ -146,10 +289,11 @@ struct engine_input {
     bool answered; /* error: a definite answer was received: the next attempt is a new generation */
     /* IN_VALUE */
     bool failed;   /* expression_failed: message says why */
-    uint32_t node; /* step index; NO_NODE: the run's output */
+    uint32_t node; /* NO_NODE: the run's output */
     enum eval_purpose purpose;
-    uint32_t index;   /* EVAL_CASE: which */
-    struct str value; /* rendered JSON of the template */
+    uint32_t index;    /* EVAL_CASE, EVAL_ITEM: which */
+    uint32_t question; /* as the effect has it: the node may be another iteration's by now; 0: not compared */
+    struct str value;  /* rendered JSON of the template; IN_SIGNAL, IN_SETTLE: payload, output (JSON or STR_NONE) */
 };
 
 struct effect_work_open {
@@ -173,7 +317,19 @@ struct effect_eval {
     uint32_t node;
     enum eval_purpose purpose;
     uint32_t index;
+    uint32_t question; /* comes back with the value */
     const struct template *template;
+    const struct frame *frame; /* whose steps and item it sees; NULL: a frame that is gone */
+};
+/* A child run to insert, pending, with its start command, in the transaction that opens the step; or, when there is no
+ * such workflow, the IN_CHILD that says so. Text of the events. */
+struct effect_child {
+    struct run_id id;
+    struct str step; /* path of the step that waits for it */
+    struct str workflow;
+    int32_t version;  /* 0: the newest */
+    struct str input; /* JSON */
+    uint8_t depth;
 };
 enum started_answer { STARTED_NONE, STARTED_GO, STARTED_NO };
 
@@ -190,11 +346,17 @@ struct effects {
     size_t eval_count, eval_cap;
     struct effect_eval *evals; /* values wanted before the run can be committed */
     size_t cancel_count, cancel_cap;
-    uint32_t *cancels;          /* steps whose running attempt shall be told to stop */
-    enum started_answer answer; /* to IN_STARTED of an at_most_once attempt */
-    bool status_changed;        /* the run row has to be written */
-    bool ignored;               /* the input changed nothing: closed attempt, ended run */
-    bool stale_cache;           /* the input names an attempt or seq newer than this state: reload */
+    uint32_t *cancels; /* steps whose running attempt shall be told to stop */
+    size_t child_count, child_cap;
+    struct effect_child *children;
+    size_t child_cancel_count, child_cancel_cap;
+    struct run_id *child_cancels; /* child runs that get a cancel command, in the same transaction */
+    size_t output_bytes;          /* of the events, together: bounds what loops begin, too */
+    uint32_t begun;               /* iterations begun since effects_init: bounded, the rest comes with a timer */
+    enum started_answer answer;   /* to IN_STARTED of an at_most_once attempt */
+    bool status_changed;          /* the run row has to be written */
+    bool ignored;                 /* the input changed nothing: closed attempt, ended run */
+    bool stale_cache;             /* the input names an attempt or seq newer than this state: reload */
 };
 void effects_init(struct effects *effects, struct arena *arena);
 
@@ -204,7 +366,8 @@ void effects_init(struct effects *effects, struct arena *arena);
 enum err_code engine_apply(struct run_state *state, const struct engine_input *input, struct wall_us now,
                            struct effects *effects, struct err *err) MUST_CHECK;
 
-/* The Idempotency-Key of an attempt: {run_id}:{step}, and :{generation} from the second on; or the step's own key. */
+/* The Idempotency-Key of an attempt: {run_id}:{path}, and :{generation} from the second on (each try of a poll is a
+ * request of its own: :t{dispatch}); or the step's own key, with the indexes of its iterations. */
 void engine_idempotency_key(const struct run_state *state, uint32_t node, struct str own_key, struct buf *out);
 /* "run/step/attempt/dispatch" */
 void engine_task_id(const struct run_state *state, uint32_t node, struct buf *out);

@@ -15,20 +15,33 @@ void engine_ready(struct ctx *c, uint32_t node)
 
 void engine_children_ready(struct ctx *c, uint32_t node)
 {
-    const struct plan_step *step = &c->state->plan->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
+    struct frame *frame = run_step(c->state, node)->frame;
+    uint32_t first = c->state->plan->scopes[frame->scope].first;
 
     if (c->rc != ERR_OK)
         return;
     for (size_t i = 0; i < step->child_count; i++) {
-        const struct step_state *child = &c->state->steps[step->children[i]];
+        uint32_t at = frame->base + (step->children[i] - first);
+        const struct step_state *child = run_step(c->state, at);
         if (child->waiting_for == 0 && child->status == STEP_PENDING)
-            engine_ready(c, step->children[i]);
+            engine_ready(c, at);
     }
+    if (frame == c->state->root)
+        return;
+    GROW(c, c->rest, c->rest_count, c->rest_cap);
+    c->rest[c->rest_count++] = frame;
 }
 
-static bool edge_accepts(const struct run_state *state, const struct plan_edge *edge)
+static const struct step_state *parent_of(const struct run_state *state, const struct frame *frame,
+                                          const struct plan_edge *edge)
 {
-    const struct step_state *parent = &state->steps[edge->parent];
+    return run_step(state, frame->base + (edge->parent - state->plan->scopes[frame->scope].first));
+}
+
+static bool edge_accepts(const struct run_state *state, const struct frame *frame, const struct plan_edge *edge)
+{
+    const struct step_state *parent = parent_of(state, frame, edge);
 
     if ((engine_outcome_bit((enum step_status)parent->status) & edge->outcomes) != 0) {
         if (parent->status != STEP_SUCCEEDED || edge->any_branch)
@@ -39,10 +52,10 @@ static bool edge_accepts(const struct run_state *state, const struct plan_edge *
 }
 
 /* {"step":"large","status":"succeeded","branch":"false"}: the edge that was not accepted. */
-static struct str edge_detail(struct ctx *c, const struct plan_edge *edge)
+static struct str edge_detail(struct ctx *c, const struct frame *frame, const struct plan_edge *edge)
 {
     const struct plan_step *parent = &c->state->plan->steps[edge->parent];
-    const struct step_state *s = &c->state->steps[edge->parent];
+    const struct step_state *s = parent_of(c->state, frame, edge);
     struct buf out;
     struct jw w;
     struct str detail;
@@ -71,7 +84,7 @@ static void expression_failed(struct ctx *c, uint32_t node)
     engine_step_failed(c, node, EVENT_STEP_FAILED, engine_failure("expression_failed", "permanent", c->input->message));
 }
 
-static void succeed(struct ctx *c, uint32_t node, struct str branch, struct str output)
+void engine_succeed(struct ctx *c, uint32_t node, struct str branch, struct str output)
 {
     struct event event = {.branch = branch};
 
@@ -83,7 +96,7 @@ static void succeed(struct ctx *c, uint32_t node, struct str branch, struct str 
 
 static void wait_until(struct ctx *c, uint32_t node, struct str value)
 {
-    const struct plan_step *step = &c->state->plan->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
     struct str text = STR_NONE;
     struct wall_us due = {0};
     int64_t duration_us = 0;
@@ -104,7 +117,7 @@ static void wait_until(struct ctx *c, uint32_t node, struct str value)
         return;
     }
     if (due.us <= c->now.us) {
-        succeed(c, node, STR_NONE, STR_NONE);
+        engine_succeed(c, node, STR_NONE, STR_NONE);
         return;
     }
     if (step->deadline_us != 0 && due.us > c->now.us + step->deadline_us)
@@ -114,14 +127,41 @@ static void wait_until(struct ctx *c, uint32_t node, struct str value)
 
 static void dispatch_with(struct ctx *c, uint32_t node, struct str with, struct str key)
 {
-    const struct plan_step *step = &c->state->plan->steps[node];
-    struct step_state *s = &c->state->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
+    struct step_state *s = run_step(c->state, node);
     struct event event = {.attempt = (uint16_t)(s->attempt + 1), .generation = s->generation == 0 ? 1 : s->generation};
 
-    if (step->deadline_us != 0)
-        event.due_at.us = (s->ready_at.us == 0 ? c->now.us : s->ready_at.us) + step->deadline_us;
+    if (s->ready_at.us != 0)
+        event.due_at = s->deadline;
+    else if (step->deadline_us != 0)
+        event.due_at.us = c->now.us + step->deadline_us;
     event.output = with;
     event.detail = key;
+    engine_emit_step(c, EVENT_STEP_DISPATCHED, node, event);
+}
+
+/* A poll begins: what it sends, how often, and for how long. */
+static void poll_value(struct ctx *c, uint32_t node, struct str value)
+{
+    const struct plan_step *step = run_plan_step(c->state, node);
+    const struct step_state *s = run_step(c->state, node);
+    struct event event = {.attempt = (uint16_t)(s->attempt + 1),
+                          .generation = s->generation == 0 ? 1 : s->generation,
+                          .output = jt_get(value, "with")};
+    struct str text;
+    int64_t timeout_us;
+
+    if (!jt_string(jt_get(value, "interval"), c->fx->arena, &text) || !duration_parse(text, &event.interval_us) ||
+        event.interval_us <= 0 || !jt_string(jt_get(value, "timeout"), c->fx->arena, &text) ||
+        !duration_parse(text, &timeout_us)) {
+        engine_step_failed(
+            c, node, EVENT_STEP_FAILED,
+            engine_failure("bad_duration", "permanent", STR("'interval' or 'timeout' is no duration such as \"30s\"")));
+        return;
+    }
+    if (step->deadline_us != 0 && step->deadline_us < timeout_us)
+        timeout_us = step->deadline_us;
+    event.due_at.us = c->now.us + timeout_us;
     engine_emit_step(c, EVENT_STEP_DISPATCHED, node, event);
 }
 
@@ -146,7 +186,7 @@ static void key_value(struct ctx *c, uint32_t node, struct str with, struct str 
     if (fault == NULL && key.len > KEY_MAX_BYTES)
         fault = "more than 1024 bytes";
     if (fault == NULL)
-        dispatch_with(c, node, c->state->plan->steps[node].with.constant ? STR_NONE : with, key);
+        dispatch_with(c, node, run_plan_step(c->state, node)->with.constant ? STR_NONE : with, key);
     else
         engine_step_failed(
             c, node, EVENT_STEP_FAILED,
@@ -156,7 +196,7 @@ static void key_value(struct ctx *c, uint32_t node, struct str with, struct str 
 
 static void task_value(struct ctx *c, uint32_t node, struct str value)
 {
-    const struct plan_step *step = &c->state->plan->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
     struct str *kept;
 
     if (!step->has_key) {
@@ -170,13 +210,13 @@ static void task_value(struct ctx *c, uint32_t node, struct str value)
     /* the key is asked for after `with`; until then the rendered text waits in the step's own place */
     kept = arena_alloc(c->fx->arena, sizeof(*kept));
     *kept = value;
-    c->state->steps[node].pending_with = kept;
+    run_step(c->state, node)->pending = kept;
     engine_ask(c, node, EVAL_KEY, 0, &step->idempotency_key);
 }
 
 static void with_value(struct ctx *c, uint32_t node, struct str value)
 {
-    const struct plan_step *step = &c->state->plan->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
     bool holds = false;
 
     switch (step->kind) {
@@ -184,7 +224,7 @@ static void with_value(struct ctx *c, uint32_t node, struct str value)
         task_value(c, node, value);
         break;
     case CALL_TRANSFORM:
-        succeed(c, node, STR_NONE, value);
+        engine_succeed(c, node, STR_NONE, value);
         break;
     case CALL_CONDITION:
         if (!jt_bool(value, &holds)) {
@@ -194,10 +234,22 @@ static void with_value(struct ctx *c, uint32_t node, struct str value)
                                                                   jt_type_name(jt_type(value))))));
             break;
         }
-        succeed(c, node, holds ? STR("true") : STR("false"), STR_NONE);
+        engine_succeed(c, node, holds ? STR("true") : STR("false"), STR_NONE);
         break;
     case CALL_DELAY:
         wait_until(c, node, value);
+        break;
+    case CALL_SIGNAL:
+        engine_wait_signal(c, node, value);
+        break;
+    case CALL_POLL:
+        poll_value(c, node, value);
+        break;
+    case CALL_FOREACH:
+        engine_items(c, node, value);
+        break;
+    case CALL_WORKFLOW:
+        engine_child_begin(c, node, value);
         break;
     case CALL_SWITCH:
         break;
@@ -206,7 +258,7 @@ static void with_value(struct ctx *c, uint32_t node, struct str value)
 
 static void case_value(struct ctx *c, uint32_t node, uint32_t index, struct str value)
 {
-    const struct plan_step *step = &c->state->plan->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
     bool holds = false;
 
     for (;;) {
@@ -219,7 +271,7 @@ static void case_value(struct ctx *c, uint32_t node, uint32_t index, struct str 
             return;
         }
         if (holds) {
-            succeed(c, node, step->branches[index], STR_NONE);
+            engine_succeed(c, node, step->branches[index], STR_NONE);
             return;
         }
         if (++index >= step->case_count)
@@ -230,17 +282,16 @@ static void case_value(struct ctx *c, uint32_t node, uint32_t index, struct str 
         }
         value = step->cases[index].literal;
     }
-    succeed(c, node, step->has_default ? step->branches[step->case_count] : STR_NONE, STR_NONE);
+    engine_succeed(c, node, step->has_default ? step->branches[step->case_count] : STR_NONE, STR_NONE);
 }
 
-/* `when` holds or there is none: the step begins. */
-static void began(struct ctx *c, uint32_t node)
+void engine_begin(struct ctx *c, uint32_t node)
 {
-    const struct plan_step *step = &c->state->plan->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
 
     if (step->kind == CALL_SWITCH) {
         if (step->case_count == 0)
-            succeed(c, node, step->has_default ? step->branches[0] : STR_NONE, STR_NONE);
+            engine_succeed(c, node, step->has_default ? step->branches[0] : STR_NONE, STR_NONE);
         else if (step->cases[0].constant)
             case_value(c, node, 0, step->cases[0].literal);
         else
@@ -255,7 +306,7 @@ static void began(struct ctx *c, uint32_t node)
 
 static void when_value(struct ctx *c, uint32_t node, struct str value)
 {
-    const struct template *when = &c->state->plan->steps[node].when;
+    const struct template *when = &run_plan_step(c->state, node)->when;
     bool holds = false;
 
     if (!jt_bool(value, &holds)) {
@@ -266,7 +317,7 @@ static void when_value(struct ctx *c, uint32_t node, struct str value)
         return;
     }
     if (holds)
-        began(c, node);
+        engine_begin(c, node);
     else if (when->constant || when->source.len > SOURCE_MAX_BYTES)
         skip(c, node, "when", STR("{\"value\":false}"));
     else
@@ -276,29 +327,31 @@ static void when_value(struct ctx *c, uint32_t node, struct str value)
 
 static void decide(struct ctx *c, uint32_t node)
 {
-    const struct plan_step *step = &c->state->plan->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
+    const struct step_state *s = run_step(c->state, node);
     size_t accepted = 0;
     const struct plan_edge *refused = NULL;
 
-    if (c->state->steps[node].status != STEP_PENDING)
+    /* the number of an iteration that is over may have gone to another */
+    if (s->status != STEP_PENDING || s->asked != 0 || s->waiting_for != 0)
         return;
-    if (engine_stopping(c->state)) {
+    if (engine_stopping(c->state, s->frame)) {
         engine_emit_step(c, EVENT_STEP_CANCELLED, node, (struct event){0});
         engine_children_ready(c, node);
         return;
     }
     for (size_t e = 0; e < step->edge_count; e++) {
-        if (edge_accepts(c->state, &step->edges[e]))
+        if (edge_accepts(c->state, s->frame, &step->edges[e]))
             accepted++;
         else if (refused == NULL)
             refused = &step->edges[e];
     }
     if (refused != NULL && (!step->join_any || accepted == 0)) {
-        skip(c, node, "edge", edge_detail(c, refused));
+        skip(c, node, "edge", edge_detail(c, s->frame, refused));
         return;
     }
     if (!step->has_when)
-        began(c, node);
+        engine_begin(c, node);
     else if (step->when.constant)
         when_value(c, node, step->when.literal);
     else
@@ -307,10 +360,27 @@ static void decide(struct ctx *c, uint32_t node)
 
 void engine_advance(struct ctx *c)
 {
-    while (c->ready_head < c->ready_count && c->rc == ERR_OK) {
-        decide(c, c->ready[c->ready_head++]);
-        engine_stop_when_failing(c);
+    while (c->rc == ERR_OK && (c->ready_head < c->ready_count || c->rest_count > 0)) {
+        if (c->ready_head < c->ready_count) {
+            uint32_t node = c->ready[c->ready_head++];
+            struct frame *frame = run_step(c->state, node)->frame;
+
+            decide(c, node);
+            engine_stop_when_failing(c, frame);
+        } else {
+            engine_frame_rest(c, c->rest[--c->rest_count]);
+        }
     }
+}
+
+/* Was this value asked for, and is it still of use? A step may have been cancelled while it was evaluated, and its node
+ * be another iteration's by now. */
+static bool is_asked(const struct engine_input *in, const struct step_state *s)
+{
+    bool open = in->purpose == EVAL_UNTIL ? s->open_kind == WORK_TASK : s->status == STEP_PENDING;
+
+    return open && s->asked == in->purpose + 1 && s->asked_index == in->index &&
+           (in->question == 0 || in->question == s->question);
 }
 
 void engine_value(struct ctx *c)
@@ -327,16 +397,23 @@ void engine_value(struct ctx *c)
             c->fx->ignored = true;
         return;
     }
-    ENSURE(in->node < c->state->plan->step_count);
-    s = &c->state->steps[in->node];
-    /* what nobody asked for, or not any more: the step was cancelled while it was evaluated */
-    if (s->status != STEP_PENDING || s->asked != in->purpose + 1 || s->asked_index != in->index) {
+    ENSURE(in->node < c->state->node_count);
+    if (in->purpose == EVAL_ITEM) {
+        engine_item_value(c);
+        return;
+    }
+    s = run_step(c->state, in->node);
+    if (!is_asked(in, s)) {
         c->fx->ignored = true;
         return;
     }
-    kept = s->pending_with;
+    kept = s->pending;
     s->asked = 0;
-    s->pending_with = NULL;
+    if (in->purpose == EVAL_UNTIL) {
+        engine_until_value(c, in->node);
+        return;
+    }
+    s->pending = NULL;
     if (in->failed) {
         expression_failed(c, in->node);
         return;
@@ -355,6 +432,8 @@ void engine_value(struct ctx *c)
         key_value(c, in->node, kept == NULL ? STR_NONE : *kept, in->value);
         break;
     case EVAL_OUTPUT:
+    case EVAL_UNTIL:
+    case EVAL_ITEM:
         break;
     }
 }

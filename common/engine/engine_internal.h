@@ -13,7 +13,15 @@ struct ctx {
      * dispatched in the order of the document */
     uint32_t *ready;
     size_t ready_head, ready_count, ready_cap;
+    /* iterations of which a step has ended: perhaps they are at rest */
+    struct frame **rest;
+    size_t rest_count, rest_cap;
 };
+
+/* One run takes no more of a batch than this: what is left to begin comes with a timer that is due at once. */
+#define BEGUN_PER_BATCH 256
+#define EVENTS_PER_RUN_AND_BATCH 1000
+#define OUTPUT_PER_RUN_AND_BATCH ((size_t)4 << 20)
 
 /* A run's history is bounded: what would be tried again beyond this ends instead, and so does the run. */
 #define HISTORY_MAX 200000
@@ -31,19 +39,54 @@ struct ctx {
     } while (0)
 
 uint8_t engine_outcome_bit(enum step_status status);
+/* The step whose output is that of the iteration as it stands; NULL when it is made by an expression. */
+const struct step_state *item_output_source(const struct run_state *state, const struct frame *frame);
+
+/* frames.c */
+struct frame *frame_new(struct run_state *state, uint32_t scope, uint32_t owner, uint32_t index);
+struct frame *frame_begin_item(struct run_state *state, uint32_t loop, uint32_t index);
+/* An iteration has ended: its steps are forgotten unless somebody may still ask for them. */
+void frame_forget(struct run_state *state, struct frame *frame);
+void frames_free(struct run_state *state);
+/* A step that has ended is to be done once more: its attempts go on counting, and what was answered under its key asks
+ * for a new one. */
+void step_restart(struct run_state *state, struct step_state *s);
+struct step_extra *step_extra(struct run_state *state, struct step_state *s); /* made when there is none */
+/* What a path leads to: a step (node), or an iteration itself (loop and index; frame NULL when it is not in memory). */
+struct place {
+    struct frame *frame;
+    uint32_t node, loop, index;
+    bool later; /* not found because it has not begun */
+};
+bool frame_resolve(struct run_state *state, struct str path, bool begin, struct place *ret);
+struct str engine_path(struct arena *arena, const struct run_state *state, uint32_t node);
+struct str engine_item_path(struct arena *arena, const struct run_state *state, uint32_t loop, uint32_t index);
+void rows_add(struct run_state *state, uint32_t node);
+void rows_del(struct run_state *state, uint32_t node);
+
+/* signals.c */
+struct signal_queue *signal_find(const struct run_state *state, struct str name);
+struct signal_queue *signal_get(struct run_state *state, struct str name); /* made when there is none */
+void signal_came(struct run_state *state, struct signal_queue *queue, uint32_t seq, uint32_t bytes);
+bool signal_take(struct signal_queue *queue, uint32_t seq, uint32_t *ret_bytes); /* the oldest; false: it is another */
+void signal_wait(struct run_state *state, struct signal_queue *queue, uint32_t node);
+void signal_leave(struct signal_queue *queue, uint32_t node);
+void signals_free(struct run_state *state);
+
+/* Nothing new starts in the frame: a decisive failure in it or around it, a cancellation or the run's timeout. Actions
+ * are never stopped. */
+bool engine_stopping(const struct run_state *state, const struct frame *frame);
 
 /* Appends an event (seq and at are filled in) and folds it. */
-/* Nothing new starts: a decisive failure, a cancellation or the run's timeout. */
-bool engine_stopping(const struct run_state *state);
-/* The step whose open row has this seq, NO_NODE when there is none. */
-uint32_t engine_find_row(struct run_state *state, uint32_t seq);
-
 void engine_emit(struct ctx *c, struct event event);
 void engine_emit_step(struct ctx *c, enum event_type type, uint32_t node, struct event event);
 void engine_close_seq(struct ctx *c, uint32_t seq);
-void engine_defer(struct ctx *c, uint32_t node, int64_t after_us);
+/* The row of a step changes without an event; publish: its task is ready now. */
+void engine_change_work(struct ctx *c, uint32_t node, const char *reason, bool publish);
+void engine_defer(struct ctx *c, uint32_t node, int64_t after_us, const char *reason);
 void engine_ask(struct ctx *c, uint32_t node, enum eval_purpose purpose, uint32_t index,
                 const struct template *template);
+void engine_open_timeout(struct ctx *c); /* the row of the run's timeout */
 struct event engine_failure(const char *code, const char *error_class, struct str message);
 
 /* engine_advance.c: what becomes of steps whose parents have ended, and what evaluated values mean. */
@@ -51,17 +94,51 @@ void engine_ready(struct ctx *c, uint32_t node);
 void engine_children_ready(struct ctx *c, uint32_t node);
 void engine_advance(struct ctx *c);
 void engine_value(struct ctx *c);
+void engine_begin(struct ctx *c, uint32_t node); /* a step that is not skipped, or an action */
 void engine_dispatch(struct ctx *c, uint32_t node);
+void engine_succeed(struct ctx *c, uint32_t node, struct str branch, struct str output);
 
 /* engine_result.c: what a worker says, and what silence means. */
 void engine_result(struct ctx *c);
 void engine_started(struct ctx *c);
 void engine_lost(struct ctx *c);
 void engine_step_failed(struct ctx *c, uint32_t node, enum event_type type, struct event event);
+void engine_until_value(struct ctx *c, uint32_t node);
+
+/* engine_loop.c: iterations. */
+void engine_items(struct ctx *c, uint32_t node, struct str items); /* the loop begins */
+void engine_fill(struct ctx *c, uint32_t loop);                    /* begins iterations as far as may be */
+void engine_frame_rest(struct ctx *c, struct frame *frame);        /* ends the iteration when all of it has */
+void engine_item_value(struct ctx *c);
+void engine_cut_loop(struct ctx *c, uint32_t loop); /* all that is in it ends cancelled */
+
+/* engine_wait.c: signals, child runs, settling. */
+void engine_wait_signal(struct ctx *c, uint32_t node, struct str with);
+void engine_signal(struct ctx *c);
+void engine_child_begin(struct ctx *c, uint32_t node, struct str with);
+void engine_child_stop(struct ctx *c, uint32_t node);
+void engine_child_ended(struct ctx *c);
+void engine_settle(struct ctx *c);
+void engine_refuse(struct ctx *c, const char *code, struct str message);
+void engine_apply_command(struct ctx *c, const char *code);
 
 /* engine_end.c: stopping, and the end of a run. */
+struct frame_verdict {
+    enum { VERDICT_SUCCEEDED, VERDICT_PARTIAL, VERDICT_FAILED } kind;
+    uint32_t decisive; /* node of the failure that explains it, NO_NODE */
+};
+struct frame_verdict engine_verdict(const struct run_state *state, const struct frame *frame);
 void engine_tell_to_stop(struct ctx *c, uint32_t node);
-void engine_stop_all(struct ctx *c);
-void engine_stop_when_failing(struct ctx *c);
+void engine_never_settled(struct ctx *c, uint32_t node); /* nothing waits for the word of a person any more */
+void engine_stop_frame(struct ctx *c, struct frame *frame);
+void engine_stop_when_failing(struct ctx *c, struct frame *frame);
 void engine_finish_if_at_rest(struct ctx *c);
 void engine_output_value(struct ctx *c);
+void engine_end_refused(struct ctx *c, struct str message); /* it could not even begin */
+
+/* engine_undo.c: compensation. */
+/* Something is to be undone (again: also what was tried and did not go), or nobody knows. */
+bool engine_has_to_undo(const struct run_state *state, bool again);
+bool engine_undo_next(struct ctx *c); /* begins the next action; false: nothing is left */
+struct str engine_undo_report(struct ctx *c, bool *ret_clean);
+void engine_compensate(struct ctx *c);

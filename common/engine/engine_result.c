@@ -10,30 +10,34 @@
 #define MESSAGE_MAX_BYTES 2048
 #define DETAIL_MAX_BYTES 16384
 #define RETRY_AFTER_MAX_US (3600 * US_PER_S)
+#define DEFER_MAX_US (3600 * US_PER_S)
 
 void engine_step_failed(struct ctx *c, uint32_t node, enum event_type type, struct event event)
 {
+    struct frame *frame = run_step(c->state, node)->frame;
+
     engine_emit_step(c, type, node, event);
     engine_children_ready(c, node);
-    engine_stop_when_failing(c);
+    engine_stop_when_failing(c, frame);
 }
 
 /* Wait = min(max, initial * factor^(n-1)) * (1 + random(0..jitter)); the draw is fixed by run, step and attempt. */
-static int64_t backoff_us(const struct run_state *state, uint32_t node, uint32_t attempt, int64_t retry_after_us)
+static int64_t backoff_us(const struct run_state *state, uint32_t node, uint32_t tried, int64_t retry_after_us)
 {
-    const struct plan_step *step = &state->plan->steps[node];
-    const struct plan_retry *retry = &step->retry;
-    double wait = (double)retry->initial_us * pow(retry->factor, (double)(attempt - 1));
-    uint8_t seed[16 + 4 + 4];
+    const struct plan_retry *retry = &run_plan_step(state, node)->retry;
+    double wait = (double)retry->initial_us * pow(retry->factor, (double)(tried - 1));
+    struct buf seed;
     uint8_t digest[32];
     uint32_t draw;
 
     if (wait > (double)retry->max_us)
         wait = (double)retry->max_us;
-    memcpy(seed, state->id.bytes, 16);
-    memcpy(seed + 16, &node, 4);
-    memcpy(seed + 20, &attempt, 4);
-    sha256((struct str){(const char *)seed, sizeof(seed)}, digest);
+    buf_init(&seed, STEP_PATH_SIZE + 64);
+    buf_append(&seed, state->id.bytes, sizeof(state->id.bytes));
+    run_step_path(state, node, &seed);
+    buf_printf(&seed, "/%u", (unsigned)run_step(state, node)->attempt);
+    sha256(buf_str(&seed), digest);
+    buf_deinit(&seed);
     memcpy(&draw, digest, sizeof(draw));
     wait *= 1.0 + retry->jitter * ((double)draw / (double)UINT32_MAX);
     if (retry_after_us > RETRY_AFTER_MAX_US)
@@ -54,29 +58,63 @@ static struct event failure_event(const struct ctx *c)
                           .detail = in->detail.len > DETAIL_MAX_BYTES ? STR_NONE : in->detail,
                           .worker = in->worker,
                           .started_at = in->started_at,
-                          .ended_at = in->ended_at};
+                          .ended_at = in->ended_at,
+                          .sent = in->sent && !in->answered};
 }
 
 static void outcome_unknown(struct ctx *c, uint32_t node, struct event event)
 {
-    const struct plan_step *step = &c->state->plan->steps[node];
-    struct step_state *s = &c->state->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
+    struct step_state *s = run_step(c->state, node);
 
-    if (step->hold_unknown && !engine_stopping(c->state)) {
+    if (step->hold_unknown && !engine_stopping(c->state, s->frame)) {
         event.code = STR("unknown_outcome");
-        if (step->deadline_us != 0)
-            event.due_at.us = s->ready_at.us + step->deadline_us;
+        event.due_at = s->deadline;
         engine_emit_step(c, EVENT_STEP_WAITING, node, event);
         return;
     }
     engine_step_failed(c, node, EVENT_STEP_OUTCOME_UNKNOWN, event);
 }
 
+/* A poll that has been answered since its attempt began: what failed before counts no more. */
+static bool was_answered(const struct ctx *c, uint32_t node)
+{
+    return run_plan_step(c->state, node)->kind == CALL_POLL && run_step(c->state, node)->dispatch > 1;
+}
+
+/* How often it has been tried, the open attempt included. */
+static uint32_t tries(const struct ctx *c, uint32_t node)
+{
+    const struct step_state *s = run_step(c->state, node);
+
+    return was_answered(c, node) ? 1 : s->attempt - (s->extra == NULL ? 0u : s->extra->attempts_before);
+}
+
 /* May the attempt be followed by another? */
 static bool may_repeat(const struct ctx *c, uint32_t node)
 {
-    return c->state->steps[node].attempt < c->state->plan->steps[node].retry.max_attempts &&
-           !engine_stopping(c->state) && c->state->last_seq < HISTORY_MAX;
+    const struct step_state *s = run_step(c->state, node);
+
+    return tries(c, node) < run_plan_step(c->state, node)->retry.max_attempts && !engine_stopping(c->state, s->frame) &&
+           c->state->last_seq < HISTORY_MAX;
+}
+
+/* "http_5xx" in a list stands for all codes of that class. */
+static bool code_matches(struct str listed, struct str code)
+{
+    if (listed.len == code.len && listed.len == 8 && memcmp(listed.ptr + 6, "xx", 2) == 0)
+        listed.len = code.len = 6;
+    return str_eq(listed, code) || str_is(listed, "transient");
+}
+
+/* Is it an error that the step wants to be tried again for? */
+static bool is_retried(const struct plan_retry *retry, const struct event *event)
+{
+    bool listed = retry->on_count == 0;
+
+    for (size_t i = 0; i < retry->on_count && !listed; i++)
+        listed = code_matches(retry->on[i], event->code);
+    return listed && str_is(event->error_class, "transient");
 }
 
 static void end_failed(struct ctx *c, uint32_t node, struct event event)
@@ -95,10 +133,10 @@ static void end_failed(struct ctx *c, uint32_t node, struct event event)
 static void attempt_failed(struct ctx *c, uint32_t node)
 {
     const struct engine_input *in = c->input;
-    const struct plan_step *step = &c->state->plan->steps[node];
-    const struct step_state *s = &c->state->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
+    const struct step_state *s = run_step(c->state, node);
     struct event event = failure_event(c);
-    bool again = str_is(event.error_class, "transient") && may_repeat(c, node);
+    bool again = is_retried(&step->retry, &event) && may_repeat(c, node);
     /* a granted attempt of which no worker tells (its result could not be read) may have been sent, too */
     bool may_have_left = in->sent || (s->status == STEP_RUNNING && in->worker.ptr == NULL);
 
@@ -115,17 +153,18 @@ static void attempt_failed(struct ctx *c, uint32_t node)
     }
     /* receivers replay the first answer of a key: after a definite answer the next attempt needs a new one */
     event.generation = in->answered ? (uint16_t)(s->generation + 1) : s->generation;
-    event.due_at.us = c->now.us + backoff_us(c->state, node, s->attempt, in->retry_after_us);
-    if (step->deadline_us != 0 && event.due_at.us > s->ready_at.us + step->deadline_us)
-        event.due_at.us = s->ready_at.us + step->deadline_us;
+    event.dispatch = was_answered(c, node) ? s->dispatch : 0;
+    event.due_at.us = c->now.us + backoff_us(c->state, node, tries(c, node), in->retry_after_us);
+    if (s->deadline.us != 0 && event.due_at.us > s->deadline.us)
+        event.due_at = s->deadline;
     engine_emit_step(c, EVENT_ATTEMPT_FAILED, node, event);
 }
 
 /* The worker died or was silent for a whole lease. Nobody can know whether the request was sent. */
 static void attempt_lost(struct ctx *c, uint32_t node)
 {
-    const struct plan_step *step = &c->state->plan->steps[node];
-    const struct step_state *s = &c->state->steps[node];
+    const struct plan_step *step = run_plan_step(c->state, node);
+    const struct step_state *s = run_step(c->state, node);
     struct event event = {.attempt = s->attempt,
                           .code = STR("worker_lost"),
                           .error_class = STR("transient"),
@@ -137,7 +176,7 @@ static void attempt_lost(struct ctx *c, uint32_t node)
         outcome_unknown(c, node, event);
         return;
     }
-    if (s->lost_in_row + 1 >= POISON_AFTER && !engine_stopping(c->state)) {
+    if (!was_answered(c, node) && s->lost_in_row + 1 >= POISON_AFTER && !engine_stopping(c->state, s->frame)) {
         event.code = STR("poison");
         event.error_class = STR("permanent");
         event.message = STR("three workers in a row were lost while they ran it");
@@ -148,9 +187,50 @@ static void attempt_lost(struct ctx *c, uint32_t node)
         end_failed(c, node, event);
         return;
     }
+    event.dispatch = was_answered(c, node) ? s->dispatch : 0;
     event.due_at = c->now;
     engine_emit_step(c, EVENT_ATTEMPT_FAILED, node, event);
     engine_dispatch(c, node); /* at once: the worker was at fault, not the target */
+}
+
+/* The answer of a poll's try, while `until` is evaluated on it. The text comes first: who evaluates reads it. */
+struct try_answer {
+    struct str output;
+    struct event event;
+};
+
+static void try_answered(struct ctx *c, uint32_t node, struct event event)
+{
+    struct try_answer *answer = arena_alloc(c->fx->arena, sizeof(*answer));
+
+    answer->output = event.output;
+    answer->event = event;
+    run_step(c->state, node)->pending = answer;
+    engine_ask(c, node, EVAL_UNTIL, 0, &run_plan_step(c->state, node)->until);
+}
+
+void engine_until_value(struct ctx *c, uint32_t node)
+{
+    struct step_state *s = run_step(c->state, node);
+    const struct try_answer *answer = s->pending;
+    bool holds = false;
+
+    s->pending = NULL;
+    if (c->input->failed || !jt_bool(c->input->value, &holds)) {
+        struct event event =
+            engine_failure(c->input->failed ? "expression_failed" : "not_boolean", "permanent",
+                           c->input->failed ? c->input->message
+                                            : str_of(arena_printf(c->fx->arena, "'until' gave %s, not a boolean",
+                                                                  jt_type_name(jt_type(c->input->value)))));
+        event.attempt = s->attempt;
+        event.worker = answer->event.worker;
+        engine_step_failed(c, node, EVENT_STEP_FAILED, event);
+    } else if (holds) {
+        engine_emit_step(c, EVENT_STEP_SUCCEEDED, node, answer->event);
+        engine_children_ready(c, node);
+    } else {
+        engine_defer(c, node, s->extra->interval_us, "poll");
+    }
 }
 
 static void succeeded(struct ctx *c, uint32_t node)
@@ -161,6 +241,10 @@ static void succeeded(struct ctx *c, uint32_t node)
 
     if (in->output.ptr != NULL && !str_is(in->output, "null"))
         event.output = in->output;
+    if (run_plan_step(c->state, node)->kind == CALL_POLL && run_step(c->state, node)->open_kind == WORK_TASK) {
+        try_answered(c, node, event);
+        return;
+    }
     engine_emit_step(c, EVENT_STEP_SUCCEEDED, node, event);
     engine_children_ready(c, node);
 }
@@ -178,13 +262,18 @@ static bool was_unheard(const struct step_state *s, uint32_t attempt)
 static void late(struct ctx *c, uint32_t node)
 {
     const struct engine_input *in = c->input;
-    const struct step_state *s = &c->state->steps[node];
+    const struct step_state *s = run_step(c->state, node);
     bool open = !step_ended((enum step_status)s->status);
     bool unsettled = s->open_kind == WORK_UNKNOWN && in->attempt == s->attempt;
+    bool to_undo = in->result == RESULT_SUCCEEDED && run_plan_step(c->state, node)->compensate != NO_NODE;
 
     /* one of an earlier dispatch: another copy of the task was deferred while this one was being done */
     bool same_attempt = s->open_kind == WORK_TASK && in->attempt == s->attempt;
 
+    if (run_plan_step(c->state, node)->kind == CALL_POLL) {
+        c->fx->ignored = true; /* an answer of some time ago proves nothing now */
+        return;
+    }
     if (open && in->result == RESULT_SUCCEEDED && (same_attempt || unsettled || was_unheard(s, in->attempt))) {
         succeeded(c, node); /* the truth came late, but it came */
         return;
@@ -198,10 +287,12 @@ static void late(struct ctx *c, uint32_t node)
         return;
     }
     engine_emit_step(c, EVENT_LATE_RESULT, node,
-                     (struct event){.attempt = (uint16_t)in->attempt,
+                     (struct event){.output = to_undo && !str_is(in->output, "null") ? in->output : STR_NONE,
+                                    .attempt = (uint16_t)in->attempt,
                                     .code = in->result == RESULT_SUCCEEDED ? STR("succeeded")
                                                                            : utf8_prefix(in->code, CODE_MAX_BYTES),
                                     .message = utf8_prefix(in->message, MESSAGE_MAX_BYTES),
+                                    .http_status = in->http_status,
                                     .worker = in->worker,
                                     .started_at = in->started_at,
                                     .ended_at = in->ended_at});
@@ -211,14 +302,16 @@ static void late(struct ctx *c, uint32_t node)
 static bool find_open(struct ctx *c, uint32_t *ret_node, bool *is_open)
 {
     const struct engine_input *in = c->input;
-    uint32_t node = plan_find(c->state->plan, in->step);
+    bool later = false;
+    uint32_t node = run_find_step(c->state, in->step, &later);
     const struct step_state *s;
 
     if (node == NO_NODE) {
-        c->fx->ignored = true;
+        c->fx->stale_cache = later; /* of an iteration or action that has begun, if not here */
+        c->fx->ignored = !later;
         return false;
     }
-    s = &c->state->steps[node];
+    s = run_step(c->state, node);
     if (in->attempt > s->attempt ||
         (in->attempt == s->attempt && s->open_kind == WORK_TASK && in->dispatch > s->dispatch)) {
         c->fx->stale_cache = true;
@@ -236,10 +329,11 @@ static bool find_open(struct ctx *c, uint32_t *ret_node, bool *is_open)
 static bool is_of_idle_copy(const struct ctx *c, uint32_t node)
 {
     const struct engine_input *in = c->input;
-    const struct step_state *s = &c->state->steps[node];
+    const struct step_state *s = run_step(c->state, node);
 
     return s->status == STEP_RUNNING && in->worker.ptr != NULL && s->worker != str_hash(in->worker) &&
-           (in->result == RESULT_DEFERRED || (in->result == RESULT_FAILED && c->state->plan->steps[node].at_most_once));
+           (in->result == RESULT_DEFERRED ||
+            (in->result == RESULT_FAILED && run_plan_step(c->state, node)->at_most_once));
 }
 
 void engine_result(struct ctx *c)
@@ -265,7 +359,8 @@ void engine_result(struct ctx *c)
         attempt_failed(c, node);
         break;
     case RESULT_DEFERRED:
-        engine_defer(c, node, c->input->retry_after_us);
+        engine_defer(c, node, c->input->retry_after_us > DEFER_MAX_US ? DEFER_MAX_US : c->input->retry_after_us,
+                     "deferred");
         break;
     case RESULT_ABANDONED:
         attempt_lost(c, node);
@@ -282,9 +377,14 @@ void engine_started(struct ctx *c)
 
     if (!find_open(c, &node, &is_open))
         return;
-    s = &c->state->steps[node];
+    s = run_step(c->state, node);
     c->fx->answer = STARTED_NO;
     if (!is_open) {
+        c->fx->ignored = true;
+        return;
+    }
+    if (run_plan_step(c->state, node)->kind == CALL_POLL && !run_plan_step(c->state, node)->at_most_once) {
+        c->fx->answer = STARTED_GO; /* tries write no events */
         c->fx->ignored = true;
         return;
     }

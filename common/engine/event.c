@@ -50,6 +50,16 @@ void event_encode_data(const struct event *event, struct buf *out)
     put_int(&w, "started_at", event->started_at.us);
     put_int(&w, "ended_at", event->ended_at.us);
     put_int(&w, "command", event->command);
+    put_str(&w, "waits", event->waits);
+    put_str(&w, "name", event->name);
+    put_str(&w, "child", event->child);
+    put_str(&w, "as", event->as);
+    put_int(&w, "count", event->count);
+    put_int(&w, "ref", event->ref);
+    put_int(&w, "interval", event->interval_us);
+    put_int(&w, "once", event->once);
+    put_int(&w, "sent", event->sent);
+    put_int(&w, "compensate", event->compensate);
     jw_end_obj(&w);
     if (out->len == before + 2) { /* {}: nothing to keep */
         out->len = before;
@@ -60,17 +70,29 @@ void event_encode_data(const struct event *event, struct buf *out)
 
 static struct str *text_field(struct event *event, struct str key)
 {
-    if (str_is(key, "branch"))
-        return &event->branch;
-    if (str_is(key, "code"))
-        return &event->code;
-    if (str_is(key, "class"))
-        return &event->error_class;
-    if (str_is(key, "message"))
-        return &event->message;
-    if (str_is(key, "worker"))
-        return &event->worker;
+    const struct {
+        const char *name;
+        struct str *field;
+    } fields[] = {{"branch", &event->branch},   {"code", &event->code},     {"class", &event->error_class},
+                  {"message", &event->message}, {"worker", &event->worker}, {"waits", &event->waits},
+                  {"name", &event->name},       {"child", &event->child},   {"as", &event->as}};
+
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+        if (str_is(key, fields[i].name))
+            return fields[i].field;
     return NULL;
+}
+
+static bool take_u32(uint32_t *to, int64_t n)
+{
+    *to = (uint32_t)n;
+    return n >= 0 && n <= UINT32_MAX;
+}
+
+static bool take_flag(bool *to, int64_t n)
+{
+    *to = n == 1;
+    return n == 0 || n == 1;
 }
 
 /* False when the number is out of the field's range; *ret_known says whether the field is one of ours. */
@@ -85,10 +107,18 @@ static bool take_number(struct event *event, struct str key, int64_t n, bool *re
         event->generation = (uint16_t)n;
         return n >= 0 && n <= UINT16_MAX;
     }
-    if (str_is(key, "dispatch")) {
-        event->dispatch = (uint32_t)n;
-        return n >= 0 && n <= UINT32_MAX;
-    }
+    if (str_is(key, "dispatch"))
+        return take_u32(&event->dispatch, n);
+    if (str_is(key, "count"))
+        return take_u32(&event->count, n);
+    if (str_is(key, "ref"))
+        return take_u32(&event->ref, n);
+    if (str_is(key, "once"))
+        return take_flag(&event->once, n);
+    if (str_is(key, "sent"))
+        return take_flag(&event->sent, n);
+    if (str_is(key, "compensate"))
+        return take_flag(&event->compensate, n);
     if (str_is(key, "due_at"))
         event->due_at.us = n;
     else if (str_is(key, "started_at"))
@@ -97,6 +127,8 @@ static bool take_number(struct event *event, struct str key, int64_t n, bool *re
         event->ended_at.us = n;
     else if (str_is(key, "command"))
         event->command = n;
+    else if (str_is(key, "interval"))
+        event->interval_us = n;
     else
         *ret_known = false;
     return true;

@@ -20,7 +20,8 @@ struct event {
     uint32_t seq;
     enum event_type type;
     struct wall_us at;
-    struct str step;  /* path; STR_NONE for events of the run */
+    struct str step;  /* path ("charge", "each[3].go", "each[3]" for the iteration itself, "charge:compensate",
+                         ":notify"); STR_NONE for events of the run */
     uint16_t attempt; /* 0: none */
     /* data */
     struct str branch;                     /* step.succeeded of a branching step */
@@ -31,9 +32,20 @@ struct event {
     struct wall_us due_at; /* when the next attempt begins, a delay ends, the run times out */
     struct str worker;
     uint16_t generation;                 /* step.dispatched: of the idempotency key, from 1 */
-    uint32_t dispatch;                   /* step.started: which dispatch of the attempt began, when not the first */
+    uint32_t dispatch;                   /* step.started: which dispatch of the attempt began, when not the first;
+                                            attempt.failed of a poll: which try, when earlier ones were answered */
     struct wall_us started_at, ended_at; /* of the attempt, by the worker's clock */
     int64_t command;                     /* command.applied|refused: its number; run.cancelling */
+    struct str waits; /* step.waiting: "signal", "child", "items"; absent: a delay, or with a code an unknown outcome */
+    struct str name;  /* of the signal: step.waiting, signal.received, the step.succeeded that takes it */
+    struct str child; /* step.waiting: id of the child run */
+    struct str as;    /* step.settled: "succeeded" or "failed" */
+    uint32_t count;   /* step.waiting for items: how many */
+    uint32_t ref;     /* step.succeeded: event that holds the output, when it is not this one */
+    int64_t interval_us; /* step.dispatched of a poll: between tries */
+    bool once;           /* step.waiting for a signal that may come only once */
+    bool sent;           /* of a failed attempt: the request, or a part of it, may have left without being answered */
+    bool compensate;     /* run.cancelling: what was done is to be undone */
     /* output */
     struct str output;     /* rendered `with` of step.dispatched, output of step.succeeded and run.*; may be absent */
     uint32_t output_bytes; /* also known when output itself was not loaded */

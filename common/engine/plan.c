@@ -8,41 +8,75 @@
 #include <stdarg.h>
 
 #define DAY_US (INT64_C(86400) * US_PER_S)
-#define FAULTS_MAX 200
-#define ATTEMPTS_MAX 1000
+#define ATTEMPTS_MAX 20
+#define CODE_MAX 63
 
 const struct plan_limits PLAN_LIMITS_DEFAULT = {.max_steps = 500, .max_depth = 100, .max_run_us = 366 * DAY_US};
+
+static void append(struct arena *arena, struct plan_fault **items, size_t *count, size_t *cap,
+                   const struct plan_fault *fault)
+{
+    if (*count >= FAULTS_MAX)
+        return;
+    if (*count == *cap) {
+        struct plan_fault *grown = arena_array(arena, *cap * 2 + 8, sizeof(*grown));
+        if (*count > 0)
+            memcpy(grown, *items, *count * sizeof(*grown));
+        *items = grown;
+        *cap = *cap * 2 + 8;
+    }
+    (*items)[(*count)++] = (struct plan_fault){.code = fault->code,
+                                               .pointer = str_arena(arena, fault->pointer),
+                                               .message = str_arena(arena, fault->message),
+                                               .hint = str_arena(arena, fault->hint)};
+}
 
 void plan_fault_add(struct plan_faults *faults, const char *code, struct str pointer, struct str message,
                     struct str hint)
 {
-    if (faults->count >= FAULTS_MAX)
-        return;
-    if (faults->count == faults->cap) {
-        size_t cap = faults->cap == 0 ? 8 : 2 * faults->cap;
-        struct plan_fault *grown = arena_array(faults->arena, cap, sizeof(*grown));
-        if (faults->count > 0)
-            memcpy(grown, faults->items, faults->count * sizeof(*grown));
-        faults->items = grown;
-        faults->cap = cap;
-    }
-    faults->items[faults->count++] = (struct plan_fault){.code = code,
-                                                         .pointer = str_arena(faults->arena, pointer),
-                                                         .message = str_arena(faults->arena, message),
-                                                         .hint = str_arena(faults->arena, hint)};
+    struct plan_fault fault = {.code = code, .pointer = pointer, .message = message, .hint = hint};
+
+    append(faults->arena, &faults->items, &faults->count, &faults->cap, &fault);
+}
+
+static PRINTF_LIKE(2, 0) const char *pointer_text(struct compile *c, const char *format, va_list args)
+{
+    va_list again;
+    char *text;
+    int n;
+
+    va_copy(again, args);
+    n = vsnprintf(NULL, 0, format, again);
+    va_end(again);
+    ENSURE(n >= 0);
+    text = arena_alloc(c->faults->arena, (size_t)n + 1);
+    (void)vsnprintf(text, (size_t)n + 1, format, args);
+    return text;
 }
 
 void plan_fault(struct compile *c, const char *code, const char *hint, const char *message, const char *pointer_format,
                 ...)
 {
-    char pointer[1024];
+    const char *pointer;
     va_list args;
 
     c->faulty = true;
     va_start(args, pointer_format);
-    (void)vsnprintf(pointer, sizeof(pointer), pointer_format, args);
+    pointer = pointer_text(c, pointer_format, args);
     va_end(args);
     plan_fault_add(c->faults, code, str_of(pointer), str_of(message), str_of(hint));
+}
+
+void plan_warning(struct compile *c, const char *hint, const char *message, const char *pointer_format, ...)
+{
+    struct plan_faults *faults = c->faults;
+    struct plan_fault fault = {.code = "no_effect", .message = str_of(message), .hint = str_of(hint)};
+    va_list args;
+
+    va_start(args, pointer_format);
+    fault.pointer = str_of(pointer_text(c, pointer_format, args));
+    va_end(args);
+    append(faults->arena, &faults->warnings, &faults->warning_count, &faults->warning_cap, &fault);
 }
 
 const char *plan_pointer(struct compile *c, uint32_t step)
@@ -50,9 +84,8 @@ const char *plan_pointer(struct compile *c, uint32_t step)
     struct buf buf;
     char *pointer;
 
-    buf_init(&buf, 4096);
-    buf_append_str(&buf, STR("/steps"));
-    jt_pointer_add(&buf, c->plan->steps[step].name);
+    buf_init(&buf, (size_t)64 << 10);
+    plan_write_pointer(c->plan, step, &buf);
     pointer = arena_dup(c->faults->arena, buf.ptr, buf.len);
     buf_deinit(&buf);
     return pointer;
@@ -70,11 +103,13 @@ static void template_fault(void *ctx, const char *code, struct str pointer, cons
     plan_fault(at->c, code, hint, message, "%s" STR_FMT, at->prefix, STR_ARG(pointer));
 }
 
-bool plan_template(struct compile *c, struct str value, const char *pointer, bool url, struct template *ret)
+bool plan_template(struct compile *c, struct str value, const char *pointer, const char *request_at,
+                   struct template *ret)
 {
     struct fault_at at = {c, pointer};
     /* a call with a url has headers, where secrets belong: there they are not wrong, only not available yet */
-    struct template_options options = {.secrets_allowed = url, .url_at_root_url = url};
+    struct template_options options = {
+        .secrets_allowed = request_at != NULL, .url_at_root_url = request_at != NULL, .root = request_at};
     bool good = template_compile(c->plan->arena, value, &options, template_fault, &at, ret);
 
     for (size_t i = 0; good && i < ret->expr_count; i++)
@@ -84,8 +119,34 @@ bool plan_template(struct compile *c, struct str value, const char *pointer, boo
     return good;
 }
 
-static int64_t duration_field(struct compile *c, struct str object, const char *field, const char *pointer,
-                              int64_t fallback)
+bool plan_string_is(struct compile *c, struct str value, const char *literal)
+{
+    struct str text;
+
+    return jt_type(value) == JT_STRING && jt_string(value, c->faults->arena, &text) && str_is(text, literal);
+}
+
+uint8_t plan_outcome(struct str name)
+{
+    static const struct {
+        const char *name;
+        uint8_t bit;
+    } outcomes[] = {{"succeeded", OUT_SUCCEEDED}, {"failed", OUT_FAILED},       {"skipped", OUT_SKIPPED},
+                    {"timed_out", OUT_TIMED_OUT}, {"cancelled", OUT_CANCELLED}, {"outcome_unknown", OUT_UNKNOWN}};
+
+    for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++)
+        if (str_is(name, outcomes[i].name))
+            return outcomes[i].bit;
+    return 0;
+}
+
+static void bad_duration(struct compile *c, const char *pointer)
+{
+    plan_fault(c, "bad_duration", "a whole number and a unit: \"500ms\", \"30s\", \"5m\", \"2h\", \"1d\"",
+               "is no duration", "%s", pointer);
+}
+
+int64_t plan_duration(struct compile *c, struct str object, const char *field, const char *pointer, int64_t fallback)
 {
     struct str value = jt_get(object, field);
     struct str text;
@@ -94,11 +155,25 @@ static int64_t duration_field(struct compile *c, struct str object, const char *
     if (value.ptr == NULL)
         return fallback;
     if (!jt_string(value, c->plan->arena, &text) || !duration_parse(text, &us) || us <= 0) {
-        plan_fault(c, "bad_duration", "a whole number and a unit: \"500ms\", \"30s\", \"5m\", \"2h\", \"1d\"",
-                   "is no duration", "%s/%s", pointer, field);
+        bad_duration(c, plan_text(c, "%s/%s", pointer, field));
         return fallback;
     }
     return us;
+}
+
+void plan_check_duration(struct compile *c, struct str value, const char *pointer)
+{
+    struct str text;
+    int64_t us;
+
+    if (!jt_string(value, c->faults->arena, &text) || memmem(text.ptr, text.len, "${", 2) != NULL)
+        return; /* absent, refused before, or made by an expression */
+    if (!duration_parse(text, &us) || us <= 0)
+        bad_duration(c, pointer);
+    else if (us > c->limits->max_run_us)
+        plan_fault(c, "out_of_range", NULL,
+                   plan_text(c, "a run may last at most %" PRId64 " s", c->limits->max_run_us / US_PER_S), "%s",
+                   pointer);
 }
 
 static void refuse_later(struct compile *c, struct str object, const char *const *fields, const char *pointer)
@@ -109,144 +184,178 @@ static void refuse_later(struct compile *c, struct str object, const char *const
                        *fields);
 }
 
-static uint8_t priority_field(struct str object, uint8_t fallback)
+static uint8_t priority_field(struct compile *c, struct str object, uint8_t fallback)
 {
     static const char *const names[] = {"critical", "high", "normal", "low"};
     struct str value = jt_get(object, "priority");
 
-    if (value.len > 2)
-        for (uint8_t i = 0; i < 4; i++)
-            if (str_is((struct str){value.ptr + 1, value.len - 2}, names[i]))
-                return i;
+    for (uint8_t i = 0; i < 4; i++)
+        if (plan_string_is(c, value, names[i]))
+            return i;
     return fallback;
 }
 
-static bool string_is(struct str value, const char *literal)
+/* "http_503", "http_5xx", "reset": what a worker may call an error. */
+static bool is_error_code(struct str code)
 {
-    return value.len > 1 && value.ptr[0] == '"' && str_is((struct str){value.ptr + 1, value.len - 2}, literal);
+    for (size_t i = 0; i < code.len; i++) {
+        char ch = code.ptr[i];
+        if (!((ch >= 'a' && ch <= 'z') || (i > 0 && ((ch >= '0' && ch <= '9') || ch == '_'))))
+            return false;
+    }
+    return code.len >= 1 && code.len <= CODE_MAX;
 }
 
-static void retry_field(struct compile *c, struct str step, const char *pointer, struct plan_retry *retry)
+static void retry_on(struct compile *c, struct str on, const char *pointer, struct plan_retry *retry)
 {
-    static const char *const later[] = {"on", NULL};
-    struct str value = jt_get(step, "retry");
-    char at[600];
+    bool every = false;
+    struct jt_iter it;
+    size_t count = jt_count(on);
+
+    if (jt_type(on) != JT_ARRAY)
+        return;
+    if (count < 1 || count > RETRY_ON_MAX) {
+        plan_fault(c, "out_of_range", NULL, plan_text(c, "takes 1 to %d codes", RETRY_ON_MAX), "%s", pointer);
+        return;
+    }
+    retry->on = arena_array(c->plan->arena, count, sizeof(*retry->on));
+    jt_iter_init(&it, on);
+    while (jt_next(&it)) {
+        struct str code;
+        if (!jt_string(it.value, c->plan->arena, &code) || !is_error_code(code))
+            plan_fault(c, "out_of_range", "\"http_503\", \"http_5xx\", \"reset\", or \"transient\" for all",
+                       "is no code of an error", "%s/%zu", pointer, it.index);
+        else
+            retry->on[retry->on_count++] = code;
+        every = every || plan_string_is(c, it.value, "transient");
+    }
+    if (every)
+        retry->on_count = 0;
+}
+
+void plan_retry(struct compile *c, struct str object, const char *pointer, struct plan_retry *retry)
+{
+    struct str value = jt_get(object, "retry");
+    const char *at = plan_text(c, "%s/retry", pointer);
     int64_t n;
 
     *retry = (struct plan_retry){
         .max_attempts = 5, .initial_us = US_PER_S, .factor = 2, .max_us = 60 * US_PER_S, .jitter = 0.2};
     if (jt_type(value) != JT_OBJECT)
         return;
-    (void)snprintf(at, sizeof(at), "%s/retry", pointer);
-    refuse_later(c, value, later, at);
     if (jt_i64(jt_get(value, "max_attempts"), &n)) {
         if (n < 1 || n > ATTEMPTS_MAX)
-            plan_fault(c, "out_of_range", NULL, "must be between 1 and 1000", "%s/max_attempts", at);
+            plan_fault(c, "out_of_range", NULL, plan_text(c, "must be between 1 and %d", ATTEMPTS_MAX),
+                       "%s/max_attempts", at);
         else
             retry->max_attempts = (uint16_t)n;
     }
-    retry->initial_us = duration_field(c, value, "initial", at, retry->initial_us);
-    retry->max_us = duration_field(c, value, "max", at, retry->max_us);
+    retry->initial_us = plan_duration(c, value, "initial", at, retry->initial_us);
+    retry->max_us = plan_duration(c, value, "max", at, retry->max_us);
     if (jt_f64(jt_get(value, "factor"), &retry->factor) && !(retry->factor >= 1 && retry->factor <= 100))
         plan_fault(c, "out_of_range", NULL, "must be between 1 and 100", "%s/factor", at);
     if (jt_f64(jt_get(value, "jitter"), &retry->jitter) && !(retry->jitter >= 0 && retry->jitter <= 1))
         plan_fault(c, "out_of_range", NULL, "must be between 0 and 1", "%s/jitter", at);
+    retry_on(c, jt_get(value, "on"), plan_text(c, "%s/on", at), retry);
 }
 
 static void idempotency_field(struct compile *c, struct str object, const char *pointer, struct plan_step *step)
 {
     struct str value = jt_get(object, "idempotency");
     struct str key = jt_get(value, "key");
-    char at[600];
 
-    step->key_per_step = string_is(jt_get(value, "per"), "step");
-    if (key.ptr == NULL)
-        return;
-    (void)snprintf(at, sizeof(at), "%s/idempotency/key", pointer);
-    step->has_key = plan_template(c, key, at, false, &step->idempotency_key);
+    step->key_per_step = plan_string_is(c, jt_get(value, "per"), "step");
+    if (key.ptr != NULL)
+        step->has_key =
+            plan_template(c, key, plan_text(c, "%s/idempotency/key", pointer), NULL, &step->idempotency_key);
 }
 
 bool plan_condition(struct compile *c, struct str value, const char *pointer, struct template *ret)
 {
-    if (!plan_template(c, value, pointer, false, ret))
-        return false;
     if (jt_type(value) == JT_TRUE || jt_type(value) == JT_FALSE)
-        return true;
+        return plan_template(c, value, pointer, NULL, ret);
+    return plan_expression(c, value, pointer, "must be a boolean or exactly one expression", ret);
+}
+
+bool plan_expression(struct compile *c, struct str value, const char *pointer, const char *what, struct template *ret)
+{
+    if (!plan_template(c, value, pointer, NULL, ret))
+        return false;
     if (ret->expr_count == 1 && ret->exprs[0].place == EXPR_WHOLE && jt_type(value) == JT_STRING)
         return true;
-    plan_fault(c, "bad_expression", "write \"${ .input.amount > 1000 }\"",
-               "must be a boolean or exactly one expression", "%s", pointer);
+    plan_fault(c, "bad_expression", "write \"${ .input.amount > 1000 }\"", what, "%s", pointer);
     return false;
 }
 
-static void compile_step(struct compile *c, uint32_t index, struct str object)
+/* A step that no worker does has no outcome that nobody knows. */
+static void on_unknown_field(struct compile *c, struct str object, const char *pointer, struct plan_step *step)
 {
-    static const char *const later[] = {"compensate", "effect", NULL};
+    step->hold_unknown = plan_string_is(c, jt_get(object, "on_unknown"), "wait");
+    if (step->hold_unknown && step->call.ptr != NULL && step->task.ptr == NULL && step->kind != CALL_TASK &&
+        step->kind != CALL_POLL)
+        plan_fault(c, "out_of_range", "leave it out", "only the outcome of what a worker does can be unknown",
+                   "%s/on_unknown", pointer);
+}
+
+/* Fields that only mean something where a worker is asked to do something. */
+static void warn_of_idle_fields(struct compile *c, struct str object, const char *pointer, const struct plan_step *step)
+{
+    static const char *const fields[] = {"timeout", "delivery", "idempotency", "pool"};
+
+    if (step->call.ptr == NULL || step->kind == CALL_TASK || step->kind == CALL_POLL)
+        return;
+    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+        if (jt_get(object, fields[i]).ptr != NULL)
+            plan_warning(c, str_is(STR("timeout"), fields[i]) ? "'deadline' bounds a step of any call" : NULL,
+                         plan_text(c, "changes nothing: no worker does '" STR_FMT "'", STR_ARG(step->call)), "%s/%s",
+                         pointer, fields[i]);
+}
+
+static void compile_step(struct compile *c, uint32_t index)
+{
+    static const char *const later[] = {"effect", NULL};
     struct plan_step *step = &c->plan->steps[index];
     const char *pointer = plan_pointer(c, index);
+    struct str object = c->objects[index];
     struct str when = jt_get(object, "when");
     struct str pool = jt_get(object, "pool");
-    char at[600];
 
     refuse_later(c, object, later, pointer);
-    step->join_any = string_is(jt_get(object, "join"), "any");
+    step->join_any = plan_string_is(c, jt_get(object, "join"), "any");
     step->continue_on_failure = c->plan->continue_on_failure;
     if (jt_get(object, "on_failure").ptr != NULL)
-        step->continue_on_failure = string_is(jt_get(object, "on_failure"), "continue");
-    step->at_most_once = string_is(jt_get(object, "delivery"), "at_most_once");
-    step->hold_unknown = string_is(jt_get(object, "on_unknown"), "wait");
-    if (step->hold_unknown)
-        plan_fault(c, "not_available", "leave it out: the outcome then counts as a failure at once",
-                   "holding a step until it is settled is not available in this release", "%s/on_unknown", pointer);
-    step->priority = priority_field(object, PRIORITY_OF_RUN);
+        step->continue_on_failure = plan_string_is(c, jt_get(object, "on_failure"), "continue");
+    step->at_most_once = plan_string_is(c, jt_get(object, "delivery"), "at_most_once");
+    step->priority = priority_field(c, object, PRIORITY_OF_RUN);
     step->pool = STR("default");
     if (pool.ptr != NULL)
         (void)jt_string(pool, c->plan->arena, &step->pool);
-    step->deadline_us = duration_field(c, object, "deadline", pointer, 0);
-    retry_field(c, object, pointer, &step->retry);
+    step->deadline_us = plan_duration(c, object, "deadline", pointer, 0);
+    plan_retry(c, object, pointer, &step->retry);
     idempotency_field(c, object, pointer, step);
-    if (when.ptr != NULL) {
-        (void)snprintf(at, sizeof(at), "%s/when", pointer);
-        step->has_when = plan_condition(c, when, at, &step->when);
-    }
-    plan_call(c, index, jt_get(object, "call"), jt_get(object, "with"));
-    step->timeout_us = duration_field(c, object, "timeout", pointer, str_is(step->call, "http") ? 30 * US_PER_S : 0);
-    c->needs[index] = jt_get(object, "needs");
+    if (when.ptr != NULL)
+        step->has_when = plan_condition(c, when, plan_text(c, "%s/when", pointer), &step->when);
+    plan_call(c, index, object);
+    on_unknown_field(c, object, pointer, step);
+    warn_of_idle_fields(c, object, pointer, step);
+    step->timeout_us = plan_duration(c, object, "timeout", pointer, str_is(step->task, "http") ? 30 * US_PER_S : 0);
 }
 
-static void compile_steps(struct compile *c, struct str steps)
+static void compile_steps(struct compile *c)
 {
-    struct plan *plan = c->plan;
-    struct jt_iter it;
-    uint32_t i = 0;
-
-    plan->step_count = jt_count(steps);
-    if (plan->step_count == 0)
-        plan_fault(c, "missing_field", NULL, "a workflow needs at least one step", "/steps");
-    if (plan->step_count > c->limits->max_steps) {
-        char message[100];
-        (void)snprintf(message, sizeof(message), "has %zu steps; the limit is %" PRIu32, plan->step_count,
-                       c->limits->max_steps);
-        plan_fault(c, "too_many_steps", "split it into child workflows, or raise the limit", message, "/steps");
-        plan->step_count = 0;
-        return;
+    for (uint32_t i = 0; i < c->plan->step_count; i++) {
+        if (c->plan->steps[i].role == ROLE_STEP)
+            compile_step(c, i);
+        else
+            plan_action(c, i);
     }
-    plan->steps = arena_array(plan->arena, plan->step_count + 1, sizeof(*plan->steps));
-    c->needs = arena_array(plan->arena, plan->step_count + 1, sizeof(*c->needs));
-    jt_iter_init(&it, steps);
-    while (jt_next(&it)) {
-        plan->steps[i].name = jt_key(&it, plan->arena);
-        (void)map_put(plan->by_name, plan->steps[i].name, (void *)(uintptr_t)(i + 1));
-        i++;
-    }
-    jt_iter_init(&it, steps);
-    for (i = 0; jt_next(&it); i++)
-        compile_step(c, i, it.value);
+    plan_graph(c);
+    plan_loop_outputs(c);
 }
 
 static void compile_document(struct compile *c)
 {
-    static const char *const later[] = {"triggers", "concurrency", "on_failure_notify", NULL};
+    static const char *const later[] = {"triggers", "concurrency", NULL};
     struct plan *plan = c->plan;
     struct str doc = plan->document;
     struct str schema = jt_get(doc, "input_schema");
@@ -257,20 +366,18 @@ static void compile_document(struct compile *c)
     plan->input_schema = schema;
     /* "triggers": {} asks for nothing */
     refuse_later(c, doc, jt_count(jt_get(doc, "triggers")) == 0 ? later + 1 : later, "");
-    plan->continue_on_failure = string_is(jt_get(doc, "on_failure"), "continue");
-    plan->priority = priority_field(doc, 2);
-    plan->timeout_us = duration_field(c, doc, "timeout", "",
-                                      30 * DAY_US < c->limits->max_run_us ? 30 * DAY_US : c->limits->max_run_us);
-    if (plan->timeout_us > c->limits->max_run_us) {
-        char message[80];
-        (void)snprintf(message, sizeof(message), "a run may last at most %" PRId64 " s",
-                       c->limits->max_run_us / US_PER_S);
-        plan_fault(c, "out_of_range", NULL, message, "/timeout");
-    }
-    compile_steps(c, jt_get(doc, "steps"));
-    plan_graph(c);
+    plan->continue_on_failure = plan_string_is(c, jt_get(doc, "on_failure"), "continue");
+    plan->priority = priority_field(c, doc, 2);
+    plan->timeout_us =
+        plan_duration(c, doc, "timeout", "", 30 * DAY_US < c->limits->max_run_us ? 30 * DAY_US : c->limits->max_run_us);
+    if (plan->timeout_us > c->limits->max_run_us)
+        plan_fault(c, "out_of_range", NULL,
+                   plan_text(c, "a run may last at most %" PRId64 " s", c->limits->max_run_us / US_PER_S), "/timeout");
+    plan->notify = NO_NODE;
+    if (plan_collect(c, jt_get(doc, "steps"), jt_get(doc, "on_failure_notify")))
+        compile_steps(c);
     if (output.ptr != NULL)
-        plan->has_output = plan_template(c, output, "/output", false, &plan->output);
+        plan->has_output = plan_template(c, output, "/output", NULL, &plan->output);
     plan_check_reads(c);
 }
 
@@ -281,7 +388,6 @@ struct plan *plan_compile(struct str document, const struct plan_limits *limits,
 
     plan->refs = 1;
     plan->arena = arena_new(2 * document.len + 4096);
-    plan->by_name = map_new();
     plan->document = str_trim(str_arena(plan->arena, document));
     compile_document(&c);
     if (c.faulty) {
@@ -301,14 +407,8 @@ void plan_unref(struct plan *plan)
 {
     if (plan == NULL || --plan->refs > 0)
         return;
-    map_free(plan->by_name);
+    for (size_t i = 0; i < plan->scope_count; i++)
+        map_free(plan->scopes[i].by_name);
     arena_free(plan->arena);
     mem_free(plan);
-}
-
-uint32_t plan_find(const struct plan *plan, struct str step)
-{
-    uintptr_t found = (uintptr_t)map_get(plan->by_name, step);
-
-    return found == 0 ? NO_NODE : (uint32_t)(found - 1);
 }

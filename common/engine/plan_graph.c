@@ -1,25 +1,10 @@
-/* The graph of a plan: edges, cycles, depth, joins that can never hold, expressions that read what is not upstream. */
+/* The graph of a plan: edges, cycles, depth, joins that can never hold. */
 #include "common/base/banned.h"
 #include "common/engine/plan_internal.h"
 #include <inttypes.h>
 
-#define BIT_WORDS(n) (((n) + 63) / 64)
 #define CYCLE_TEXT_MAX ((size_t)64 << 10) /* 500 names of 63 bytes fit */
 #define COLUMNS 64                        /* branching steps looked at together */
-
-static uint8_t outcome_of(struct str name)
-{
-    static const struct {
-        const char *name;
-        uint8_t bit;
-    } outcomes[] = {{"succeeded", OUT_SUCCEEDED}, {"failed", OUT_FAILED},       {"skipped", OUT_SKIPPED},
-                    {"timed_out", OUT_TIMED_OUT}, {"cancelled", OUT_CANCELLED}, {"outcome_unknown", OUT_UNKNOWN}};
-
-    for (size_t i = 0; i < sizeof(outcomes) / sizeof(outcomes[0]); i++)
-        if (str_is(name, outcomes[i].name))
-            return outcomes[i].bit;
-    return 0;
-}
 
 /* One label of a `needs` map. YAML reads true and false as booleans: they are branch names all the same. */
 static void add_label(struct compile *c, struct plan_edge *edge, struct str label, const char *pointer, size_t index)
@@ -30,7 +15,7 @@ static void add_label(struct compile *c, struct plan_edge *edge, struct str labe
 
     if (jt_type(label) == JT_STRING && !jt_string(label, c->faults->arena, &name))
         return;
-    bit = outcome_of(name);
+    bit = plan_outcome(name);
     edge->outcomes |= bit;
     if (bit == OUT_SUCCEEDED)
         edge->any_branch = true;
@@ -49,11 +34,34 @@ static void add_label(struct compile *c, struct plan_edge *edge, struct str labe
                "%s/%zu", pointer, index);
 }
 
+/* Why there is nothing of that name to need: edges stay inside of one scope. */
+static void unknown_parent(struct compile *c, uint32_t step, struct str name, const char *pointer)
+{
+    const struct plan *plan = c->plan;
+    const struct plan_scope *scope = &plan->scopes[plan->steps[step].scope];
+    uint32_t outside = plan_find_visible(plan, plan->steps[step].scope, name);
+    uint32_t inside = plan_find_anywhere(c, name);
+    const char *hint = NULL, *message = "there is no step of this name";
+
+    if (outside != NO_NODE) {
+        struct str loop = plan->steps[scope->owner].name;
+        message = plan_text(c, "step '" STR_FMT "' is outside of the loop '" STR_FMT "': needs stay inside",
+                            STR_ARG(name), STR_ARG(loop));
+        hint = plan_text(c, "let '" STR_FMT "' need it", STR_ARG(loop));
+    } else if (inside != NO_NODE) {
+        struct str loop = plan->steps[plan->scopes[plan->steps[inside].scope].owner].name;
+        message = plan_text(c, "step '" STR_FMT "' is inside of the loop '" STR_FMT "': needs stay outside",
+                            STR_ARG(name), STR_ARG(loop));
+        hint = plan_text(c, "need '" STR_FMT "', which ends when all of its iterations have", STR_ARG(loop));
+    }
+    plan_fault(c, "unknown_step", hint, message, "%s", pointer);
+}
+
 static bool find_parent(struct compile *c, uint32_t step, struct str name, const char *pointer, uint32_t *ret)
 {
-    *ret = plan_find(c->plan, name);
+    *ret = plan_find_in(c->plan, c->plan->steps[step].scope, name);
     if (*ret == NO_NODE) {
-        plan_fault(c, "unknown_step", NULL, "there is no step of this name", "%s", pointer);
+        unknown_parent(c, step, name, pointer);
         return false;
     }
     if (*ret == step) {
@@ -63,14 +71,17 @@ static bool find_parent(struct compile *c, uint32_t step, struct str name, const
     return true;
 }
 
+/* Actions need nothing: they have no such field. */
 static void add_edges(struct compile *c, uint32_t index)
 {
     struct plan_step *step = &c->plan->steps[index];
-    struct str needs = c->needs[index];
+    struct str needs = jt_get(c->objects[index], "needs");
     const char *base = plan_pointer(c, index);
     bool is_list = jt_type(needs) == JT_ARRAY;
     struct jt_iter it;
 
+    if (step->role != ROLE_STEP)
+        needs = STR_NONE;
     step->edges = arena_array(c->plan->arena, jt_count(needs) + 1, sizeof(*step->edges));
     jt_iter_init(&it, needs);
     while (jt_next(&it)) {
@@ -79,7 +90,7 @@ static void add_edges(struct compile *c, uint32_t index)
         struct buf at;
         struct jt_iter labels;
 
-        buf_init(&at, 2048);
+        buf_init(&at, (size_t)64 << 10);
         buf_printf(&at, "%s/needs", base);
         if (is_list) {
             buf_printf(&at, "/%zu", it.index);
@@ -125,11 +136,11 @@ static void link_children(struct plan *plan)
 
 /* Finds a cycle among the steps that could not be ordered: follows parents until one comes again. Fills path[] against
  * the arrows and returns its length. */
-static uint32_t find_cycle(struct compile *c, const bool *ordered, uint32_t *path)
+static uint32_t find_cycle(struct compile *c, const struct plan_scope *scope, const bool *ordered, uint32_t *path)
 {
     const struct plan *plan = c->plan;
     uint32_t *seen_at = arena_array(c->faults->arena, plan->step_count, sizeof(*seen_at));
-    uint32_t length = 0, node = 0, first;
+    uint32_t length = 0, node = scope->first, first;
 
     while (ordered[node])
         node++;
@@ -164,55 +175,71 @@ static void report_cycle(struct compile *c, const uint32_t *path, uint32_t lengt
 
 static void report_depth(struct compile *c, uint32_t node)
 {
-    char message[80];
-
-    (void)snprintf(message, sizeof(message), "is more than %" PRIu32 " steps deep", c->limits->max_depth);
-    plan_fault(c, "too_deep", "use child workflows or loops", message, "%s", plan_pointer(c, node));
+    plan_fault(c, "too_deep", "use child workflows or loops",
+               plan_text(c, "is more than %" PRIu32 " steps deep", c->limits->max_depth), "%s", plan_pointer(c, node));
 }
 
+/* By step of the plan. */
+struct ordering {
+    size_t *missing; /* parents that have no place yet */
+    uint32_t *depth, *path;
+    bool *ordered;
+};
+
 /* Parents first (Kahn). Where that comes to a halt there is a cycle: it is reported, taken as done, and the rest goes
- * on, so that each cycle is said once. False when there was one. */
-static bool order(struct compile *c)
+ * on, so that each cycle is said once. */
+static void order(struct compile *c, struct plan_scope *scope, struct ordering *o)
 {
     struct plan *plan = c->plan;
-    size_t *missing = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*missing));
-    uint32_t *depth = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*depth));
-    uint32_t *path = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*path));
-    bool *ordered = arena_array(c->faults->arena, plan->step_count + 1, sizeof(*ordered));
     size_t done = 0, head = 0;
 
-    plan->topological = arena_array(plan->arena, plan->step_count + 1, sizeof(uint32_t));
-    for (uint32_t i = 0; i < plan->step_count; i++) {
-        missing[i] = plan->steps[i].edge_count;
-        ordered[i] = missing[i] == 0;
-        if (missing[i] == 0)
-            plan->topological[done++] = i;
+    scope->topological = arena_array(plan->arena, scope->count + 1, sizeof(uint32_t));
+    for (uint32_t i = scope->first; i < scope->first + scope->count; i++) {
+        o->missing[i] = plan->steps[i].edge_count;
+        o->ordered[i] = o->missing[i] == 0;
+        o->depth[i] = scope->owner == NO_NODE ? 0 : o->depth[scope->owner] + 1;
+        if (o->missing[i] == 0)
+            scope->topological[done++] = i;
     }
-    while (done < plan->step_count || head < done) {
+    while (done < scope->count || head < done) {
         uint32_t node;
         if (head == done) {
-            uint32_t length = find_cycle(c, ordered, path);
-            report_cycle(c, path, length);
+            uint32_t length = find_cycle(c, scope, o->ordered, o->path);
+            report_cycle(c, o->path, length);
             c->cyclic = true;
             for (uint32_t i = 0; i < length; i++) {
-                ordered[path[i]] = true;
-                plan->topological[done++] = path[i];
+                o->ordered[o->path[i]] = true;
+                scope->topological[done++] = o->path[i];
             }
         }
-        node = plan->topological[head++];
-        if (depth[node] == c->limits->max_depth && !c->cyclic)
+        node = scope->topological[head++];
+        if (o->depth[node] == c->limits->max_depth && !c->cyclic)
             report_depth(c, node);
         for (size_t i = 0; i < plan->steps[node].child_count; i++) {
             uint32_t child = plan->steps[node].children[i];
-            if (depth[child] < depth[node] + 1)
-                depth[child] = depth[node] + 1;
-            if (--missing[child] == 0 && !ordered[child]) {
-                ordered[child] = true;
-                plan->topological[done++] = child;
+            if (o->depth[child] < o->depth[node] + 1)
+                o->depth[child] = o->depth[node] + 1;
+            if (--o->missing[child] == 0 && !o->ordered[child]) {
+                o->ordered[child] = true;
+                scope->topological[done++] = child;
             }
         }
     }
-    return !c->cyclic;
+}
+
+/* Scope after scope: the loop that a scope belongs to has its place by then. */
+static void order_all(struct compile *c)
+{
+    struct plan *plan = c->plan;
+    struct arena *arena = c->faults->arena;
+    struct ordering o = {.missing = arena_array(arena, plan->step_count + 1, sizeof(*o.missing)),
+                         .depth = arena_array(arena, plan->step_count + 1, sizeof(*o.depth)),
+                         .path = arena_array(arena, plan->step_count + 1, sizeof(*o.path)),
+                         .ordered = arena_array(arena, plan->step_count + 1, sizeof(*o.ordered))};
+
+    for (size_t i = 0; i < plan->scope_count; i++)
+        if (plan->scopes[i].role == ROLE_STEP)
+            order(c, &plan->scopes[i], &o);
 }
 
 /* Branches of which step are told apart by at least two edges: only these can exclude each other. */
@@ -258,6 +285,20 @@ static bool narrow(const struct plan *plan, uint32_t node, const uint32_t *colum
     return impossible;
 }
 
+static void check_joins_of(struct compile *c, const struct plan_scope *scope, const uint32_t *column, size_t from,
+                           uint64_t *allowed, bool *said)
+{
+    for (size_t t = 0; t < scope->count; t++) {
+        uint32_t node = scope->topological[t];
+        if (!narrow(c->plan, node, column, from, allowed) || said[node])
+            continue;
+        said[node] = true;
+        plan_fault(c, "unreachable_step", "use \"join\": \"any\"",
+                   "needs different branches of one step, which never happen together", "%s/needs",
+                   plan_pointer(c, node));
+    }
+}
+
 /* A step that must have run for a join to hold brings the branches that it needed itself. Where the branches needed of
  * one step exclude each other, the join can never hold. No outcome is ever held to be impossible. Branching steps are
  * looked at a few at a time, so that memory stays in proportion to the steps. */
@@ -275,15 +316,9 @@ static void check_joins(struct compile *c)
     said = arena_array(c->faults->arena, plan->step_count, sizeof(*said));
     for (size_t from = 0; from < columns; from += COLUMNS) {
         memset(allowed, 0xff, plan->step_count * COLUMNS * sizeof(*allowed));
-        for (size_t t = 0; t < plan->step_count; t++) {
-            uint32_t node = plan->topological[t];
-            if (!narrow(plan, node, column, from, allowed) || said[node])
-                continue;
-            said[node] = true;
-            plan_fault(c, "unreachable_step", "use \"join\": \"any\"",
-                       "needs different branches of one step, which never happen together", "%s/needs",
-                       plan_pointer(c, node));
-        }
+        for (size_t i = 0; i < plan->scope_count; i++)
+            if (plan->scopes[i].role == ROLE_STEP)
+                check_joins_of(c, &plan->scopes[i], column, from, allowed, said);
     }
 }
 
@@ -291,65 +326,11 @@ void plan_graph(struct compile *c)
 {
     size_t before;
 
-    if (c->plan->step_count == 0)
-        return;
     before = c->faults->count;
     for (uint32_t i = 0; i < c->plan->step_count; i++)
         add_edges(c, i);
     link_children(c->plan);
-    if (order(c) && c->faults->count == before)
+    order_all(c);
+    if (!c->cyclic && c->faults->count == before)
         check_joins(c);
-}
-
-struct reads {
-    struct compile *c;
-    const uint64_t *ancestors; /* NULL: every step may be read */
-};
-
-static void check_template(void *ctx, const struct template *t, struct str pointer)
-{
-    const struct reads *reads = ctx;
-    struct compile *c = reads->c;
-
-    for (size_t i = 0; i < t->expr_count; i++) {
-        for (size_t k = 0; k < t->exprs[i].step_count; k++) {
-            uint32_t node = plan_find(c->plan, t->exprs[i].steps[k]);
-            char message[200];
-            if (node == NO_NODE) {
-                (void)snprintf(message, sizeof(message), "reads step '" STR_FMT "', which does not exist",
-                               STR_ARG(t->exprs[i].steps[k]));
-                plan_fault(c, "unknown_step", NULL, message, STR_FMT STR_FMT, STR_ARG(pointer),
-                           STR_ARG(t->exprs[i].pointer));
-            } else if (reads->ancestors != NULL && ((reads->ancestors[node / 64] >> (node % 64)) & 1) == 0) {
-                (void)snprintf(message, sizeof(message), "reads step '" STR_FMT "', which may not have ended by then",
-                               STR_ARG(t->exprs[i].steps[k]));
-                plan_fault(c, "not_upstream", "name it in 'needs', directly or through other steps", message,
-                           STR_FMT STR_FMT, STR_ARG(pointer), STR_ARG(t->exprs[i].pointer));
-            }
-        }
-    }
-}
-
-void plan_check_reads(struct compile *c)
-{
-    struct plan *plan = c->plan;
-    size_t words = BIT_WORDS(plan->step_count);
-    uint64_t *ancestors;
-
-    if (plan->topological == NULL || c->cyclic)
-        return;
-    ancestors = arena_array(c->faults->arena, plan->step_count * words + 1, sizeof(*ancestors));
-    for (size_t i = 0; i < plan->step_count; i++) {
-        uint32_t node = plan->topological[i];
-        const struct plan_step *step = &plan->steps[node];
-        uint64_t *mine = ancestors + node * words;
-        for (size_t e = 0; e < step->edge_count; e++) {
-            uint32_t parent = step->edges[e].parent;
-            for (size_t w = 0; w < words; w++)
-                mine[w] |= ancestors[parent * words + w];
-            mine[parent / 64] |= UINT64_C(1) << (parent % 64);
-        }
-        plan_each_template_of(plan, node, check_template, &(struct reads){c, mine});
-    }
-    check_template(&(struct reads){c, NULL}, &plan->output, STR("/output"));
 }

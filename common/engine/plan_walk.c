@@ -1,6 +1,29 @@
 /* Walks the templates of a plan with the place of each in the document. */
-#include "common/engine/plan.h"
 #include "common/base/banned.h"
+#include "common/engine/plan_internal.h"
+
+#define POINTER_MAX ((size_t)64 << 10)
+
+void plan_write_pointer(const struct plan *plan, uint32_t node, struct buf *out)
+{
+    const struct plan_step *step = &plan->steps[node];
+    uint32_t owner = plan->scopes[step->scope].owner;
+
+    if (step->role == ROLE_NOTIFY) {
+        buf_append_str(out, STR("/on_failure_notify"));
+        return;
+    }
+    if (owner != NO_NODE)
+        plan_write_pointer(plan, owner, out);
+    if (step->role == ROLE_COMPENSATE) {
+        buf_append_str(out, STR("/compensate"));
+        return;
+    }
+    if (owner != NO_NODE)
+        buf_append_str(out, STR("/with"));
+    buf_append_str(out, STR("/steps"));
+    jt_pointer_add(out, step->name);
+}
 
 /* Where the template of a step's `with` stands. */
 static const char *with_place(const struct plan_step *step)
@@ -12,42 +35,76 @@ static const char *with_place(const struct plan_step *step)
         return "/if";
     case CALL_DELAY:
         return step->delay_until ? "/until" : "/duration";
+    case CALL_FOREACH:
+        return "/items";
     case CALL_TASK:
     case CALL_SWITCH:
+    case CALL_SIGNAL:
+    case CALL_POLL: /* its members have the names that they have in the document */
+    case CALL_WORKFLOW:
         break;
     }
     return "";
 }
 
-static void visit(struct buf *pointer, size_t base, const struct template *t, plan_template_fn fn, void *ctx)
+struct walk {
+    struct buf pointer;
+    size_t base;
+    plan_part_fn fn;
+    void *ctx;
+};
+
+/* The template at what has been added to the pointer of the step. */
+static void visit(struct walk *walk, const struct template *t, enum template_part part)
 {
     if (t->expr_count > 0)
-        fn(ctx, t, buf_str(pointer));
-    pointer->len = base;
-    pointer->ptr[base] = '\0';
+        walk->fn(walk->ctx, t, buf_str(&walk->pointer), part);
+    walk->pointer.len = walk->base;
+    walk->pointer.ptr[walk->base] = '\0';
+}
+
+void plan_each_part(const struct plan *plan, uint32_t node, plan_part_fn fn, void *ctx)
+{
+    const struct plan_step *step = &plan->steps[node];
+    struct walk walk = {.fn = fn, .ctx = ctx};
+    struct buf *pointer = &walk.pointer;
+
+    buf_init(pointer, POINTER_MAX);
+    plan_write_pointer(plan, node, pointer);
+    walk.base = pointer->len;
+    buf_printf(pointer, "/with%s", with_place(step));
+    visit(&walk, &step->with, PART_BEFORE);
+    for (size_t i = 0; i < step->case_count; i++) {
+        buf_printf(pointer, "/with/cases/%zu/if", i);
+        visit(&walk, &step->cases[i], PART_BEFORE);
+    }
+    buf_append_str(pointer, STR("/with/until"));
+    visit(&walk, &step->until, PART_UNTIL);
+    buf_append_str(pointer, STR("/with/output"));
+    visit(&walk, &step->item_output, PART_ITEM_OUTPUT);
+    buf_append_str(pointer, STR("/when"));
+    visit(&walk, &step->when, PART_BEFORE);
+    buf_append_str(pointer, STR("/idempotency/key"));
+    visit(&walk, &step->idempotency_key, PART_BEFORE);
+    buf_deinit(pointer);
+}
+
+struct plain {
+    plan_template_fn fn;
+    void *ctx;
+};
+
+static void without_part(void *ctx, const struct template *t, struct str pointer, enum template_part part)
+{
+    const struct plain *plain = ctx;
+
+    (void)part;
+    plain->fn(plain->ctx, t, pointer);
 }
 
 void plan_each_template_of(const struct plan *plan, uint32_t node, plan_template_fn fn, void *ctx)
 {
-    const struct plan_step *step = &plan->steps[node];
-    struct buf pointer;
-    size_t base;
-
-    buf_init(&pointer, 8192);
-    buf_append_str(&pointer, STR("/steps"));
-    jt_pointer_add(&pointer, step->name);
-    base = pointer.len;
-    buf_printf(&pointer, "/with%s", with_place(step));
-    visit(&pointer, base, &step->with, fn, ctx);
-    for (size_t i = 0; i < step->case_count; i++) {
-        buf_printf(&pointer, "/with/cases/%zu/if", i);
-        visit(&pointer, base, &step->cases[i], fn, ctx);
-    }
-    buf_append_str(&pointer, STR("/when"));
-    visit(&pointer, base, &step->when, fn, ctx);
-    buf_append_str(&pointer, STR("/idempotency/key"));
-    visit(&pointer, base, &step->idempotency_key, fn, ctx);
-    buf_deinit(&pointer);
+    plan_each_part(plan, node, without_part, &(struct plain){fn, ctx});
 }
 
 void plan_each_template(const struct plan *plan, plan_template_fn fn, void *ctx)

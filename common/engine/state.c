@@ -1,4 +1,5 @@
-/* The state of a run is the fold of its history. This file is the fold, and nothing else changes a struct run_state. */
+/* The state of a run is the fold of its history. This file is the fold, and nothing else changes a struct run_state but
+ * what an evaluation leaves until its value is here. */
 #include "common/base/banned.h"
 #include "common/base/ensure.h"
 #include "common/engine/engine_internal.h"
@@ -30,13 +31,11 @@ struct run_state *run_state_new(struct run_id id, int32_t organisation, struct p
     state->organisation = organisation;
     state->plan = plan_ref(plan);
     state->created_at = created_at;
+    state->timeout_at.us = created_at.us + plan->timeout_us;
     state->decisive = NO_NODE;
     state->priority = plan->priority;
-    state->steps = mem_array(plan->step_count, sizeof(*state->steps));
-    for (size_t i = 0; i < plan->step_count; i++) {
-        state->steps[i].waiting_for = (uint32_t)plan->steps[i].edge_count;
-        state->steps[i].branch = NO_BRANCH;
-    }
+    state->free = mem_array(plan->scope_count, sizeof(struct frame *));
+    state->root = frame_new(state, 0, NO_NODE, 0);
     return state;
 }
 
@@ -44,16 +43,22 @@ void run_state_free(struct run_state *state)
 {
     if (state == NULL)
         return;
-    for (size_t i = 0; i < state->plan->step_count; i++)
-        mem_free(state->steps[i].error);
-    mem_free(state->steps);
+    frames_free(state);
+    signals_free(state);
+    mem_free(state->undos);
+    mem_free(state->run_error);
     plan_unref(state->plan);
     mem_free(state);
 }
 
 size_t run_state_bytes(const struct run_state *state)
 {
-    return sizeof(*state) + state->plan->step_count * sizeof(*state->steps);
+    size_t others = state->node_count - state->own_count;
+    size_t pages = (others + NODES_PER_PAGE - 1) / NODES_PER_PAGE;
+
+    return sizeof(*state) + (state->own_count + pages * NODES_PER_PAGE) * sizeof(struct step_state) +
+           pages * sizeof(*state->pages) + state->extra_bytes + state->row_cap * sizeof(*state->rows) +
+           state->undo_cap * sizeof(*state->undos) + state->plan->scope_count * sizeof(*state->free);
 }
 
 static void copy_text(char *to, size_t size, struct str s)
@@ -68,26 +73,47 @@ static void copy_text(char *to, size_t size, struct str s)
     to[n] = '\0';
 }
 
-static void work_opened(struct run_state *state, struct step_state *s, const struct event *event, enum work_kind kind)
+static void copy_error(struct step_error **error, const struct event *event)
 {
-    if (s->open_seq == 0)
-        state->open_steps++;
-    s->open_seq = event->seq;
-    s->open_kind = (uint8_t)kind;
-    s->due_at = event->due_at;
-    s->deferred = false;
-    if (s->ready_at.us == 0)
-        s->ready_at = event->at;
+    if (*error == NULL)
+        *error = mem_alloc(sizeof(**error));
+    copy_text((*error)->code, sizeof((*error)->code), event->code);
+    copy_text((*error)->message, sizeof((*error)->message), event->message);
 }
 
-static void work_closed(struct run_state *state, struct step_state *s)
+static void work_closed(struct run_state *state, uint32_t node)
 {
-    if (s->open_seq != 0)
+    struct step_state *s = run_step(state, node);
+
+    if (s->open_seq != 0) {
         state->open_steps--;
+        rows_del(state, node);
+    }
+    if (s->open_kind == WORK_SIGNAL)
+        signal_leave(s->extra->signal, node);
     s->open_seq = 0;
     s->open_kind = 0;
     s->due_at.us = 0;
     s->deferred = false;
+}
+
+static void work_opened(struct run_state *state, uint32_t node, const struct event *event, enum work_kind kind)
+{
+    struct step_state *s = run_step(state, node);
+
+    work_closed(state, node);
+    s->open_seq = event->seq;
+    s->open_kind = (uint8_t)kind;
+    s->due_at = event->due_at;
+    if (s->ready_at.us == 0) {
+        int64_t deadline_us = state->plan->steps[s->step].deadline_us;
+
+        s->ready_at = event->at;
+        if (deadline_us != 0)
+            s->deadline.us = event->at.us + deadline_us;
+    }
+    state->open_steps++;
+    rows_add(state, node);
 }
 
 uint8_t engine_outcome_bit(enum step_status status)
@@ -109,21 +135,28 @@ uint8_t engine_outcome_bit(enum step_status status)
     case STEP_QUEUED:
     case STEP_RUNNING:
     case STEP_WAITING:
+    case STEP_STATUSES:
         break;
     }
     return 0;
 }
 
-/* Does any step below accept this outcome of `node`? Then the run goes on, and whether it was handled is decided at
- * rest. */
-static bool someone_accepts(const struct plan *plan, uint32_t node, uint8_t outcome)
+bool event_ends_run(enum event_type type)
 {
-    const struct plan_step *step = &plan->steps[node];
+    return (type >= EVENT_RUN_SUCCEEDED && type <= EVENT_RUN_TIMED_OUT) || type == EVENT_RUN_COMPENSATED ||
+           type == EVENT_RUN_COMPENSATION_FAILED;
+}
+
+/* Does any step below accept this outcome of the step? Then the run goes on, and whether it was handled is decided at
+ * rest. */
+static bool someone_accepts(const struct plan *plan, uint32_t index, uint8_t outcome)
+{
+    const struct plan_step *step = &plan->steps[index];
 
     for (size_t c = 0; c < step->child_count; c++) {
         const struct plan_step *child = &plan->steps[step->children[c]];
         for (size_t e = 0; e < child->edge_count; e++)
-            if (child->edges[e].parent == node && (child->edges[e].outcomes & outcome) != 0)
+            if (child->edges[e].parent == index && (child->edges[e].outcomes & outcome) != 0)
                 return true;
     }
     return false;
@@ -134,38 +167,104 @@ static bool cut_short(const struct event *event)
 {
     if (event->type == EVENT_STEP_CANCELLED)
         return event->worker.ptr == NULL;
-    return (event->type == EVENT_STEP_TIMED_OUT && str_is(event->code, "deadline")) ||
-           str_is(event->code, "worker_lost") || str_is(event->code, "poison");
+    return (event->type == EVENT_STEP_TIMED_OUT && event->worker.ptr == NULL) || str_is(event->code, "worker_lost") ||
+           str_is(event->code, "poison");
+}
+
+/* May this attempt, or one before it under the same key, have had its effect although nobody said so? A definite answer
+ * settles it. */
+static void note_doubt(struct step_state *s, const struct event *event)
+{
+    bool lost = str_is(event->code, "worker_lost") || str_is(event->code, "poison");
+
+    if (event->sent || lost || ((s->unheard & 1) != 0 && s->began_dispatch != 0))
+        s->doubtful = true;
+    else if (event->http_status != 0)
+        s->doubtful = false;
+}
+
+/* Is it of those that a compensation may be for? What has not begun has had no effect. */
+static void note_undo(struct run_state *state, uint32_t node)
+{
+    const struct step_state *s = run_step(state, node);
+
+    if (s->status == STEP_SKIPPED || (s->status != STEP_SUCCEEDED && s->attempt == 0 && s->extra == NULL))
+        return;
+    if (state->undo_count == state->undo_cap) {
+        state->undo_cap = state->undo_cap == 0 ? 4 : 2 * state->undo_cap;
+        state->undos = mem_grow(state->undos, state->undo_cap, sizeof(*state->undos));
+    }
+    state->undos[state->undo_count++] =
+        (struct undo){.node = node,
+                      .ended_seq = s->ended_seq,
+                      .status = s->status,
+                      .doubtful = s->status == STEP_OUTCOME_UNKNOWN || (s->status != STEP_SUCCEEDED && s->doubtful)};
+}
+
+static struct undo *undo_of(struct run_state *state, uint32_t node)
+{
+    if (state->undo_at > 0 && state->undos[state->undo_at - 1].node == node) /* that which is being undone */
+        return &state->undos[state->undo_at - 1];
+    for (uint32_t i = state->undo_count; i > 0; i--)
+        if (state->undos[i - 1].node == node)
+            return &state->undos[i - 1];
+    return NULL;
+}
+
+static void children_count_down(struct run_state *state, const struct frame *frame, const struct plan_step *step)
+{
+    uint32_t first = state->plan->scopes[frame->scope].first;
+
+    for (size_t c = 0; c < step->child_count; c++)
+        run_step(state, frame->base + (step->children[c] - first))->waiting_for--;
+}
+
+static bool is_failure(enum step_status status)
+{
+    return status == STEP_FAILED || status == STEP_TIMED_OUT || status == STEP_OUTCOME_UNKNOWN;
+}
+
+static void note_failure(struct run_state *state, uint32_t node)
+{
+    const struct step_state *s = run_step(state, node);
+    const struct plan_step *step = &state->plan->steps[s->step];
+    struct frame *frame = s->frame;
+
+    if (step->role != ROLE_STEP || step->continue_on_failure || frame->failing ||
+        someone_accepts(state->plan, s->step, engine_outcome_bit((enum step_status)s->status)))
+        return;
+    frame->failing = true;
+    frame->decisive = node;
 }
 
 static void step_has_ended(struct run_state *state, uint32_t node, const struct event *event, enum step_status status)
 {
-    struct step_state *s = &state->steps[node];
-    const struct plan_step *step = &state->plan->steps[node];
-    bool failure = status == STEP_FAILED || status == STEP_TIMED_OUT || status == STEP_OUTCOME_UNKNOWN;
+    struct step_state *s = run_step(state, node);
+    const struct plan_step *step = &state->plan->steps[s->step];
 
     if (s->open_kind == WORK_TASK && cut_short(event))
         s->unheard |= 1;
-    work_closed(state, s);
+    note_doubt(s, event);
+    work_closed(state, node);
     s->status = (uint8_t)status;
     s->ended_seq = event->seq;
     s->asked = 0;
-    s->pending_with = NULL;
+    s->pending = NULL;
     s->ran = status != STEP_SKIPPED && status != STEP_CANCELLED;
-    state->ended_steps++;
-    for (size_t c = 0; c < step->child_count; c++)
-        state->steps[step->children[c]].waiting_for--;
-    if (!failure)
-        return;
-    if (s->error == NULL)
-        s->error = mem_alloc(sizeof(*s->error));
-    copy_text(s->error->code, sizeof(s->error->code), event->code);
-    copy_text(s->error->message, sizeof(s->error->message), event->message);
-    if (!step->continue_on_failure && !state->failing &&
-        !someone_accepts(state->plan, node, engine_outcome_bit(status))) {
-        state->failing = true;
-        state->decisive = node;
+    s->frame->ended++;
+    children_count_down(state, s->frame, step);
+    if (is_failure(status) || (status == STEP_SUCCEEDED && event->code.ptr != NULL))
+        copy_error(&s->error, event);
+    s->partial = status == STEP_SUCCEEDED && event->code.ptr != NULL;
+    if (step->compensate != NO_NODE)
+        note_undo(state, node);
+    if (step->role == ROLE_COMPENSATE) {
+        struct undo *undo = undo_of(state, s->frame->owner);
+        if (undo != NULL)
+            undo->undone = (uint8_t)status;
     }
+    if (is_failure(status))
+        note_failure(state, node);
 }
 
 static enum err_code cannot_follow(const struct event *event, const char *why, struct err *err)
@@ -174,49 +273,104 @@ static enum err_code cannot_follow(const struct event *event, const char *why, s
                    event_type_name(event->type), why);
 }
 
+static void run_has_ended(struct run_state *state, const struct event *event, enum run_status status)
+{
+    state->status = (uint8_t)status;
+    state->timeout_seq = 0;
+    state->compensating = false;
+    state->decisive = event->step.ptr == NULL ? NO_NODE : run_find_step(state, event->step, NULL);
+    if (event->code.ptr != NULL)
+        copy_error(&state->run_error, event);
+}
+
+static void run_reopened(struct run_state *state, const struct event *event)
+{
+    struct frame *notify;
+
+    state->status = RUN_ACTIVE;
+    state->decisive = NO_NODE;
+    mem_free(state->run_error);
+    state->run_error = NULL;
+    if (event->due_at.us == 0) /* only to undo what was done */
+        return;
+    state->cancelling = false;
+    state->timing_out = false;
+    state->timeout_seq = event->seq;
+    state->timeout_at = event->due_at;
+    notify = state->plan->notify == NO_NODE ? NULL : run_find_action(state, state->plan->notify, NO_NODE);
+    if (notify != NULL && notify->ended == 1) /* of what comes next people want to know, too */
+        step_restart(state, run_step(state, notify->base));
+}
+
+/* What did not go last time is tried once more. */
+static void undo_again(struct run_state *state)
+{
+    state->undo_at = state->undo_count;
+    for (uint32_t i = 0; i < state->undo_count; i++) {
+        struct undo *undo = &state->undos[i];
+        uint32_t action = run_plan_step(state, undo->node)->compensate;
+
+        if (undo->undone == STEP_PENDING || undo->undone == STEP_SUCCEEDED)
+            continue;
+        undo->undone = STEP_PENDING;
+        undo->again = true;
+        step_restart(state, run_step(state, run_find_action(state, action, undo->node)->base));
+    }
+}
+
 static enum err_code fold_run(struct run_state *state, const struct event *event, struct err *err)
 {
+    static const struct {
+        enum event_type type;
+        enum run_status status;
+    } ends[] = {{EVENT_RUN_SUCCEEDED, RUN_SUCCEEDED},
+                {EVENT_RUN_FAILED, RUN_FAILED},
+                {EVENT_RUN_PARTIALLY_COMPLETED, RUN_PARTIALLY_COMPLETED},
+                {EVENT_RUN_CANCELLED, RUN_CANCELLED},
+                {EVENT_RUN_TIMED_OUT, RUN_TIMED_OUT},
+                {EVENT_RUN_COMPENSATED, RUN_COMPENSATED},
+                {EVENT_RUN_COMPENSATION_FAILED, RUN_COMPENSATION_FAILED}};
     bool verdict = event->type >= EVENT_COMMAND_APPLIED; /* on a command: also of a run that has ended */
 
-    if (run_ended((enum run_status)state->status) && !verdict)
-        return cannot_follow(event, "the run has ended", err);
-    if (event->type == EVENT_RUN_STARTED && state->status != RUN_PENDING)
-        return cannot_follow(event, "the run has started", err);
+    if (run_ended((enum run_status)state->status) != (event->type == EVENT_RUN_REOPENED) && !verdict)
+        return cannot_follow(event, "the run has ended, or not", err);
     switch (event->type) {
     case EVENT_RUN_STARTED:
+        if (state->status != RUN_PENDING)
+            return cannot_follow(event, "the run has started", err);
         state->status = RUN_ACTIVE;
         state->timeout_seq = event->seq;
+        state->timeout_at = event->due_at;
         break;
     case EVENT_RUN_CANCELLING:
         state->cancelling = true;
+        state->compensate_wanted = event->compensate;
         break;
     case EVENT_RUN_TIMING_OUT:
         state->timing_out = true;
         break;
-    case EVENT_RUN_SUCCEEDED:
-        state->status = RUN_SUCCEEDED;
+    case EVENT_RUN_COMPENSATING:
+        state->compensating = true;
+        if (event->message.ptr != NULL) { /* no step explains it: the run's output could not be made */
+            struct event output = {.code = STR("expression_failed"), .message = event->message};
+            copy_error(&state->run_error, &output);
+        }
+        undo_again(state);
         break;
-    case EVENT_RUN_FAILED:
-        state->status = RUN_FAILED;
+    case EVENT_RUN_REOPENED:
+        run_reopened(state, event);
         break;
-    case EVENT_RUN_PARTIALLY_COMPLETED:
-        state->status = RUN_PARTIALLY_COMPLETED;
+    case EVENT_SIGNAL_RECEIVED:
+        if (event->name.ptr == NULL)
+            return cannot_follow(event, "the signal has no name", err);
+        signal_came(state, signal_get(state, event->name), event->seq, event->output_bytes);
         break;
-    case EVENT_RUN_CANCELLED:
-        state->status = RUN_CANCELLED;
-        break;
-    case EVENT_RUN_TIMED_OUT:
-        state->status = RUN_TIMED_OUT;
-        break;
-    default: /* of commands: verdicts change nothing */
+    default: /* verdicts on commands change nothing */
+        for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+            if (ends[i].type == event->type)
+                run_has_ended(state, event, ends[i].status);
         break;
     }
-    if (verdict || !run_ended((enum run_status)state->status))
-        return ERR_OK;
-    state->timeout_seq = 0;
-    state->decisive = event->step.ptr == NULL ? NO_NODE : plan_find(state->plan, event->step);
-    copy_text(state->run_error.code, sizeof(state->run_error.code), event->code);
-    copy_text(state->run_error.message, sizeof(state->run_error.message), event->message);
     return ERR_OK;
 }
 
@@ -229,21 +383,70 @@ static uint8_t branch_index(const struct plan_step *step, struct str branch)
     return NO_BRANCH;
 }
 
-static void fold_open(struct run_state *state, struct step_state *s, const struct event *event)
+static enum err_code fold_waiting(struct run_state *state, uint32_t node, const struct event *event, struct err *err)
 {
+    struct step_state *s = run_step(state, node);
+    enum work_kind kind = event->code.ptr != NULL ? WORK_UNKNOWN : WORK_DELAY;
+    struct step_extra *extra;
+
+    if (str_is(event->waits, "items")) {
+        if (event->count == 0 || event->count > LOOP_ITEMS_MAX || state->plan->steps[s->step].body == NO_NODE)
+            return cannot_follow(event, "a loop has 1 to 10,000 items", err);
+        kind = WORK_ITEMS;
+        extra = step_extra(state, s);
+        extra->count = event->count;
+        extra->items = mem_array(event->count, sizeof(*extra->items));
+        state->extra_bytes += event->count * sizeof(*extra->items);
+    } else if (str_is(event->waits, "child")) {
+        kind = WORK_CHILD;
+        if (!run_id_parse(event->child, &step_extra(state, s)->child))
+            return cannot_follow(event, "it names no child run", err);
+    } else if (str_is(event->waits, "signal")) {
+        struct signal_queue *queue;
+
+        if (event->name.ptr == NULL)
+            return cannot_follow(event, "the signal has no name", err);
+        queue = signal_get(state, event->name);
+        kind = WORK_SIGNAL;
+        queue->once |= event->once;
+        step_extra(state, s)->signal = queue;
+        signal_wait(state, queue, node);
+    }
+    if (kind == WORK_UNKNOWN) {
+        s->doubtful = true;
+        s->unheard |= event->sent ? 0 : 1; /* unless it was the worker who said that it does not know */
+    }
+    work_opened(state, node, event, kind);
+    s->asked = 0;
+    s->status = STEP_WAITING;
+    if (event->output_bytes > 0)
+        s->input_seq = event->seq;
+    return ERR_OK;
+}
+
+static enum err_code fold_open(struct run_state *state, uint32_t node, const struct event *event, struct err *err)
+{
+    struct step_state *s = run_step(state, node);
+
     switch (event->type) {
     case EVENT_STEP_DISPATCHED:
-        work_opened(state, s, event, WORK_TASK);
+        work_opened(state, node, event, WORK_TASK);
+        if (s->attempt == (s->extra == NULL ? 0 : s->extra->attempts_before))
+            s->deadline = event->due_at;
         s->status = STEP_QUEUED;
         s->asked = 0;
         s->attempt = event->attempt;
         s->unheard <<= 1; /* its bits count back from the newest attempt */
+        if (event->generation != s->generation)
+            s->doubtful = false; /* what may have happened under the key of before has been answered */
         s->generation = event->generation;
         s->dispatch = 1;
         s->began_dispatch = 0;
         s->worker = 0;
         if (event->output_bytes > 0)
             s->input_seq = event->seq;
+        if (event->interval_us != 0)
+            step_extra(state, s)->interval_us = event->interval_us;
         break;
     case EVENT_STEP_STARTED:
         s->status = STEP_RUNNING;
@@ -252,19 +455,22 @@ static void fold_open(struct run_state *state, struct step_state *s, const struc
         s->worker = str_hash(event->worker);
         break;
     case EVENT_STEP_WAITING:
-        work_opened(state, s, event, event->code.ptr != NULL ? WORK_UNKNOWN : WORK_DELAY);
-        s->asked = 0;
-        s->status = STEP_WAITING;
-        break;
-    default: /* EVENT_ATTEMPT_FAILED */
-        work_opened(state, s, event, WORK_BACKOFF);
-        s->status = STEP_WAITING;
-        s->generation = event->generation;
+        return fold_waiting(state, node, event, err);
+    default:                        /* EVENT_ATTEMPT_FAILED */
+        if (event->dispatch != 0) { /* a poll that was answered in between */
+            step_extra(state, s)->attempts_before = (uint16_t)(s->attempt - 1);
+            s->lost_in_row = 0;
+        }
         s->lost_in_row = str_is(event->code, "worker_lost") ? (uint16_t)(s->lost_in_row + 1) : 0;
         if (s->lost_in_row > 0)
             s->unheard |= 1;
+        note_doubt(s, event);
+        work_opened(state, node, event, WORK_BACKOFF);
+        s->status = STEP_WAITING;
+        s->generation = event->generation;
         break;
     }
+    return ERR_OK;
 }
 
 /* Is this a thing that can happen to the step as it is? */
@@ -290,6 +496,8 @@ static enum err_code may_follow(const struct run_state *state, const struct step
     case EVENT_ATTEMPT_FAILED:
         return at_work ? ERR_OK : cannot_follow(event, "no attempt is open", err);
     case EVENT_STEP_WAITING:
+        if (event->waits.ptr != NULL && s->status != STEP_PENDING)
+            return cannot_follow(event, "the step has begun", err);
         return at_work || s->status == STEP_PENDING ? ERR_OK : cannot_follow(event, "the step waits already", err);
     case EVENT_STEP_SKIPPED:
         return s->status == STEP_PENDING ? ERR_OK : cannot_follow(event, "the step has begun", err);
@@ -298,48 +506,241 @@ static enum err_code may_follow(const struct run_state *state, const struct step
     }
 }
 
-static enum err_code fold_step(struct run_state *state, uint32_t node, const struct event *event, struct err *err)
+static enum err_code fold_succeeded(struct run_state *state, uint32_t node, const struct event *event, struct err *err)
 {
-    struct step_state *s = &state->steps[node];
+    struct step_state *s = run_step(state, node);
 
+    s->branch = branch_index(&state->plan->steps[s->step], event->branch);
+    s->output_seq = event->output_bytes > 0 ? event->seq : 0;
+    s->output_bytes = event->output_bytes;
+    if (event->name.ptr != NULL) {
+        if (!signal_take(signal_find(state, event->name), event->ref, &s->output_bytes))
+            return cannot_follow(event, "the signal that it takes is not the oldest", err);
+        s->output_seq = s->output_bytes > 0 ? event->ref : 0;
+    }
+    step_has_ended(state, node, event, STEP_SUCCEEDED);
+    return ERR_OK;
+}
+
+/* A word that came too late still says what there is to undo. */
+static void fold_late(struct run_state *state, uint32_t node, const struct event *event)
+{
+    struct step_state *s = run_step(state, node);
+    struct undo *undo = undo_of(state, node);
+
+    /* one word of each attempt is kept */
+    if (event->attempt <= s->attempt && s->attempt - event->attempt < 64)
+        s->unheard &= ~(UINT64_C(1) << (s->attempt - event->attempt));
+    if (undo == NULL || undo->status == STEP_SUCCEEDED)
+        return;
+    if (str_is(event->code, "succeeded")) {
+        undo->status = STEP_SUCCEEDED;
+        state->undo_at = state->undo_count;
+        s->output_seq = event->output_bytes > 0 ? event->seq : 0; /* what undoes it may want to read it */
+        s->output_bytes = event->output_bytes;
+    } else if (event->attempt == s->attempt && event->http_status != 0)
+        undo->doubtful = false;
+}
+
+/* May it be begun once more, after the run has been opened again? Not what has begun things of its own, and not what
+ * may already have been sent the one time that it may be. */
+static bool may_restart(const struct run_state *state, const struct step_state *s)
+{
+    const struct plan_step *step = &state->plan->steps[s->step];
+
+    return s->status == STEP_CANCELLED && step->body == NO_NODE && step->kind != CALL_WORKFLOW &&
+           (!step->at_most_once || s->began_dispatch == 0);
+}
+
+static void undo_drop(struct run_state *state, uint32_t node)
+{
+    struct undo *undo = undo_of(state, node);
+
+    if (undo == NULL)
+        return;
+    state->undo_count--;
+    state->undo_at = 0;
+    memmove(undo, undo + 1, (state->undo_count - (size_t)(undo - state->undos)) * sizeof(*undo));
+}
+
+/* Steps that were not begun because of what is settled now get another chance: those that were cancelled, and those
+ * below it that were skipped. */
+static void revive(struct run_state *state, uint32_t settled)
+{
+    const struct plan_scope *scope = &state->plan->scopes[0];
+    struct frame *root = state->root;
+
+    for (uint32_t i = 0; i < scope->count; i++) {
+        const struct plan_step *step = &state->plan->steps[scope->topological[i]];
+        struct step_state *s = run_step(state, scope->topological[i]);
+        bool below = false;
+
+        for (size_t e = 0; e < step->edge_count; e++)
+            below = below || step->edges[e].parent == settled ||
+                    run_step(state, step->edges[e].parent)->status == STEP_PENDING;
+        if (!may_restart(state, s) && (s->status != STEP_SKIPPED || !below))
+            continue;
+        undo_drop(state, scope->topological[i]);
+        step_restart(state, s);
+    }
+    root->failing = false;
+    root->stopped = false;
+    root->decisive = NO_NODE;
+    for (uint32_t i = 0; i < scope->count; i++) {
+        const struct plan_step *step = &state->plan->steps[i];
+        struct step_state *s = run_step(state, i);
+
+        s->waiting_for = 0;
+        for (size_t e = 0; e < step->edge_count; e++)
+            if (!step_ended((enum step_status)run_step(state, step->edges[e].parent)->status))
+                s->waiting_for++;
+        if (is_failure((enum step_status)s->status))
+            note_failure(state, i);
+    }
+}
+
+static enum err_code fold_settled(struct run_state *state, uint32_t node, const struct event *event, struct err *err)
+{
+    struct step_state *s = run_step(state, node);
+    enum step_status status = str_is(event->as, "succeeded") ? STEP_SUCCEEDED : STEP_FAILED;
+    struct undo *undo;
+
+    if (s->open_kind != WORK_UNKNOWN && (s->status != STEP_OUTCOME_UNKNOWN || s->frame != state->root))
+        return cannot_follow(event, "there is nothing to settle", err);
+    if (run_ended((enum run_status)state->status))
+        return cannot_follow(event, "the run has ended", err);
+    s->output_seq = event->output_bytes > 0 ? event->seq : 0;
+    s->output_bytes = event->output_bytes;
+    if (s->open_kind == WORK_UNKNOWN) {
+        s->doubtful = false;
+        step_has_ended(state, node, event, status);
+        return ERR_OK;
+    }
+    undo = undo_of(state, node);
+    if (undo != NULL) { /* it is the newest now */
+        struct undo known = *undo;
+
+        known.status = (uint8_t)status;
+        known.doubtful = false;
+        known.ended_seq = event->seq;
+        undo_drop(state, node);
+        state->undos[state->undo_count++] = known;
+    }
+    s->status = (uint8_t)status;
+    s->ended_seq = event->seq;
+    s->doubtful = false;
+    if (status == STEP_FAILED)
+        copy_error(&s->error, event);
+    if (state->timeout_seq != 0) /* else it is only known better: what was done has been undone, or was not wanted */
+        revive(state, node);
+    else if (status == STEP_SUCCEEDED && state->root->decisive == node)
+        state->root->decisive = NO_NODE;
+    return ERR_OK;
+}
+
+static enum err_code fold_node(struct run_state *state, uint32_t node, const struct event *event, struct err *err)
+{
     enum err_code rc;
 
     if (event->type == EVENT_LATE_RESULT) {
-        /* one word of each attempt is kept */
-        if (event->attempt <= s->attempt && s->attempt - event->attempt < 64)
-            s->unheard &= ~(UINT64_C(1) << (s->attempt - event->attempt));
+        fold_late(state, node, event);
         return ERR_OK;
     }
-    rc = may_follow(state, s, event, err);
+    if (event->type == EVENT_STEP_SETTLED)
+        return fold_settled(state, node, event, err);
+    rc = may_follow(state, run_step(state, node), event, err);
     if (rc != ERR_OK)
         return rc;
     switch (event->type) {
     case EVENT_STEP_SUCCEEDED:
-        s->branch = branch_index(&state->plan->steps[node], event->branch);
-        s->output_seq = event->output_bytes > 0 ? event->seq : 0;
-        s->output_bytes = event->output_bytes;
-        step_has_ended(state, node, event, STEP_SUCCEEDED);
-        break;
+        return fold_succeeded(state, node, event, err);
     case EVENT_STEP_FAILED:
         step_has_ended(state, node, event, STEP_FAILED);
-        break;
+        return ERR_OK;
     case EVENT_STEP_TIMED_OUT:
         step_has_ended(state, node, event, STEP_TIMED_OUT);
-        break;
+        return ERR_OK;
     case EVENT_STEP_SKIPPED:
         step_has_ended(state, node, event, STEP_SKIPPED);
-        break;
+        return ERR_OK;
     case EVENT_STEP_CANCELLED:
         step_has_ended(state, node, event, STEP_CANCELLED);
-        break;
+        return ERR_OK;
     case EVENT_STEP_OUTCOME_UNKNOWN:
         step_has_ended(state, node, event, STEP_OUTCOME_UNKNOWN);
-        break;
+        return ERR_OK;
     default:
-        fold_open(state, s, event);
-        break;
+        return fold_open(state, node, event, err);
     }
+}
+
+const struct step_state *item_output_source(const struct run_state *state, const struct frame *frame)
+{
+    const struct plan_step *loop = run_plan_step(state, frame->owner);
+
+    return loop->item_output_of == NO_NODE
+               ? NULL
+               : run_step(state, frame->base + (loop->item_output_of - state->plan->scopes[loop->body].first));
+}
+
+/* The end of an iteration. */
+static enum err_code fold_item(struct run_state *state, const struct place *place, const struct event *event,
+                               struct err *err)
+{
+    struct step_state *loop = run_step(state, place->loop);
+    const struct plan_step *step = &state->plan->steps[loop->step];
+    struct step_extra *extra = loop->extra;
+    struct loop_item *item = &extra->items[place->index];
+    enum step_status status = STEP_CANCELLED;
+    const struct step_state *source; /* of an output that is not copied */
+
+    if (event->type == EVENT_STEP_SUCCEEDED)
+        status = STEP_SUCCEEDED;
+    else if (event->type == EVENT_STEP_FAILED)
+        status = STEP_FAILED;
+    else if (event->type != EVENT_STEP_CANCELLED)
+        return cannot_follow(event, "an iteration succeeds, fails or is cancelled", err);
+    if (item->status != STEP_RUNNING || place->frame->ended != state->plan->scopes[place->frame->scope].count)
+        return cannot_follow(event, "the iteration is not at rest", err);
+    item->output_seq = event->output_bytes > 0 ? event->seq : 0;
+    item->output_bytes = event->output_bytes;
+    if (event->ref != 0) {
+        source = item_output_source(state, place->frame);
+        if (source == NULL || source->output_seq != event->ref)
+            return cannot_follow(event, "the iteration's output is another's", err);
+        item->output_seq = source->output_seq;
+        item->output_bytes = source->output_bytes;
+    }
+    item->status = (uint8_t)status;
+    extra->output_bytes += item->output_bytes;
+    extra->live--;
+    extra->ended[status]++;
+    if (event->code.ptr != NULL) { /* failed, or partial */
+        loop->partial = true;
+        if (extra->first_failed == NO_NODE || (status == STEP_FAILED && extra->ended[STEP_FAILED] == 1)) {
+            extra->first_failed = place->index;
+            copy_error(&extra->item_error, event);
+        }
+    }
+    if (status == STEP_FAILED && !step->continue_on_item)
+        extra->stopping = true;
+    place->frame->asked = false;
+    frame_forget(state, place->frame);
     return ERR_OK;
+}
+
+static enum err_code fold_step(struct run_state *state, const struct event *event, struct err *err)
+{
+    struct place place;
+
+    if (!frame_resolve(state, event->step, event->type != EVENT_LATE_RESULT, &place))
+        return err_set(err, ERR_INTERNAL, "event %" PRIu32 " names step '" STR_FMT "', which the run does not have",
+                       event->seq, STR_ARG(event->step));
+    if (place.node != NO_NODE)
+        return fold_node(state, place.node, event, err);
+    if (place.frame == NULL)
+        return cannot_follow(event, "the iteration has not begun", err);
+    return fold_item(state, &place, event, err);
 }
 
 enum err_code engine_fold(struct run_state *state, const struct event *event, struct err *err)
@@ -351,49 +752,23 @@ enum err_code engine_fold(struct run_state *state, const struct event *event, st
     if (event_type_name(event->type) == NULL)
         return err_set(err, ERR_NOT_AVAILABLE, "event %" PRIu32 " is of type %d, which this release does not know",
                        event->seq, (int)event->type);
-    if (event->type < EVENT_STEP_DISPATCHED || event->type >= EVENT_COMMAND_APPLIED) {
+    if (event->type < EVENT_STEP_DISPATCHED || event->type >= EVENT_COMMAND_APPLIED)
         rc = fold_run(state, event, err);
-    } else {
-        uint32_t node = plan_find(state->plan, event->step);
-        if (node == NO_NODE)
-            return err_set(err, ERR_INTERNAL,
-                           "event %" PRIu32 " names step '" STR_FMT "', which the plan does not have", event->seq,
-                           STR_ARG(event->step));
-        rc = fold_step(state, node, event, err);
-    }
+    else
+        rc = fold_step(state, event, err);
     if (rc == ERR_OK)
         state->last_seq = event->seq;
     return rc;
-}
-
-/* Rows are restored, and timers come, mostly in the order in which they were opened, and steps open theirs mostly in
- * the order of the document: the search begins where the last one ended. */
-uint32_t engine_find_row(struct run_state *state, uint32_t seq)
-{
-    uint32_t count = (uint32_t)state->plan->step_count;
-    uint32_t node = state->seek;
-
-    for (uint32_t n = 0; seq != 0 && n < count; n++, node++) {
-        if (node >= count)
-            node = 0;
-        if (state->steps[node].open_seq == seq) {
-            state->seek = node;
-            return node;
-        }
-    }
-    return NO_NODE;
 }
 
 void engine_restore_work(struct run_state *state, uint32_t seq, uint32_t dispatch, struct wall_us due_at)
 {
     uint32_t node = engine_find_row(state, seq);
     struct step_state *s;
-    int64_t deadline_us;
 
     if (node == NO_NODE)
         return;
-    s = &state->steps[node];
-    deadline_us = state->plan->steps[node].deadline_us;
+    s = run_step(state, node);
     s->due_at = due_at;
     if (s->open_kind != WORK_TASK)
         return;
@@ -403,5 +778,5 @@ void engine_restore_work(struct run_state *state, uint32_t seq, uint32_t dispatc
         s->worker = 0;
     }
     /* an open task has a due time for its deadline, or, before that, because it was deferred */
-    s->deferred = due_at.us != 0 && (deadline_us == 0 || due_at.us < s->ready_at.us + deadline_us);
+    s->deferred = due_at.us != 0 && (s->deadline.us == 0 || due_at.us < s->deadline.us);
 }

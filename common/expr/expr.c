@@ -166,18 +166,20 @@ bool expr_compile(struct arena *arena, struct str source, enum expr_place place,
 
 /* --- the document --- */
 
-/* {"status","branch","output","error"} of one step. */
+/* {"status","branch","output","error"} of one step, of a loop also "failed". */
 static bool write_step(const struct expr_doc *doc, struct str name, struct jw *w)
 {
-    struct str status = STR_NONE, branch = STR_NONE, output = STR_NONE, error = STR_NONE;
+    struct expr_step step = {0};
 
-    if (!doc->step(doc->ctx, name, &status, &branch, &output, &error))
+    if (!doc->step(doc->ctx, name, &step))
         return false;
     jw_obj(w);
-    jw_kraw(w, "status", status);
-    jw_kraw(w, "branch", branch);
-    jw_kraw(w, "output", output);
-    jw_kraw(w, "error", error);
+    jw_kraw(w, "status", step.status);
+    jw_kraw(w, "branch", step.branch);
+    jw_kraw(w, "output", step.output);
+    jw_kraw(w, "error", step.error);
+    if (step.failed.ptr != NULL)
+        jw_kraw(w, "failed", step.failed);
     jw_end_obj(w);
     return true;
 }
@@ -217,6 +219,8 @@ static bool write_document(const struct expr *expr, const struct expr_doc *doc, 
     }
     if (expr->uses_item)
         jw_kraw(&w, "item", doc->item);
+    if (expr->uses_output && doc->output.ptr != NULL)
+        jw_kraw(&w, "output", doc->output);
     jw_key(&w, "index");
     if (doc->index < 0)
         jw_null(&w);
@@ -313,9 +317,16 @@ static enum expr_status built(const struct buf *buf, bool here, struct arena *ar
 static enum expr_status eval_steps(const struct expr *expr, const struct expr_doc *doc, struct arena *arena,
                                    struct str *ret, size_t *used, struct err *err)
 {
-    static const char *const members[] = {"status", "branch", "output", "error"};
     CLEANUP(buf_deinit) struct buf buf = {0};
-    struct str parts[4] = {STR_NONE, STR_NONE, STR_NONE, STR_NONE};
+    struct expr_step step = {0};
+    const struct {
+        const char *name;
+        const struct str *value;
+    } members[] = {{"status", &step.status},
+                   {"branch", &step.branch},
+                   {"output", &step.output},
+                   {"error", &step.error},
+                   {"failed", &step.failed}};
     struct jw w = jw_to(&buf);
 
     buf_init(&buf, expr->all_steps ? EXPR_STEPS_MAX : EXPR_STEP_MAX);
@@ -330,11 +341,11 @@ static enum expr_status eval_steps(const struct expr *expr, const struct expr_do
         return built(&buf, write_step(doc, expr->parts[1].key, &w), arena, ret, err);
     }
     *used = 3;
-    if (!doc->step(doc->ctx, expr->parts[1].key, &parts[0], &parts[1], &parts[2], &parts[3]))
+    if (!doc->step(doc->ctx, expr->parts[1].key, &step))
         return EXPR_NOT_HERE;
-    for (size_t i = 0; i < 4; i++) {
-        if (str_is(expr->parts[2].key, members[i]))
-            *ret = parts[i];
+    for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+        if (str_is(expr->parts[2].key, members[i].name))
+            *ret = *members[i].value;
     }
     return EXPR_OK;
 }
@@ -349,6 +360,8 @@ static struct str root_member(const struct expr_doc *doc, struct str key, struct
         return doc->item;
     if (str_is(key, "run"))
         return doc->run;
+    if (str_is(key, "output"))
+        return doc->output;
     if (str_is(key, "index") && doc->index >= 0)
         return str_of(arena_printf(arena, "%lld", (long long)doc->index));
     return STR_NONE;

@@ -27,7 +27,7 @@ struct expr {
     size_t step_count;            /* steps it reads by literal path, each once */
     struct str *steps;
     bool all_steps; /* uses .steps as a whole, or in a way that does not show which */
-    bool uses_input, uses_trigger, uses_item;
+    bool uses_input, uses_trigger, uses_item, uses_output;
     bool secret; /* ${ .secrets.NAME } as a whole string: left in place, resolved where it is used */
     struct str secret_name;
 };
@@ -51,6 +51,7 @@ struct template
 struct template_options {
     bool secrets_allowed; /* below the members "headers" and "auth" of the root object, nowhere else */
     bool url_at_root_url; /* interpolation under the member "url" of the root object is percent-encoded */
+    const char *root;     /* JSON Pointer of what they mean by the root object; NULL: the template's own root */
 };
 
 /* Called once per fault: code ("bad_expression", ...), JSON Pointer relative to the template's root, message, hint. */
@@ -64,15 +65,21 @@ bool template_compile(struct arena *arena, struct str value, const struct templa
 /* Is it exactly one whole expression, as `when` and `if` want it? */
 bool template_is_expression(const struct template *t);
 
+/* What a document says of a step, as JSON text; STR_NONE reads as null. */
+struct expr_step {
+    struct str status, branch, output, error;
+    struct str failed; /* of loops: the indexes of items that failed; other steps have no such member */
+};
+
 /* What an expression may read. Step lookups go through a callback, so that only what is read is brought in. Numbers
  * that a plain path hands over keep their digits; of equal keys in one object the last counts, as in jq. */
 struct expr_doc {
     struct str trigger, input, item, run; /* JSON text; STR_NONE reads as null */
-    int64_t index;                        /* -1: null */
-    /* JSON text of {"status","branch","output","error"} parts of step `name`; STR_NONE parts read as null; false: the
-     * body is not here yet (the caller brings it and tries again). */
-    bool (*step)(void *ctx, struct str name, struct str *status, struct str *branch, struct str *output,
-                 struct str *error);
+    struct str output; /* a poll's answer, for `until`; elsewhere STR_NONE: there is no such member */
+    int64_t index;     /* -1: null */
+    /* Fills *ret, which is empty, with what there is of step `name`. False: the body is not here yet (the caller brings
+     * it and tries again). */
+    bool (*step)(void *ctx, struct str name, struct expr_step *ret);
     /* Names of the steps that .steps as a whole holds (the ancestors), 0 and up; false behind the last. NULL: none. */
     bool (*step_name)(void *ctx, size_t index, struct str *ret);
     void *ctx;

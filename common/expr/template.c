@@ -94,9 +94,19 @@ static size_t hole_len(struct str text, const char **why)
     return token.kind == JQ_STOP ? (size_t)(token.text.ptr - text.ptr) : SIZE_MAX;
 }
 
+/* The pointer as seen from what the options call the root; STR_NONE outside of it. */
+static struct str below_root(const struct compiler *c)
+{
+    struct str root = str_of(c->options->root == NULL ? "" : c->options->root);
+
+    if (c->pointer.len < root.len || (root.len > 0 && memcmp(c->pointer.ptr, root.ptr, root.len) != 0))
+        return STR_NONE;
+    return (struct str){c->pointer.ptr + root.len, c->pointer.len - root.len};
+}
+
 static bool secret_allowed(const struct compiler *c)
 {
-    struct str pointer = buf_str(&c->pointer);
+    struct str pointer = below_root(c);
 
     return c->options->secrets_allowed && (str_starts(pointer, "/headers/") || str_is(pointer, "/headers") ||
                                            str_starts(pointer, "/auth/") || str_is(pointer, "/auth"));
@@ -124,7 +134,7 @@ static const struct expr *compile_hole(struct compiler *c, struct str source, en
 /* Text and holes in turn become the string's new text. */
 static void compile_text(struct compiler *c, struct str text)
 {
-    bool in_url = c->options->url_at_root_url && str_is(buf_str(&c->pointer), "/url");
+    bool in_url = c->options->url_at_root_url && str_is(below_root(c), "/url");
     size_t done = 0, i = 0, len;
     const char *why;
 

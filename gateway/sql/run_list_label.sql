@@ -3,10 +3,11 @@
 -- $6 bool of the active ones: those with (true) or without (false) a task out, or NULL  $7 text q or NULL: workflow that begins
 -- so, or exactly the code or the step of the error, or  $8 uuid exactly this run  $9 text[] label keys  $10 text[] label values
 -- Columns: id uuid, workflow text, version int4, status text, a task is out bool, priority int2, created_at, started_at,
--- ended_at timestamptz, labels json, parent uuid, rerun_of uuid, error_code, error_step, error_text text, trigger json.
+-- ended_at timestamptz, labels json, parent uuid, rerun_of uuid, error_code, error_step, error_text text, trigger json,
+-- parent_step text, depth int2.
 -- Index: primary key of run_label, then of run. No locks.
 SELECT r.id, r.workflow, r.version, r.status, w.out, r.priority, r.created_at, r.started_at, r.ended_at, r.labels, r.parent,
-       r.rerun_of, r.error_code, r.error_step, r.error_text, r.trigger
+       r.rerun_of, r.error_code, r.error_step, r.error_text, r.trigger, r.parent_step, r.depth
   FROM run_label lead
   JOIN run r ON r.id = lead.run_id AND r.organisation = current_organisation()
   CROSS JOIN LATERAL (SELECT r.status = 'active' AND EXISTS (SELECT FROM open_work o WHERE o.run_id = r.id AND o.kind = 1) AS out) w

@@ -188,6 +188,17 @@ static void refused(struct sched *sched, struct batch *batch, const struct sched
     list_add_head(&batch->link, &half->link);
 }
 
+/* Commands that the batch itself has written are there at once. */
+static void want_own_commands(struct sched *sched, const struct sched_batch *rows)
+{
+    bool some = rows->child_count > 0;
+
+    for (size_t i = 0; i < rows->command_insert_count; i++)
+        some |= !rows->command_inserts[i].held;
+    if (some)
+        commands_want(sched);
+}
+
 void sched_on_committed(struct sched *sched, uint64_t number, const struct sched_commit_outcome *outcome)
 {
     struct batch *batch;
@@ -203,6 +214,7 @@ void sched_on_committed(struct sched *sched, uint64_t number, const struct sched
     switch (outcome->outcome) {
     case SCHED_COMMITTED:
         works_committed(sched, batch);
+        want_own_commands(sched, &batch->rows);
         batch_free(batch);
         return;
     case SCHED_FENCED:

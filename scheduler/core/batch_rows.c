@@ -12,6 +12,7 @@ struct rows {
     struct sched_close_row *closes, *releases;
     struct sched_change_row *changes;
     struct sched_run_row *runs;
+    struct sched_child_row *children;
     struct sched_command_key *deletes, *holds;
     struct sched_command_insert *inserts;
     struct sched_dead_letter *dead;
@@ -23,6 +24,7 @@ struct rows {
 static void allocate(struct rows *r)
 {
     size_t events = 0, opens = 0, closes = 0, changes = 0, inputs = 0, works = r->batch->work_count;
+    size_t children = 0, cancels = 0;
 
     for (const struct link *at = r->batch->works.next; at != &r->batch->works; at = at->next) {
         const struct work *work = CONTAINER(at, struct work, link);
@@ -32,6 +34,8 @@ static void allocate(struct rows *r)
         closes += work->fx.close_count;
         changes += work->fx.change_count;
         inputs += work->input_count;
+        children += work->fx.child_count;
+        cancels += work->fx.child_cancel_count;
     }
     r->events = arena_array(r->arena, events, sizeof(*r->events));
     r->opens = arena_array(r->arena, opens, sizeof(*r->opens));
@@ -40,7 +44,8 @@ static void allocate(struct rows *r)
     r->runs = arena_array(r->arena, works, sizeof(*r->runs));
     r->deletes = arena_array(r->arena, inputs, sizeof(*r->deletes));
     r->holds = arena_array(r->arena, inputs, sizeof(*r->holds));
-    r->inserts = arena_array(r->arena, inputs, sizeof(*r->inserts));
+    r->children = arena_array(r->arena, children, sizeof(*r->children));
+    r->inserts = arena_array(r->arena, inputs + cancels + works, sizeof(*r->inserts));
     r->dead = arena_array(r->arena, inputs + events, sizeof(*r->dead));
     r->quarantines = arena_array(r->arena, works, sizeof(*r->quarantines));
     r->releases = arena_array(r->arena, works, sizeof(*r->releases));
@@ -59,6 +64,14 @@ static void add_shard(struct rows *r, struct shard *shard)
     r->epochs[rows->shard_count++] = shard->epoch;
 }
 
+/* An attempt that nobody was heard of keeps its step in memory, so this finds it. */
+static struct str pool_of(const struct run_state *run, struct str path)
+{
+    uint32_t node = run_find_step(run, path, NULL);
+
+    return node == NO_NODE ? STR("") : run_plan_step(run, node)->pool;
+}
+
 static void add_events(struct rows *r, const struct work *work)
 {
     struct sched_batch *rows = &r->batch->rows;
@@ -75,15 +88,15 @@ static void add_events(struct rows *r, const struct work *work)
                                                                   .event = event,
                                                                   .data = {NULL, text->len - before}};
         if (event->type == EVENT_STEP_FAILED && str_is(event->code, "poison")) {
-            r->dead[rows->dead_letter_count++] = (struct sched_dead_letter){
-                .organisation = work->entry->run->organisation,
-                .kind = "task",
-                .source = work->entry->run->plan->steps[plan_find(work->entry->run->plan, event->step)].pool,
-                .has_run = true,
-                .run = work->entry->id,
-                .step = event->step,
-                .reason = "poison",
-                .body = event->message};
+            r->dead[rows->dead_letter_count++] =
+                (struct sched_dead_letter){.organisation = work->entry->run->organisation,
+                                           .kind = "task",
+                                           .source = pool_of(work->entry->run, event->step),
+                                           .has_run = true,
+                                           .run = work->entry->id,
+                                           .step = event->step,
+                                           .reason = "poison",
+                                           .body = event->message};
             metric_add(METRIC_DEAD_LETTERS, 1);
         }
     }
@@ -105,7 +118,7 @@ static void add_open(struct rows *r, const struct work *work, const struct effec
 {
     const struct run_state *run = work->entry->run;
     const struct effects *fx = &work->fx;
-    const struct plan_step *step = open->node == NO_NODE ? NULL : &run->plan->steps[open->node];
+    const struct plan_step *step = open->node == NO_NODE ? NULL : run_plan_step(run, open->node);
 
     r->opens[r->batch->rows.open_count++] = (struct sched_open_row){
         .shard = work->shard->number,
@@ -113,7 +126,7 @@ static void add_open(struct rows *r, const struct work *work, const struct effec
         .seq = open->seq,
         .organisation = run->organisation,
         .kind = open->kind,
-        .step = step == NULL ? STR_NONE : step->name,
+        .step = fx->events[open->seq - fx->events[0].seq].step,
         .attempt = open->attempt,
         .dispatch = open->dispatch,
         .pool = step != NULL && open->kind == WORK_TASK ? step->pool : STR_NONE,
@@ -164,8 +177,28 @@ static void add_open_work(struct rows *r, const struct work *work)
         add_change(r, work, &work->fx.changes[i], first_open, first_change);
 }
 
+/* How the run has ended, of those events; NULL when it has not, or was opened again after it. */
+static const struct event *end_of(const struct work *work)
+{
+    const struct event *end = NULL;
+
+    for (size_t i = 0; i < work->fx.event_count && work->run_ended.us != 0; i++)
+        if (event_ends_run(work->fx.events[i].type))
+            end = &work->fx.events[i];
+    return end;
+}
+
+static bool was_reopened(const struct work *work)
+{
+    for (size_t i = 0; i < work->fx.event_count; i++)
+        if (work->fx.events[i].type == EVENT_RUN_REOPENED)
+            return true;
+    return false;
+}
+
 static void add_run(struct rows *r, const struct work *work)
 {
+    const struct event *end = end_of(work);
     struct sched_run_row *row;
 
     if (!work->fx.status_changed)
@@ -174,17 +207,52 @@ static void add_run(struct rows *r, const struct work *work)
     *row = (struct sched_run_row){.run = work->entry->id,
                                   .organisation = work->entry->run->organisation,
                                   .status = (enum run_status)work->entry->run->status,
+                                  .reopened = was_reopened(work),
                                   .started_at = work->run_started,
                                   .ended_at = work->run_ended};
-    for (size_t i = 0; i < work->fx.event_count && work->run_ended.us != 0; i++) {
-        const struct event *event = &work->fx.events[i];
+    if (end == NULL || end->code.ptr == NULL)
+        return;
+    row->error_code = end->code;
+    row->error_step = end->step;
+    row->error_text = end->message;
+}
 
-        if (event->type < EVENT_RUN_SUCCEEDED || event->type > EVENT_RUN_TIMED_OUT || event->code.ptr == NULL)
-            continue;
-        row->error_code = event->code;
-        row->error_step = event->step;
-        row->error_text = event->message;
+static void tell(struct rows *r, const struct work *work, struct run_id run, const char *kind, struct str body)
+{
+    r->inserts[r->batch->rows.command_insert_count++] =
+        (struct sched_command_insert){.shard = work->shard->number,
+                                      .run = run,
+                                      .organisation = work->entry->run->organisation,
+                                      .kind = kind,
+                                      .body = body};
+}
+
+/* Child runs that begin or are to stop, and the parent of a child that has ended. All share the shard by their slot. */
+static void add_family(struct rows *r, const struct work *work)
+{
+    const struct run_state *run = work->entry->run;
+    const struct event *end = end_of(work);
+
+    for (size_t i = 0; i < work->fx.child_count; i++) {
+        const struct effect_child *child = &work->fx.children[i];
+
+        r->children[r->batch->rows.child_count++] = (struct sched_child_row){.shard = work->shard->number,
+                                                                             .organisation = run->organisation,
+                                                                             .run = child->id,
+                                                                             .parent = run->id,
+                                                                             .parent_step = child->step,
+                                                                             .workflow = child->workflow,
+                                                                             .version = child->version,
+                                                                             .priority = run->priority,
+                                                                             .depth = child->depth,
+                                                                             .created_at = run_id_time(child->id),
+                                                                             .input = child->input};
     }
+    for (size_t i = 0; i < work->fx.child_cancel_count; i++)
+        tell(r, work, work->fx.child_cancels[i], "cancel", STR_NONE);
+    if (run->has_parent && end != NULL)
+        tell(r, work, run->parent, "child_ended",
+             child_ended_body(r->arena, work->entry, end, r->sched->set.output_max_bytes));
 }
 
 static void add_dead_letter(struct rows *r, const struct work *work, const struct input *input, const char *reason)
@@ -232,6 +300,7 @@ static void add_held(struct rows *r, const struct work *work, const struct input
     }
     r->inserts[rows->command_insert_count++] =
         (struct sched_command_insert){.shard = work->shard->number,
+                                      .held = true,
                                       .run = work->entry->id,
                                       .kind = input->in.kind == IN_STARTED ? "held_started" : "held_result",
                                       .body = input->raw};
@@ -273,6 +342,7 @@ static void add_work(struct rows *r, const struct work *work)
     add_events(r, work);
     add_open_work(r, work);
     add_run(r, work);
+    add_family(r, work);
 }
 
 void batch_rows(struct sched *sched, struct batch *batch)
@@ -293,6 +363,7 @@ void batch_rows(struct sched *sched, struct batch *batch)
     batch->rows.closes = r.closes;
     batch->rows.changes = r.changes;
     batch->rows.runs = r.runs;
+    batch->rows.children = r.children;
     batch->rows.command_deletes = r.deletes;
     batch->rows.command_holds = r.holds;
     batch->rows.command_inserts = r.inserts;

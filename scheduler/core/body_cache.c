@@ -62,16 +62,59 @@ bool body_get(struct sched *sched, struct run_id run, uint32_t seq, struct str *
     return false;
 }
 
-void body_put(struct sched *sched, struct run_id run, uint32_t seq, struct str text)
+void body_put_own(struct sched *sched, struct run_id run, uint32_t seq, struct str text)
 {
     struct body *body = get(sched, run, seq);
 
-    if (body->here)
+    if (body->here) {
+        mem_free((void *)(uintptr_t)text.ptr);
         return;
+    }
     body->here = true;
-    body->text =
-        text.ptr == NULL ? (struct str){mem_strdup("null"), 4} : (struct str){mem_dup(text.ptr, text.len), text.len};
-    sched->body_bytes += body->text.len;
+    body->text = text;
+    sched->body_bytes += text.len;
+}
+
+void body_put(struct sched *sched, struct run_id run, uint32_t seq, struct str text)
+{
+    if (text.ptr == NULL)
+        text = STR("null");
+    body_put_own(sched, run, seq, (struct str){mem_dup(text.ptr, text.len), text.len});
+}
+
+bool body_peek(struct sched *sched, struct run_id run, uint32_t seq, struct str *ret)
+{
+    const struct body *body = find(sched, run, seq);
+
+    return body != NULL && body->here && body_get(sched, run, seq, ret);
+}
+
+void elements_find(struct str list, struct element *ret)
+{
+    struct jt_iter it;
+
+    jt_iter_init(&it, list);
+    while (jt_next(&it))
+        *ret++ = (struct element){(uint32_t)(it.value.ptr - list.ptr), (uint32_t)it.value.len};
+}
+
+/* Each iteration of a loop reads one element: none of them looks for it from the list's beginning. */
+bool body_get_element(struct sched *sched, struct run_id run, uint32_t seq, uint32_t index, struct str *ret)
+{
+    struct str text;
+    struct body *body;
+
+    if (!body_get(sched, run, seq, &text))
+        return false;
+    body = find(sched, run, seq);
+    if (body->elements == NULL) {
+        body->element_count = (uint32_t)jt_count(text);
+        body->elements = mem_array(body->element_count, sizeof(*body->elements));
+        elements_find(text, body->elements);
+        sched->body_bytes += body->element_count * sizeof(*body->elements);
+    }
+    *ret = index < body->element_count ? element_of(text, body->elements[index]) : STR_NONE;
+    return true;
 }
 
 void bodies_tick(struct sched *sched)
@@ -100,13 +143,29 @@ void bodies_tick(struct sched *sched)
     memmove(sched->body_wants, sched->body_wants + count, sched->body_want_count * sizeof(*sched->body_wants));
 }
 
+/* Each run is told once: it may have been waiting for thousands of them. */
+static void tell_runs(struct sched *sched, const struct sched_body *bodies, size_t count)
+{
+    sched->bodies_round++;
+    for (size_t i = 0; i < count; i++) {
+        struct run_entry *entry = run_find(sched, bodies[i].run);
+
+        if (entry == NULL || entry->bodies_round == sched->bodies_round)
+            continue;
+        entry->bodies_round = sched->bodies_round;
+        if (entry->work != NULL)
+            evaluate_again(sched, entry);
+        else
+            run_kick(sched, entry);
+    }
+}
+
 void sched_on_bodies(struct sched *sched, const struct sched_body *bodies, size_t count)
 {
     sched->now = sched->ports.mono(sched->ports.ctx);
     sched->wall = sched->ports.wall(sched->ports.ctx);
     for (size_t i = 0; i < count; i++) {
         struct body *body = find(sched, bodies[i].run, bodies[i].seq);
-        struct run_entry *entry;
 
         if (body == NULL || body->here)
             continue;
@@ -116,21 +175,34 @@ void sched_on_bodies(struct sched *sched, const struct sched_body *bodies, size_
             continue;
         }
         body_put(sched, bodies[i].run, bodies[i].seq, bodies[i].body);
-        entry = run_find(sched, bodies[i].run);
-        if (entry != NULL && entry->work != NULL)
-            evaluate_again(sched, entry);
-        else if (entry != NULL)
-            run_kick(sched, entry);
     }
+    tell_runs(sched, bodies, count);
 }
 
 static void drop(struct sched *sched, struct body *body)
 {
     htable_del(&sched->bodies, &body->node);
     list_del(&body->in_lru);
-    sched->body_bytes -= sizeof(*body) + body->text.len;
+    sched->body_bytes -= sizeof(*body) + body->text.len + body->element_count * sizeof(*body->elements);
+    mem_free(body->elements);
     mem_free((void *)(uintptr_t)body->text.ptr);
     mem_free(body);
+}
+
+void body_drop(struct sched *sched, struct run_id run, uint32_t seq)
+{
+    struct body *body = find(sched, run, seq);
+
+    if (body != NULL && body->here)
+        drop(sched, body);
+}
+
+/* A run whose values are being evaluated may be collecting many bodies: none of them goes before all are here. */
+static bool is_awaited(const struct sched *sched, const struct body *body)
+{
+    const struct run_entry *entry = run_find(sched, body->run);
+
+    return entry != NULL && entry->work != NULL && entry->work->pending > 0;
 }
 
 void bodies_evict(struct sched *sched)
@@ -143,7 +215,7 @@ void bodies_evict(struct sched *sched)
             break;
         if (recent && sched->body_bytes <= 4 * sched->set.cache_bodies_bytes)
             break;
-        if (body->here)
+        if (body->here && !is_awaited(sched, body))
             drop(sched, body);
     }
 }

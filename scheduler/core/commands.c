@@ -87,17 +87,12 @@ static void take(struct sched *sched, struct shard *shard, const struct sched_co
     sched->commands_waiting++;
     input->bytes = (uint32_t)(sizeof(*command) + text);
     input->kind = INPUT_ENGINE;
-    if (str_is(command->kind, "start")) {
-        input->in.kind = IN_START;
-        if (command->reply_to.ptr != NULL)
-            push_watch(sched, row->run, command->reply_to, INT64_MAX, WAIT_US);
-    } else if (str_is(command->kind, "cancel")) {
-        input->in.kind = IN_CANCEL;
-    } else if (str_is(command->kind, "release")) {
+    if (str_is(command->kind, "release"))
         input->kind = INPUT_RELEASE;
-    } else if (!message_decode_held(sched, command)) {
+    else if (!command_decode(command) && !message_decode_held(sched, command))
         input->kind = INPUT_UNKNOWN_COMMAND;
-    }
+    if (command->reply_to.ptr != NULL && str_is(command->kind, "start"))
+        push_watch(sched, row->run, command->reply_to, INT64_MAX, WAIT_US);
     input->command = command;
     input->run = row->run;
     input->in.command = row->id;

@@ -4,6 +4,9 @@
 
 #include "common/base/banned.h"
 
+#define HISTORY_MAX 200000 /* of the engine */
+#define HISTORY_WARN (HISTORY_MAX / 5 * 4)
+
 static void close_items(struct sched *sched, const struct work *work)
 {
     for (size_t i = 0; i < work->fx.close_count; i++) {
@@ -20,22 +23,17 @@ static void close_items(struct sched *sched, const struct work *work)
 /* The event of this batch that opened the row. */
 static const struct event *event_of(const struct work *work, uint32_t seq)
 {
-    const struct effects *fx = &work->fx;
-
-    return seq < fx->events[0].seq ? NULL : &fx->events[seq - fx->events[0].seq];
+    return &work->fx.events[seq - work->fx.events[0].seq];
 }
 
 static void task_opened(struct sched *sched, struct work *work, struct item *item, uint32_t node)
 {
     const struct event *event = event_of(work, item->seq);
-    struct str with = event == NULL ? STR_NONE : event->output;
 
-    if (event != NULL && event->detail.ptr != NULL)
-        run_keep_key(work->entry, node, event->detail);
-    if (task_try_now(sched, item, work->entry, node, with))
+    if (task_try_now(sched, item, work->entry, node, event->output))
         return;
-    if (with.ptr != NULL)
-        body_put(sched, item->run, item->seq, with);
+    if (event->output.ptr != NULL)
+        body_put(sched, item->run, item->seq, event->output);
     task_ready(sched, item, false);
 }
 
@@ -45,13 +43,13 @@ static void open_items(struct sched *sched, struct work *work)
 
     for (size_t i = 0; i < work->fx.open_count; i++) {
         const struct effect_work_open *open = &work->fx.opens[i];
-        const struct plan_step *step = open->node == NO_NODE ? NULL : &entry->run->plan->steps[open->node];
+        const struct plan_step *step = open->node == NO_NODE ? NULL : run_plan_step(entry->run, open->node);
         struct sched_work_row row = {
             .run = entry->id,
             .seq = open->seq,
             .organisation = entry->run->organisation,
             .kind = open->kind,
-            .step = step == NULL ? STR_NONE : step->name,
+            .step = event_of(work, open->seq)->step,
             .attempt = open->attempt,
             .dispatch = open->dispatch,
             .pool = step == NULL ? STR_NONE : step->pool,
@@ -64,7 +62,31 @@ static void open_items(struct sched *sched, struct work *work)
     }
 }
 
-/* A deferral: another dispatch, later. Or its time has come. */
+/* A deferral, or a poll's next try: another dispatch, later. Or its time has come. */
+static void change_task(struct sched *sched, struct work *work, struct item *item,
+                        const struct effect_work_change *change)
+{
+    if (!change->publish) {
+        task_finished(sched, item);
+        task_unready(sched, item);
+    }
+    if (item->dispatch != change->dispatch) {
+        item->dispatch = change->dispatch;
+        item->publications = 0;
+        item->token[0] = '\0';
+        item->tries = 0;
+        item->granted = 0;
+    }
+    item->deferred = !change->publish;
+    if (change->publish && run_step(work->entry->run, change->node)->status == STEP_RUNNING)
+        lease_begin(sched, item, STR_NONE); /* some worker has it already */
+    else if (change->publish && item->state == ITEM_IDLE &&
+             !task_try_now(sched, item, work->entry, change->node, STR_NONE))
+        task_ready(sched, item, false);
+}
+
+/* The timer of a loop that has more to begin is due at once: it is heard in the next turn, with what came meanwhile for
+ * other runs. */
 static void change_items(struct sched *sched, struct work *work)
 {
     for (size_t i = 0; i < work->fx.change_count; i++) {
@@ -73,45 +95,39 @@ static void change_items(struct sched *sched, struct work *work)
 
         if (item == NULL)
             continue;
-        if (!change->publish) {
-            task_finished(sched, item);
-            task_unready(sched, item);
-        }
-        if (item->dispatch != change->dispatch) {
-            item->dispatch = change->dispatch;
-            item->publications = 0;
-            item->token[0] = '\0';
-            item->tries = 0;
-            item->granted = 0;
-        }
         item->due_at = change->due_at;
-        item->deferred = !change->publish;
         item->firing = false;
         timer_set(sched, item, item->due_at);
-        if (change->publish && work->entry->run->steps[change->node].status == STEP_RUNNING) {
-            lease_begin(sched, item, STR_NONE); /* some worker has it already */
-            continue;
-        }
-        if (change->publish && item->state == ITEM_IDLE &&
-            !task_try_now(sched, item, work->entry, change->node, STR_NONE))
-            task_ready(sched, item, false);
+        if (item->kind == WORK_TASK)
+            change_task(sched, work, item, change);
     }
 }
 
 static void keep_outputs(struct sched *sched, const struct work *work)
 {
-    const struct plan_info *plan = work->entry->plan;
-
     for (size_t i = 0; i < work->fx.event_count; i++) {
         const struct event *event = &work->fx.events[i];
-        uint32_t node;
 
-        if (event->type != EVENT_STEP_SUCCEEDED || event->output.ptr == NULL)
-            continue;
-        node = plan_find(plan->plan, event->step);
-        if (node != NO_NODE && plan->output_read[node])
+        if (event->output.ptr != NULL && plan_reads(work->entry->plan, work->entry->run, event))
             body_put(sched, work->entry->id, event->seq, event->output);
     }
+}
+
+static void note_keys(const struct work *work)
+{
+    for (size_t i = 0; i < work->fx.event_count; i++)
+        run_note_key(work->entry, &work->fx.events[i]);
+}
+
+/* A history is bounded (README of the engine); who runs the workflow shall hear of it before. */
+static void warn_of_length(const struct work *work)
+{
+    const struct effects *fx = &work->fx;
+
+    if (fx->event_count > 0 && fx->events[0].seq <= HISTORY_WARN && work->entry->run->last_seq > HISTORY_WARN)
+        log_event(LOG_WARN, "run.history_long", log_run("run_id", work->entry->id),
+                  log_cstr("organisation", work->entry->org->name), log_str("workflow", work->entry->plan->workflow),
+                  log_i64("events", work->entry->run->last_seq), log_i64("limit", HISTORY_MAX));
 }
 
 /* Whoever said `started` has the attempt now; for at_most_once only the one that the history names. */
@@ -125,14 +141,16 @@ static void begin_leases(struct sched *sched, const struct work *work)
 
         if (input->kind != INPUT_ENGINE || input->in.kind != IN_STARTED)
             continue;
-        item = item_find_task(sched, work->entry->id, str_hash(input->in.step));
+        item = item_find_task(sched, work->entry->id, input->in.step);
         if (item == NULL || item->attempt != input->in.attempt || item->dispatch != input->in.dispatch)
             continue;
-        node = plan_find(run->plan, input->in.step);
-        if (run->plan->steps[node].at_most_once) {
-            if (run->steps[node].worker != str_hash(input->in.worker))
+        node = engine_find_row(run, item->seq);
+        if (node == NO_NODE)
+            continue;
+        if (run_plan_step(run, node)->at_most_once) {
+            if (run_step(run, node)->worker != str_hash(input->in.worker))
                 continue;
-            item->granted = run->steps[node].worker;
+            item->granted = run_step(run, node)->worker;
         }
         lease_begin(sched, item, input->reply_to);
     }
@@ -143,8 +161,7 @@ static void send_cancels(struct sched *sched, const struct work *work)
 {
     for (size_t i = 0; i < work->fx.cancel_count; i++) {
         uint32_t node = work->fx.cancels[i];
-        const struct item *item =
-            item_find_task(sched, work->entry->id, str_hash(work->entry->run->plan->steps[node].name));
+        const struct item *item = item_find_task(sched, work->entry->id, work_step_path(work, node));
 
         if (item != NULL && item->worker_queue.len > 0)
             task_publish_cancel(sched, work->entry, node, item);
@@ -211,6 +228,7 @@ static void follow(struct sched *sched, struct work *work)
         task_publish_grant(sched, grant);
     if (entry->run == NULL)
         return;
+    note_keys(work);
     send_cancels(sched, work);
     close_items(sched, work);
     keep_outputs(sched, work);
@@ -218,6 +236,8 @@ static void follow(struct sched *sched, struct work *work)
     change_items(sched, work);
     begin_leases(sched, work);
     count_events(work);
+    warn_of_length(work);
+    run_weigh(sched, entry);
 }
 
 static void finish(struct sched *sched, struct work *work)

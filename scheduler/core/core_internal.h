@@ -49,8 +49,12 @@ struct plan_info {
     bool asked, absent;
     struct mono_us ask_at;
     bool *output_read;             /* per step: some template reads its output */
+    bool *item_read;               /* per step, of loops: something in the body reads .item */
+    bool signal_read;              /* some template reads what a wait_signal step has taken */
     struct link users;             /* entries that wait for it: run_entry.waits_plan */
     bool input_read;               /* some template reads the run's input */
+    struct arena *schema_arena;    /* NULL: its input_schema was not needed yet */
+    const struct schema *schema;   /* NULL: it has none */
     struct link in_lru, in_wanted; /* sched.plans_lru, sched.plans_wanted */
     uint32_t entries;              /* that point to it */
 };
@@ -67,7 +71,13 @@ struct delivery {
 };
 
 struct command;
-enum input_kind { INPUT_ENGINE, INPUT_RELEASE, INPUT_UNKNOWN_COMMAND };
+enum input_kind {
+    INPUT_ENGINE,
+    INPUT_RELEASE,
+    INPUT_UNKNOWN_COMMAND,
+    INPUT_REFUSED, /* a command that says nothing that could be done: `refusal` */
+    INPUT_NOTHING, /* nobody waits for a verdict on it; a dead letter */
+};
 
 struct input {
     struct input *next;
@@ -80,6 +90,7 @@ struct input {
     struct str raw;            /* the result or started as it came */
     struct str reply_to;       /* started: the worker's control queue */
     const char *dead;          /* a dead letter of `raw` goes with it: why */
+    const char *refusal;       /* INPUT_REFUSED: why */
     uint32_t bytes;
 };
 
@@ -97,10 +108,9 @@ struct command {
 /* ---- runs ---- */
 enum entry_state { ENTRY_EMPTY, ENTRY_LOADING, ENTRY_PLAN, ENTRY_HERE, ENTRY_ABSENT };
 
-struct own_key { /* an Idempotency-Key that an expression gave, of the step's first dispatch */
-    struct own_key *next;
-    uint32_t node;
-    struct str key; /* JSON text as in the event's detail */
+struct own_key {       /* an Idempotency-Key that the document gave, of the step's first dispatch */
+    struct hnode node; /* run_entry.keys, by path: nodes go from one iteration to the next */
+    struct str key;    /* JSON text as in the event's detail */
 };
 
 struct run_entry {
@@ -120,18 +130,26 @@ struct run_entry {
     struct sched_loaded_run *pending; /* ENTRY_PLAN: what was loaded, in pending_arena */
     struct arena *pending_arena;
     struct link waits_plan;
-    struct str trigger;  /* owned */
-    struct str document; /* {"id", "workflow", ...} for expressions; owned, made when first read */
-    struct own_key *keys;
+    struct str trigger;     /* owned */
+    struct str parent_step; /* of a child: what waits for its end; owned */
+    struct str input_fault; /* of a child that has not started: how its input breaks the input_schema; owned */
+    struct str document;    /* {"id", "workflow", ...} for expressions; owned, made when first read */
+    struct htable keys;     /* of steps that have not ended */
+    size_t key_bytes;
     struct input *first, **last;
     uint32_t input_count;
     struct work *work;
     struct link in_shard, in_lru, in_recheck;
-    struct link in_list; /* sched.to_load, sched.ready or sched.delayed */
-    struct link wanting; /* items picked for publication that wait for state or body: item.list */
-    uint32_t tries;      /* loads or stale inputs in a row */
+    struct link in_list;   /* sched.to_load, sched.ready or sched.delayed */
+    struct link wanting;   /* items picked for publication that wait for state or body: item.list */
+    uint64_t bodies_round; /* the newest time that it was told of bodies */
+    uint32_t tries;        /* loads or stale inputs in a row */
     struct mono_us not_before;
     size_t bytes;
+};
+
+struct element { /* of a list: where it is in the text */
+    uint32_t at, len;
 };
 
 struct body {
@@ -141,7 +159,9 @@ struct body {
     struct link in_lru;
     bool asked, here;
     struct mono_us used, ask_at;
-    struct str text; /* owned */
+    struct str text;          /* owned */
+    struct element *elements; /* when somebody has asked for one; owned */
+    uint32_t element_count;
 };
 
 /* ---- open work in memory ---- */
@@ -156,7 +176,10 @@ enum item_state {
 };
 
 struct item {
-    struct hnode node; /* sched.items, by run */
+    struct hnode node;    /* sched.items, by run and seq */
+    struct hnode by_step; /* sched.task_items, by run and path of the step; tasks only */
+    struct hnode by_run;  /* sched.item_runs: of the first item of a run; the others hang on it */
+    struct link of_run;
     struct run_id run;
     uint32_t seq;
     uint32_t slot, generation; /* of the slab: for confirms */
@@ -165,12 +188,12 @@ struct item {
     uint8_t kind; /* enum work_kind */
     uint8_t state, priority;
     uint8_t tries; /* republications because nothing was heard */
+    bool leads;    /* it is the first of its run */
     bool firing;   /* its timer input is on its way */
     bool deferred; /* a task that waits for due_at before it is published again */
     uint16_t attempt;
     uint32_t dispatch;
     uint32_t publications;
-    uint64_t step_hash;
     uint64_t mark; /* load that saw it */
     struct task_queue *queue;
     struct link list, in_shard;
@@ -236,9 +259,10 @@ struct eval_ask { /* one expression at the sandbox */
 };
 struct eval_job {
     struct eval_job *next;
-    uint32_t node, index;
+    uint32_t node, index, question;
     enum eval_purpose purpose;
     const struct template *template;
+    const struct frame *frame; /* whose steps it sees */
     struct str *values;
     bool *have, *asked;
     uint32_t missing;
@@ -261,6 +285,7 @@ struct work {
     uint32_t pending; /* jobs not done */
     size_t evals_seen;
     struct eval_ask *asks;
+    struct made *made; /* put together for its expressions, of what is not committed */
     struct mono_us pending_since;
     struct grant *grants;
     bool holds;     /* inputs are kept for later, nothing is applied: the run is quarantined */
@@ -347,6 +372,7 @@ struct sched {
     struct htable bodies;
     struct link bodies_lru;
     size_t body_bytes;
+    uint64_t bodies_round;
     struct sched_body_want *body_wants;
     size_t body_want_count, body_want_cap;
 
@@ -360,7 +386,7 @@ struct sched {
     bool fetching, fetch_wanted, fetch_failed;
     struct mono_us fetch_at;
 
-    struct htable items;
+    struct htable items, task_items, item_runs;
     struct item **slab; /* blocks of ITEM_BLOCK */
     size_t slab_blocks;
     struct link free_items;
@@ -428,6 +454,8 @@ void shards_free(struct sched *sched);
 struct org *org_get(struct sched *sched, int32_t id, struct str name, uint32_t weight);
 struct plan_info *plan_get(struct sched *sched, int32_t organisation, struct str workflow, int32_t version);
 void plan_wait(struct sched *sched, struct plan_info *info, struct run_entry *entry);
+/* Will a template want the body of this event, as far as can be told? After the event has been folded. */
+bool plan_reads(const struct plan_info *info, const struct run_state *run, const struct event *event);
 void plans_tick(struct sched *sched);
 void plans_free(struct sched *sched);
 
@@ -442,8 +470,11 @@ void run_recheck(struct sched *sched, struct run_entry *entry);
 bool run_has_release(const struct run_entry *entry);
 void run_plan_here(struct sched *sched, struct run_entry *entry);
 void run_delay(struct sched *sched, struct run_entry *entry, int64_t us);
-struct own_key *run_own_key(const struct run_entry *entry, uint32_t node);
-void run_keep_key(struct run_entry *entry, uint32_t node, struct str key);
+void run_weigh(struct sched *sched, struct run_entry *entry); /* its state has grown or shrunk */
+/* The path of a step, in `buf` where it is not the name in the plan. */
+struct str run_path(const struct run_state *run, uint32_t node, char buf[STEP_PATH_SIZE]);
+struct str run_own_key(const struct run_entry *entry, struct str path); /* JSON text; STR_NONE: none */
+void run_note_key(struct run_entry *entry, const struct event *event);  /* each event, once */
 void runs_tick(struct sched *sched);
 void runs_evict(struct sched *sched);
 void runs_free(struct sched *sched);
@@ -452,6 +483,18 @@ void runs_free(struct sched *sched);
 /* False: not here, asked for; whoever wants it is kicked when it comes. */
 bool body_get(struct sched *sched, struct run_id run, uint32_t seq, struct str *ret);
 void body_put(struct sched *sched, struct run_id run, uint32_t seq, struct str text);
+/* ... or only an element of the list that it is; STR_NONE: it has none of that index. */
+bool body_get_element(struct sched *sched, struct run_id run, uint32_t seq, uint32_t index, struct str *ret);
+/* Is it here? It is not asked for: it is no event's, but was made of others. */
+bool body_peek(struct sched *sched, struct run_id run, uint32_t seq, struct str *ret);
+void body_put_own(struct sched *sched, struct run_id run, uint32_t seq, struct str text); /* takes the memory over */
+void body_drop(struct sched *sched, struct run_id run,
+               uint32_t seq);                             /* nobody wants it soon; no slice of it is in use */
+void elements_find(struct str list, struct element *ret); /* jt_count of them */
+static inline struct str element_of(struct str list, struct element element)
+{
+    return (struct str){list.ptr + element.at, element.len};
+}
 void bodies_tick(struct sched *sched);
 void bodies_evict(struct sched *sched);
 void bodies_free(struct sched *sched);
@@ -481,6 +524,16 @@ void command_done(struct sched *sched, struct command *command);
 void command_drop(struct sched *sched, struct command *command);
 void commands_distrust(struct sched *sched); /* what is being fetched may be of before something we just learnt */
 void commands_free(struct sched *sched);
+/* command_body.c */
+/* From the body to command->input; also when the body is no good. False: there is no such kind of command. */
+bool command_decode(struct command *command);
+
+/* children.c */
+/* How the input of a child breaks the input_schema of its workflow: text to free, STR_NONE when it does not. */
+struct str child_input_fault(struct plan_info *plan, struct str input);
+/* Body of the command that tells the parent how the run has ended. */
+struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end,
+                            size_t output_max_bytes);
 
 /* quarantine.c */
 struct quarantined *quarantine_find(const struct sched *sched, struct run_id run);
@@ -499,9 +552,10 @@ void quarantine_free(struct sched *sched);
 struct work *work_new(struct sched *sched, struct run_entry *entry, struct shard *shard);
 void work_collect(struct sched *sched, struct work *work); /* into the next batch */
 void work_take_input(struct work *work, struct input *input);
-void work_free(struct sched *sched, struct work *work);        /* its inputs have been dealt with */
-void work_apply(struct sched *sched, struct run_entry *entry); /* a ready entry: as many inputs as may be */
-void work_continue(struct sched *sched, struct work *work);    /* values came */
+struct str work_step_path(const struct work *work, uint32_t node); /* of the work's arena */
+void work_free(struct sched *sched, struct work *work);            /* its inputs have been dealt with */
+void work_apply(struct sched *sched, struct run_entry *entry);     /* a ready entry: as many inputs as may be */
+void work_continue(struct sched *sched, struct work *work);        /* values came */
 enum err_code work_feed(struct sched *sched, struct work *work, struct engine_input *in, struct err *err) MUST_CHECK;
 void work_broken(struct sched *sched, struct work *work, const struct err *err);
 void work_dead_letter(struct sched *sched, struct shard *shard, struct input *input);
@@ -509,6 +563,21 @@ void work_dead_letter(struct sched *sched, struct shard *shard, struct input *in
 void work_abort(struct sched *sched, struct work *work);
 void work_drop(struct sched *sched, struct work *work);
 void work_quarantine(struct sched *sched, struct work *work, const char *reason);
+
+/* reading.c */
+struct made;
+struct reader { /* of one evaluation; zero but for the first four */
+    struct sched *sched;
+    struct work *work;
+    const struct eval_job *job;
+    const struct expr *expr;
+    struct str answer; /* of a poll's try */
+    bool too_large;    /* what it reads is more than any expression gets: it need not be brought */
+    struct str *names; /* of .steps as a whole, when it was asked for */
+    size_t name_count;
+};
+/* The document of an expression; false: something of it is being brought. */
+bool reading_begin(struct reader *reader, struct expr_doc *ret);
 
 /* evaluate.c */
 enum err_code evaluate_start(struct sched *sched, struct work *work,
@@ -530,7 +599,7 @@ void works_committed(struct sched *sched, struct batch *batch);
 
 /* items.c */
 struct item *item_find(const struct sched *sched, struct run_id run, uint32_t seq);
-struct item *item_find_task(const struct sched *sched, struct run_id run, uint64_t step_hash);
+struct item *item_find_task(const struct sched *sched, struct run_id run, struct str step); /* path */
 struct item *item_of_slot(const struct sched *sched, uint32_t slot, uint32_t generation);
 struct item *item_new(struct sched *sched, const struct sched_work_row *row, struct shard *shard);
 /* ... and a task of it goes to the backlog, as one that may have been published before. */

@@ -7,152 +7,17 @@
 #define TRIES_MAX 3
 #define VALUE_MAX_BYTES ((size_t)1 << 20)
 
-struct reader { /* who reads a document: expr_doc.ctx */
-    struct sched *sched;
-    const struct work *work;
-    uint32_t node;   /* step that reads; NO_NODE: the run's output */
-    bool *ancestors; /* made when somebody asks for .steps as a whole */
-};
-
-static struct str quoted(struct arena *arena, const char *text)
-{
-    struct buf buf;
-    struct str result;
-
-    buf_init(&buf, 4096);
-    json_quote(&buf, str_of(text));
-    result = str_arena(arena, buf_str(&buf));
-    buf_deinit(&buf);
-    return result;
-}
-
-static struct str error_json(struct arena *arena, const struct step_error *error)
-{
-    struct buf buf;
-    struct jw w;
-    struct str result;
-
-    buf_init(&buf, 4096);
-    w = jw_to(&buf);
-    jw_obj(&w);
-    jw_kcstr(&w, "code", error->code);
-    jw_kcstr(&w, "message", error->message);
-    jw_end_obj(&w);
-    result = str_arena(arena, buf_str(&buf));
-    buf_deinit(&buf);
-    return result;
-}
-
-/* An output that this very batch has made is in its events only. */
-static bool find_output(const struct reader *reader, uint32_t seq, struct str *ret)
-{
-    const struct effects *fx = &reader->work->fx;
-
-    if (fx->event_count > 0 && seq >= fx->events[0].seq) {
-        *ret = fx->events[seq - fx->events[0].seq].output;
-        return true;
-    }
-    return body_get(reader->sched, reader->work->entry->id, seq, ret);
-}
-
-static bool read_step(void *ctx, struct str name, struct str *status, struct str *branch, struct str *output,
-                      struct str *error)
-{
-    const struct reader *reader = ctx;
-    const struct run_state *run = reader->work->entry->run;
-    uint32_t node = plan_find(run->plan, name);
-    const struct step_state *step;
-
-    *status = *branch = *output = *error = STR_NONE;
-    if (node == NO_NODE)
-        return true;
-    step = &run->steps[node];
-    *status = quoted(reader->work->arena, step_status_name((enum step_status)step->status));
-    if (step->branch != NO_BRANCH) {
-        struct str text = run->plan->steps[node].branches[step->branch];
-
-        *branch = quoted(reader->work->arena, arena_dup(reader->work->arena, text.ptr, text.len));
-    }
-    if (step->error != NULL && step->status != STEP_SUCCEEDED)
-        *error = error_json(reader->work->arena, step->error);
-    return step->output_seq == 0 || find_output(reader, step->output_seq, output);
-}
-
-static void mark_ancestors(const struct plan *plan, uint32_t node, bool *ancestors)
-{
-    for (size_t i = plan->step_count; i > 0; i--) {
-        uint32_t at = plan->topological[i - 1];
-        const struct plan_step *step = &plan->steps[at];
-
-        if (at != node && !ancestors[at])
-            continue;
-        for (size_t e = 0; e < step->edge_count; e++)
-            ancestors[step->edges[e].parent] = true;
-    }
-}
-
-static bool name_step(void *ctx, size_t index, struct str *ret)
-{
-    struct reader *reader = ctx;
-    const struct plan *plan = reader->work->entry->run->plan;
-
-    if (reader->ancestors == NULL && reader->node != NO_NODE) {
-        reader->ancestors = arena_array(reader->work->arena, plan->step_count, sizeof(bool));
-        mark_ancestors(plan, reader->node, reader->ancestors);
-    }
-    for (uint32_t i = 0; i < plan->step_count; i++) {
-        if (reader->node != NO_NODE && !reader->ancestors[i])
-            continue;
-        if (index-- == 0) {
-            *ret = plan->steps[i].name;
-            return true;
-        }
-    }
-    return false;
-}
-
-static struct str run_document(struct run_entry *entry)
-{
-    struct buf buf;
-    struct jw w;
-    char id[UUID_TEXT_SIZE], created[WALL_TEXT_SIZE];
-    size_t len;
-
-    if (entry->document.ptr != NULL)
-        return entry->document;
-    buf_init(&buf, 4096);
-    w = jw_to(&buf);
-    run_id_format(entry->id, id);
-    jw_obj(&w);
-    jw_kcstr(&w, "id", id);
-    jw_kstr(&w, "workflow", entry->plan->workflow);
-    jw_ki64(&w, "version", entry->plan->version);
-    wall_format(entry->run->created_at, created);
-    jw_kcstr(&w, "created_at", created);
-    jw_end_obj(&w);
-    entry->document.ptr = buf_take(&buf, &len);
-    entry->document.len = len;
-    return entry->document;
-}
-
 /* EXPR_NOT_HERE: a body is being brought. */
 static enum expr_status eval_expr(struct sched *sched, struct work *work, struct eval_job *job, uint32_t index,
                                   struct err *err)
 {
     const struct expr *expr = &job->template->exprs[index];
-    struct reader reader = {.sched = sched, .work = work, .node = job->node};
-    struct expr_doc doc = {.trigger = work->entry->trigger,
-                           .input = STR_NONE,
-                           .item = STR_NONE,
-                           .run = run_document(work->entry),
-                           .index = -1,
-                           .step = read_step,
-                           .step_name = name_step,
-                           .ctx = &reader};
+    struct reader reader = {.sched = sched, .work = work, .job = job, .expr = expr};
+    struct expr_doc doc;
     enum expr_status status;
     struct eval_ask *ask;
 
-    if (expr->uses_input && !body_get(sched, work->entry->id, 0, &doc.input))
+    if (!reading_begin(&reader, &doc))
         return EXPR_NOT_HERE;
     if (expr->native) {
         status = expr_eval_native(expr, &doc, work->arena, &job->values[index], err);
@@ -163,6 +28,11 @@ static enum expr_status eval_expr(struct sched *sched, struct work *work, struct
     }
     buf_reset(&sched->scratch);
     status = expr_document(expr, &doc, sched->set.document_max_bytes, &sched->scratch, err);
+    if (reader.too_large) {
+        (void)err_set(err, ERR_TOO_LARGE, "the list that the expression reads is larger than %zu bytes",
+                      sched->set.document_max_bytes);
+        return EXPR_FAILED;
+    }
     if (status != EXPR_OK)
         return status;
     /* It outlives the work when the work is dropped: who evaluates may still be reading it. */
@@ -238,7 +108,8 @@ static void job_run(struct sched *sched, struct work *work, struct eval_job *job
 /* Its value goes to the engine, which may ask for more. */
 static enum err_code job_finish(struct sched *sched, struct work *work, struct eval_job *job, struct err *err)
 {
-    struct engine_input in = {.kind = IN_VALUE, .node = job->node, .purpose = job->purpose, .index = job->index};
+    struct engine_input in = {
+        .kind = IN_VALUE, .node = job->node, .purpose = job->purpose, .index = job->index, .question = job->question};
     struct buf out;
     enum err_code rc;
 
@@ -272,7 +143,9 @@ static struct eval_job *job_new(struct work *work, const struct effect_eval *eva
     job->node = eval->node;
     job->purpose = eval->purpose;
     job->index = eval->index;
+    job->question = eval->question;
     job->template = eval->template;
+    job->frame = eval->frame;
     job->values = arena_array(work->arena, count, sizeof(struct str));
     job->have = arena_array(work->arena, count, sizeof(bool));
     job->asked = arena_array(work->arena, count, sizeof(bool));

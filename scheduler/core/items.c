@@ -1,5 +1,6 @@
 /* Open work in memory: one item per row of the shards we own. Items lie in blocks that never move, so that a confirm
- * names its item by slot and generation. All items of a run are in one chain of the table. */
+ * names its item by slot and generation. A run may have ten thousand rows: nothing but dropping what a read of the run
+ * did not show walks them. */
 #include "scheduler/core/core_internal.h"
 
 #include "common/base/banned.h"
@@ -30,6 +31,7 @@ static struct item *take_free(struct sched *sched)
     *item = (struct item){.slot = slot, .generation = generation};
     list_init(&item->list);
     list_init(&item->in_shard);
+    list_init(&item->of_run);
     return item;
 }
 
@@ -43,30 +45,80 @@ struct item *item_of_slot(const struct sched *sched, uint32_t slot, uint32_t gen
     return item->generation == generation ? item : NULL;
 }
 
+static uint64_t row_hash(struct run_id run, uint32_t seq)
+{
+    return run_hash(run) + hash_u64(seq);
+}
+
+static uint64_t task_hash(struct run_id run, struct str step)
+{
+    return run_hash(run) + str_hash(step);
+}
+
 struct item *item_find(const struct sched *sched, struct run_id run, uint32_t seq)
 {
-    uint64_t hash = run_hash(run);
+    uint64_t hash = row_hash(run, seq);
 
     for (struct hnode *n = htable_chain(&sched->items, hash); n != NULL; n = n->next) {
         struct item *item = CONTAINER(n, struct item, node);
 
-        if (item->seq == seq && n->hash == hash && run_id_eq(item->run, run))
+        if (n->hash == hash && item->seq == seq && run_id_eq(item->run, run))
             return item;
     }
     return NULL;
 }
 
-struct item *item_find_task(const struct sched *sched, struct run_id run, uint64_t step_hash)
+/* Within a run the same hash means the same path. */
+struct item *item_find_task(const struct sched *sched, struct run_id run, struct str step)
 {
-    uint64_t hash = run_hash(run);
+    uint64_t hash = task_hash(run, step);
 
-    for (struct hnode *n = htable_chain(&sched->items, hash); n != NULL; n = n->next) {
-        struct item *item = CONTAINER(n, struct item, node);
+    for (struct hnode *n = htable_chain(&sched->task_items, hash); n != NULL; n = n->next) {
+        struct item *item = CONTAINER(n, struct item, by_step);
 
-        if (item->kind == WORK_TASK && item->step_hash == step_hash && n->hash == hash && run_id_eq(item->run, run))
+        if (n->hash == hash && run_id_eq(item->run, run))
             return item;
     }
     return NULL;
+}
+
+static struct item *first_of_run(const struct sched *sched, struct run_id run)
+{
+    uint64_t hash = run_hash(run);
+
+    for (struct hnode *n = htable_chain(&sched->item_runs, hash); n != NULL; n = n->next) {
+        struct item *item = CONTAINER(n, struct item, by_run);
+
+        if (n->hash == hash && run_id_eq(item->run, run))
+            return item;
+    }
+    return NULL;
+}
+
+static void lead(struct sched *sched, struct item *item)
+{
+    item->leads = true;
+    htable_add(&sched->item_runs, &item->by_run, run_hash(item->run));
+}
+
+static void join_run(struct sched *sched, struct item *item)
+{
+    struct item *first = first_of_run(sched, item->run);
+
+    if (first == NULL)
+        lead(sched, item);
+    else
+        list_add_tail(&first->of_run, &item->of_run);
+}
+
+static void leave_run(struct sched *sched, struct item *item)
+{
+    if (item->leads) {
+        htable_del(&sched->item_runs, &item->by_run);
+        if (!list_empty(&item->of_run))
+            lead(sched, CONTAINER(item->of_run.next, struct item, of_run));
+    }
+    list_del(&item->of_run);
 }
 
 struct item *item_new(struct sched *sched, const struct sched_work_row *row, struct shard *shard)
@@ -81,11 +133,12 @@ struct item *item_new(struct sched *sched, const struct sched_work_row *row, str
     item->dispatch = row->dispatch;
     item->due_at = row->due_at;
     item->org = org_get(sched, row->organisation, STR_NONE, row->weight);
-    htable_add(&sched->items, &item->node, run_hash(row->run));
+    htable_add(&sched->items, &item->node, row_hash(row->run, row->seq));
+    join_run(sched, item);
     list_add_tail(&shard->items, &item->in_shard);
     if (row->kind == WORK_TASK) {
         item->priority = row->priority < PRIORITY_COUNT ? row->priority : PRIORITY_NORMAL;
-        item->step_hash = str_hash(row->step);
+        htable_add(&sched->task_items, &item->by_step, task_hash(row->run, row->step));
         item->queue = task_queue_get(sched, row->pool.ptr == NULL ? STR("default") : row->pool, item->priority);
         item->ready_at = sched->now;
     }
@@ -107,8 +160,11 @@ struct item *item_add(struct sched *sched, const struct sched_work_row *row, str
 void item_del(struct sched *sched, struct item *item)
 {
     timer_set(sched, item, (struct wall_us){0});
-    if (item->kind == WORK_TASK)
+    if (item->kind == WORK_TASK) {
         task_unready(sched, item);
+        htable_del(&sched->task_items, &item->by_step);
+    }
+    leave_run(sched, item);
     htable_del(&sched->items, &item->node);
     list_del(&item->in_shard);
     mem_free((void *)(uintptr_t)item->worker_queue.ptr);
@@ -119,15 +175,18 @@ void item_del(struct sched *sched, struct item *item)
 
 void items_drop_unseen(struct sched *sched, struct run_id run, uint64_t mark)
 {
-    uint64_t hash = run_hash(run);
+    struct item *first = first_of_run(sched, run);
 
-    for (struct hnode *n = htable_chain(&sched->items, hash), *next; n != NULL; n = next) {
-        struct item *item = CONTAINER(n, struct item, node);
+    if (first == NULL)
+        return;
+    for (LIST_EACH(&first->of_run, at)) {
+        struct item *item = CONTAINER(at, struct item, of_run);
 
-        next = n->next;
-        if (n->hash == hash && item->mark != mark && run_id_eq(item->run, run))
+        if (item->mark != mark)
             item_del(sched, item);
     }
+    if (first->mark != mark)
+        item_del(sched, first);
 }
 
 void items_free(struct sched *sched)
@@ -139,5 +198,7 @@ void items_free(struct sched *sched)
         mem_free(sched->slab[i]);
     mem_free(sched->slab);
     htable_deinit(&sched->items);
+    htable_deinit(&sched->task_items);
+    htable_deinit(&sched->item_runs);
     mem_free(sched->heap);
 }

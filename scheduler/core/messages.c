@@ -127,7 +127,7 @@ struct claim {
 /* The token of a task that we have published ourselves is at hand; that of others is computed. */
 static bool token_is_right(const struct sched *sched, const struct claim *claim, const struct input *named)
 {
-    const struct item *item = item_find_task(sched, named->run, str_hash(named->in.step));
+    const struct item *item = item_find_task(sched, named->run, named->in.step);
     char token[SCHED_TOKEN_SIZE];
 
     if (claim->token.len != SCHED_TOKEN_SIZE - 1)
@@ -440,7 +440,7 @@ static void heartbeat_of(struct sched *sched, struct arena **arena, struct str w
 
         if (!text_of(arena, it.value, &id) || !name_attempt(&named, id))
             continue;
-        item = item_find_task(sched, named.run, str_hash(named.in.step));
+        item = item_find_task(sched, named.run, named.in.step);
         /* Of a granted attempt only its own worker keeps the lease: others hold copies and wait for their answer. */
         if (item != NULL && item->attempt == named.in.attempt && item->dispatch == named.in.dispatch &&
             (item->granted == 0 || item->granted == str_hash(worker)))

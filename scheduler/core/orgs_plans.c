@@ -64,21 +64,53 @@ struct plan_info *plan_get(struct sched *sched, int32_t organisation, struct str
     return info;
 }
 
-static void note_template(struct plan_info *info, const struct template *template)
+/* The loop whose item a step of the scope sees; NO_NODE. */
+static uint32_t loop_around(const struct plan *plan, uint32_t scope)
 {
+    while (scope != 0 && plan->scopes[scope].role != ROLE_STEP)
+        scope = plan->scopes[scope].parent;
+    return scope == 0 ? NO_NODE : plan->scopes[scope].owner;
+}
+
+static void note_template(struct plan_info *info, uint32_t scope, const struct template *template)
+{
+    uint32_t loop = loop_around(info->plan, scope);
+
     for (size_t i = 0; i < template->expr_count; i++) {
         const struct expr *expr = &template->exprs[i];
 
         info->input_read |= expr->uses_input;
+        if (loop != NO_NODE)
+            info->item_read[loop] |= expr->uses_item;
         for (size_t s = 0; s < info->plan->step_count && expr->all_steps; s++)
             info->output_read[s] = true;
         for (size_t s = 0; s < expr->step_count; s++) {
-            uint32_t node = plan_find(info->plan, expr->steps[s]);
+            uint32_t step = plan_find_visible(info->plan, scope, expr->steps[s]);
 
-            if (node != NO_NODE)
-                info->output_read[node] = true;
+            if (step != NO_NODE)
+                info->output_read[step] = true;
         }
     }
+}
+
+static void note_step(struct plan_info *info, const struct plan_step *step)
+{
+    note_template(info, step->scope, &step->when);
+    note_template(info, step->scope, &step->with);
+    note_template(info, step->scope, &step->until);
+    note_template(info, step->scope, &step->idempotency_key);
+    for (size_t c = 0; c < step->case_count; c++)
+        note_template(info, step->scope, &step->cases[c]);
+    if (step->body != NO_NODE && step->item_output_of == NO_NODE)
+        note_template(info, step->body, &step->item_output);
+}
+
+/* An inner step whose output is that of its iteration as it stands, and somebody reads the loop's. */
+static bool is_read_of_item(const struct plan_info *info, uint32_t step)
+{
+    uint32_t loop = info->plan->scopes[info->plan->steps[step].scope].owner;
+
+    return loop != NO_NODE && info->plan->steps[loop].item_output_of == step && info->output_read[loop];
 }
 
 /* Outputs that nobody reads need no place in the cache of bodies. */
@@ -87,19 +119,58 @@ static void note_what_is_read(struct plan_info *info)
     const struct plan *plan = info->plan;
 
     info->output_read = mem_array(plan->step_count, sizeof(bool));
-    for (size_t i = 0; i < plan->step_count; i++) {
-        const struct plan_step *step = &plan->steps[i];
-
-        note_template(info, &step->with);
-        if (step->has_when)
-            note_template(info, &step->when);
-        if (step->has_key)
-            note_template(info, &step->idempotency_key);
-        for (size_t c = 0; c < step->case_count; c++)
-            note_template(info, &step->cases[c]);
-    }
+    info->item_read = mem_array(plan->step_count, sizeof(bool));
+    for (size_t i = 0; i < plan->step_count; i++)
+        note_step(info, &plan->steps[i]);
     if (plan->has_output)
-        note_template(info, &plan->output);
+        note_template(info, 0, &plan->output);
+    for (uint32_t i = 0; i < plan->step_count; i++)
+        info->signal_read |= plan->steps[i].kind == CALL_SIGNAL && (info->output_read[i] || is_read_of_item(info, i));
+}
+
+/* The step that a path leads to in the plan, also when it is not in the state any more. ret_item: an iteration of it.
+ * NO_NODE: an action, whose output nobody reads. */
+static uint32_t step_of_path(const struct plan *plan, struct str path, bool *ret_item)
+{
+    uint32_t scope = 0, step = NO_NODE;
+
+    while (path.len > 0 && scope != NO_NODE) {
+        struct str part = str_cut(&path, '.');
+        size_t name = 0;
+
+        while (name < part.len && part.ptr[name] != '[' && part.ptr[name] != ':')
+            name++;
+        if (name < part.len && part.ptr[name] == ':')
+            return NO_NODE;
+        step = plan_find_in(plan, scope, (struct str){part.ptr, name});
+        if (step == NO_NODE)
+            return NO_NODE;
+        *ret_item = name < part.len;
+        scope = plan->steps[step].body;
+    }
+    return step;
+}
+
+bool plan_reads(const struct plan_info *info, const struct run_state *run, const struct event *event)
+{
+    uint32_t step;
+    bool item = false;
+
+    if (event->type == EVENT_SIGNAL_RECEIVED)
+        return info->signal_read;
+    if (event->type != EVENT_STEP_WAITING && event->type != EVENT_STEP_SUCCEEDED && event->type != EVENT_STEP_SETTLED)
+        return false;
+    step = step_of_path(info->plan, event->step, &item);
+    if (step == NO_NODE)
+        return false;
+    if (event->type == EVENT_STEP_WAITING)
+        return info->item_read[step];
+    if (item)
+        return info->output_read[step];
+    if (is_read_of_item(info, step))
+        return true;
+    /* what else was in an iteration that is over is seen by nobody */
+    return info->output_read[step] && run_find_step(run, event->step, NULL) != NO_NODE;
 }
 
 static void compile(struct plan_info *info, struct str document)
@@ -157,7 +228,9 @@ static void plan_free(struct sched *sched, struct plan_info *info)
     list_del(&info->in_wanted);
     sched->plan_count--;
     plan_unref(info->plan);
+    arena_free(info->schema_arena);
     mem_free(info->output_read);
+    mem_free(info->item_read);
     mem_free((void *)(uintptr_t)info->workflow.ptr);
     mem_free(info);
 }

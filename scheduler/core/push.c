@@ -1,11 +1,13 @@
 /* What gateways are told: committed events of runs that somebody watches, ends of runs that somebody waits for, and
  * verdicts on commands. Unconfirmed: who misses one reads the rows. In memory only, forgotten when not renewed. */
+#include "common/engine/body_path.h"
 #include "scheduler/core/core_internal.h"
 
 #include "common/base/banned.h"
 
 #define WATCHERS_MAX 200000
 #define SWEEP_US (5 * US_PER_S)
+#define UPDATE_BODIES_BYTES (256 * 1024) /* beyond it an update has references only, however small the bodies */
 
 static struct watched *find(const struct sched *sched, struct run_id run)
 {
@@ -83,27 +85,20 @@ void push_watch(struct sched *sched, struct run_id run, struct str reply_to, int
     }
 }
 
-/* The body, or where it can be had when it is large. */
-static void put_output(struct jw *w, struct run_id run, const struct event *event)
+/* The body, or where it can be had when it, or all together, is large. */
+static void put_output(struct sched *sched, struct jw *w, struct run_id run, const struct event *event)
 {
-    char id[UUID_TEXT_SIZE], ref[640];
-
     if (event->output.ptr == NULL)
         return;
-    if (event->output.len <= BODY_IN_UPDATE_BYTES) {
+    if (event->output.len <= BODY_IN_UPDATE_BYTES && sched->message.len + event->output.len <= UPDATE_BODIES_BYTES) {
         jw_kraw(w, "output", event->output);
         return;
     }
-    run_id_format(run, id);
-    if (event->step.ptr == NULL)
-        snprintf(ref, sizeof(ref), "/v1/runs/%s", id);
-    else
-        snprintf(ref, sizeof(ref), "/v1/runs/%s/steps/" STR_FMT "/attempts/%u/%s", id, STR_ARG(event->step),
-                 (unsigned)(event->attempt == 0 ? 1 : event->attempt),
-                 event->type == EVENT_STEP_DISPATCHED ? "input" : "output");
+    buf_reset(&sched->scratch);
+    body_path(run, event->type, event->step, event->attempt, event->seq, &sched->scratch);
     jw_key(w, "output");
     jw_obj(w);
-    jw_kcstr(w, "$ref", ref);
+    jw_kstr(w, "$ref", buf_str(&sched->scratch));
     jw_ki64(w, "bytes", (int64_t)event->output.len);
     jw_end_obj(w);
 }
@@ -125,7 +120,7 @@ static void put_event(struct sched *sched, struct jw *w, struct run_id run, cons
     event_encode_data(event, &sched->scratch);
     if (sched->scratch.len > 0)
         jw_kraw(w, "data", buf_str(&sched->scratch));
-    put_output(w, run, event);
+    put_output(sched, w, run, event);
     jw_end_obj(w);
 }
 

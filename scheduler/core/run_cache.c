@@ -42,14 +42,29 @@ struct run_entry *run_get(struct sched *sched, struct run_id id, struct shard *s
     return entry;
 }
 
+static struct own_key *find_key(const struct run_entry *entry, struct str path)
+{
+    uint64_t hash = str_hash(path);
+    struct hnode *n = htable_chain(&entry->keys, hash);
+
+    while (n != NULL && n->hash != hash)
+        n = n->next;
+    return n == NULL ? NULL : CONTAINER(n, struct own_key, node);
+}
+
+static void forget_key(struct run_entry *entry, struct own_key *key)
+{
+    htable_del(&entry->keys, &key->node);
+    entry->key_bytes -= sizeof(*key) + key->key.len;
+    mem_free(key);
+}
+
 static void forget_keys(struct run_entry *entry)
 {
-    while (entry->keys != NULL) {
-        struct own_key *key = entry->keys;
-
-        entry->keys = key->next;
-        mem_free(key);
-    }
+    for (size_t i = 0; i < entry->keys.cap; i++)
+        while (entry->keys.slots[i] != NULL)
+            forget_key(entry, CONTAINER(entry->keys.slots[i], struct own_key, node));
+    htable_deinit(&entry->keys);
 }
 
 static void forget_pending(struct run_entry *entry)
@@ -69,15 +84,17 @@ void run_forget_state(struct sched *sched, struct run_entry *entry)
     entry->plan = NULL;
     mem_free((void *)(uintptr_t)entry->trigger.ptr);
     mem_free((void *)(uintptr_t)entry->document.ptr);
+    mem_free((void *)(uintptr_t)entry->parent_step.ptr);
+    mem_free((void *)(uintptr_t)entry->input_fault.ptr);
     entry->trigger = STR_NONE;
+    entry->parent_step = STR_NONE;
+    entry->input_fault = STR_NONE;
     entry->document = STR_NONE;
     forget_keys(entry);
     forget_pending(entry);
     entry->state = ENTRY_EMPTY;
     entry->reload = false;
-    sched->run_bytes -= entry->bytes;
-    entry->bytes = sizeof(*entry);
-    sched->run_bytes += entry->bytes;
+    run_weigh(sched, entry);
 }
 
 void run_free(struct sched *sched, struct run_entry *entry)
@@ -100,27 +117,49 @@ void run_free(struct sched *sched, struct run_entry *entry)
     mem_free(entry);
 }
 
-struct own_key *run_own_key(const struct run_entry *entry, uint32_t node)
+struct str run_own_key(const struct run_entry *entry, struct str path)
 {
-    struct own_key *key = entry->keys;
+    const struct own_key *key = find_key(entry, path);
 
-    while (key != NULL && key->node != node)
-        key = key->next;
-    return key;
+    return key == NULL ? STR_NONE : key->key;
 }
 
-void run_keep_key(struct run_entry *entry, uint32_t node, struct str text)
+/* Kept from the first dispatch of a step to its end. */
+void run_note_key(struct run_entry *entry, const struct event *event)
 {
-    struct own_key *key;
+    bool keep = event->type == EVENT_STEP_DISPATCHED && event->detail.ptr != NULL;
+    bool ended = event->type >= EVENT_STEP_SUCCEEDED && event->type <= EVENT_STEP_OUTCOME_UNKNOWN;
+    struct own_key *key = keep || (ended && entry->keys.len > 0) ? find_key(entry, event->step) : NULL;
 
-    if (run_own_key(entry, node) != NULL)
+    if (key != NULL)
+        forget_key(entry, key);
+    if (!keep)
         return;
-    key = mem_alloc(sizeof(*key) + text.len + 1);
-    memcpy(key + 1, text.ptr, text.len);
-    key->node = node;
-    key->key = (struct str){(const char *)(key + 1), text.len};
-    key->next = entry->keys;
-    entry->keys = key;
+    key = mem_alloc(sizeof(*key) + event->detail.len + 1);
+    memcpy(key + 1, event->detail.ptr, event->detail.len);
+    key->key = (struct str){(const char *)(key + 1), event->detail.len};
+    htable_add(&entry->keys, &key->node, str_hash(event->step));
+    entry->key_bytes += sizeof(*key) + key->key.len;
+}
+
+struct str run_path(const struct run_state *run, uint32_t node, char buf[STEP_PATH_SIZE])
+{
+    CLEANUP(buf_deinit) struct buf path = {0};
+
+    if (run_step(run, node)->frame == run->root)
+        return run_plan_step(run, node)->name;
+    buf_init(&path, STEP_PATH_SIZE - 1);
+    run_step_path(run, node, &path);
+    memcpy(buf, path.ptr, path.len);
+    return (struct str){buf, path.len};
+}
+
+void run_weigh(struct sched *sched, struct run_entry *entry)
+{
+    sched->run_bytes -= entry->bytes;
+    entry->bytes = sizeof(*entry) + entry->trigger.len + entry->document.len + entry->key_bytes +
+                   entry->keys.cap * sizeof(struct hnode *) + (entry->run == NULL ? 0 : run_state_bytes(entry->run));
+    sched->run_bytes += entry->bytes;
 }
 
 bool run_has_release(const struct run_entry *entry)

@@ -29,8 +29,7 @@ static enum err_code fold(struct run_entry *entry, const struct sched_loaded_run
             return rc;
         if (event.type == EVENT_COMMAND_APPLIED && event.command == release)
             *ret_released = true;
-        if (event.type == EVENT_STEP_DISPATCHED && event.detail.ptr != NULL)
-            run_keep_key(entry, plan_find(entry->plan->plan, event.step), event.detail);
+        run_note_key(entry, &event);
     }
     for (size_t i = 0; i < loaded->work_count; i++)
         engine_restore_work(entry->run, loaded->work[i].seq, loaded->work[i].dispatch, loaded->work[i].due_at);
@@ -52,6 +51,25 @@ static void reconcile_item(struct sched *sched, struct run_entry *entry, const s
     item->mark = mark;
 }
 
+static struct str keep(struct str text)
+{
+    return text.ptr == NULL ? STR_NONE : (struct str){mem_dup(text.ptr, text.len), text.len};
+}
+
+/* A child's input comes from an expression: whether it keeps the workflow's input_schema is found out here, where the
+ * input is at hand, and is said when the run starts. Others were checked before they were written. */
+static void note_family(struct run_entry *entry, const struct sched_loaded_run *loaded)
+{
+    entry->run->depth = loaded->depth;
+    entry->run->has_parent = loaded->has_parent;
+    if (!loaded->has_parent)
+        return;
+    entry->run->parent = loaded->parent;
+    entry->parent_step = keep(loaded->parent_step);
+    if (loaded->event_count == 0)
+        entry->input_fault = child_input_fault(entry->plan, loaded->input);
+}
+
 static void loaded_here(struct sched *sched, struct run_entry *entry, const struct sched_loaded_run *loaded)
 {
     struct arena *arena = arena_new(16 * 1024);
@@ -62,17 +80,15 @@ static void loaded_here(struct sched *sched, struct run_entry *entry, const stru
 
     entry->run = run_state_new(entry->id, loaded->organisation, entry->plan->plan, loaded->created_at);
     entry->run->priority = loaded->priority < PRIORITY_COUNT ? loaded->priority : PRIORITY_NORMAL;
-    if (loaded->trigger.ptr != NULL)
-        entry->trigger = (struct str){mem_dup(loaded->trigger.ptr, loaded->trigger.len), loaded->trigger.len};
+    entry->trigger = keep(loaded->trigger);
+    note_family(entry, loaded);
     if (sched->set.journal.enter != NULL)
         sched->set.journal.enter(sched->set.journal.ctx, entry->id);
     rc = fold(entry, loaded, q == NULL ? 0 : q->release, &released, arena, &err);
     if (sched->set.journal.leave != NULL)
         sched->set.journal.leave(sched->set.journal.ctx, entry->id);
     arena_free(arena);
-    sched->run_bytes -= entry->bytes;
-    entry->bytes = sizeof(*entry) + run_state_bytes(entry->run) + entry->trigger.len;
-    sched->run_bytes += entry->bytes;
+    run_weigh(sched, entry);
     if (rc != ERR_OK) {
         sched_log_run(LOG_ERROR, "run.history_not_folded", entry, &err);
         run_forget_state(sched, entry);
@@ -101,6 +117,7 @@ static struct sched_loaded_run *copy_loaded(struct arena *arena, const struct sc
     to->workflow = str_arena(arena, from->workflow);
     to->input = str_arena(arena, from->input);
     to->trigger = str_arena(arena, from->trigger);
+    to->parent_step = str_arena(arena, from->parent_step);
     for (size_t i = 0; i < from->event_count; i++) {
         events[i] = from->events[i];
         events[i].step = str_arena(arena, from->events[i].step);

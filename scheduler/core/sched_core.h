@@ -72,19 +72,39 @@ struct sched_run_row { /* update run; 0 and STR_NONE leave a column as it is */
     struct run_id run;
     int32_t organisation;
     enum run_status status;
+    bool reopened; /* ended_at and the error columns take what is here, also nothing */
     struct wall_us started_at, ended_at;
     struct str error_code, error_step, error_text;
+};
+/* insert run, pending, and its command "start"; or, when the organisation has no such workflow or version, or it is
+ * disabled, instead of both a command "child_ended" for the parent, status failed, with error code unknown_workflow,
+ * unknown_version or workflow_disabled. In the order given. What protects it from being done twice is the parent's
+ * event in the same transaction. */
+struct sched_child_row {
+    int16_t shard; /* of child and parent */
+    int32_t organisation;
+    struct run_id run, parent;
+    struct str parent_step; /* path; also the name of the run's trigger, whose kind is "workflow" */
+    struct str workflow;
+    int32_t version;           /* 0: the newest */
+    uint8_t priority;          /* the parent's */
+    uint8_t depth;             /* from 1 */
+    struct wall_us created_at; /* as the id says it */
+    struct str input;          /* JSON */
 };
 struct sched_command_key {
     int16_t shard;
     int64_t id;
 };
-struct sched_command_insert { /* an input kept for a quarantined run: held = true */
+/* In the order given, behind the children. held: an input kept for a quarantined run. Else something for another run of
+ * the shard; when there is no such run, nothing. */
+struct sched_command_insert {
     int16_t shard;
+    bool held;
     struct run_id run;
     int32_t organisation; /* 0: take it from the run's row */
-    const char *kind;     /* "held_result", "held_started" */
-    struct str body;
+    const char *kind;     /* "held_result", "held_started"; "child_ended", "cancel" */
+    struct str body;      /* STR_NONE: NULL */
 };
 struct sched_dead_letter {
     int32_t organisation; /* 0: NULL */
@@ -108,12 +128,13 @@ struct sched_batch {
     size_t shard_count;
     const int16_t *shards;
     const int64_t *epochs;
-    size_t event_count, open_count, close_count, change_count, run_count;
+    size_t event_count, open_count, close_count, change_count, run_count, child_count;
     const struct sched_event_row *events;
     const struct sched_open_row *opens;
     const struct sched_close_row *closes;
     const struct sched_change_row *changes;
     const struct sched_run_row *runs;
+    const struct sched_child_row *children;
     size_t command_delete_count, command_hold_count, command_insert_count;
     const struct sched_command_key *command_deletes;
     const struct sched_command_key *command_holds; /* set held = true */
@@ -183,7 +204,8 @@ struct sched_ports {
     void *ctx;
     struct mono_us (*mono)(void *ctx);
     struct wall_us (*wall)(void *ctx); /* PostgreSQL's clock (db_clock_now) */
-    /* -> sched_on_commands: commands of these shards with held = false, by id, at most 1,000. One call at a time. */
+    /* -> sched_on_commands: commands of these shards with held = false, by id: of each its part of 4,000, or of 64 MiB.
+     * One call at a time. */
     void (*fetch_commands)(void *ctx, uint64_t fetch, const int16_t *shards, size_t count);
     /* -> sched_on_open_work: all of the shard's open_work and quarantine rows. */
     void (*load_shard)(void *ctx, int16_t shard, int64_t epoch);
@@ -282,6 +304,10 @@ struct sched_loaded_run {
     uint8_t priority;
     struct wall_us created_at;
     struct str input, trigger; /* JSON; trigger may be STR_NONE */
+    bool has_parent;
+    struct run_id parent;
+    struct str parent_step;
+    uint8_t depth; /* 0: no child */
     size_t event_count;
     const struct sched_event_loaded *events; /* by seq */
     size_t work_count;

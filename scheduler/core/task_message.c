@@ -14,17 +14,17 @@ static void put_duration(struct jw *w, const char *key, int64_t us)
 }
 
 /* "{run}:{step}" and so on, or the text that the step's own expression gave. */
-static void put_key(struct jw *w, const struct run_entry *entry, uint32_t node)
+static void put_key(struct jw *w, const struct run_entry *entry, uint32_t node, struct str path)
 {
-    const struct own_key *own = run_own_key(entry, node);
+    struct str own = run_plan_step(entry->run, node)->has_key ? run_own_key(entry, path) : STR_NONE;
     struct arena *arena = NULL;
     struct str text = STR_NONE;
     struct buf key;
 
-    if (own != NULL) {
+    if (own.ptr != NULL) {
         arena = arena_new(1024);
-        if (!jt_string(own->key, arena, &text))
-            text = own->key; /* a number and the like: as its JSON reads */
+        if (!jt_string(own, arena, &text))
+            text = own; /* a number and the like: as its JSON reads */
     }
     buf_init(&key, 2048);
     engine_idempotency_key(entry->run, node, text, &key);
@@ -46,9 +46,10 @@ static void put_traceparent(struct jw *w, struct run_id run, const char *token)
 
 void task_publish(struct sched *sched, struct item *item, const struct run_entry *entry, uint32_t node, struct str with)
 {
-    const struct plan_step *step = &entry->run->plan->steps[node];
+    const struct plan_step *step = run_plan_step(entry->run, node);
     struct jw w = jw_to(&sched->message);
-    char run[UUID_TEXT_SIZE], when[WALL_TEXT_SIZE], id[640];
+    char run[UUID_TEXT_SIZE], when[WALL_TEXT_SIZE], id[640], buf[STEP_PATH_SIZE];
+    struct str path = run_path(entry->run, node, buf);
     struct sched_publish publish = {.queue = item->queue->name,
                                     .type = "task",
                                     .message_id = id,
@@ -57,8 +58,7 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
                                     .confirm = ((uint64_t)item->generation << 32) | item->slot};
 
     run_id_format(entry->id, run);
-    snprintf(id, sizeof(id), "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(step->name), (unsigned)item->attempt,
-             item->dispatch);
+    snprintf(id, sizeof(id), "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(path), (unsigned)item->attempt, item->dispatch);
     if (item->token[0] == '\0')
         sched_task_token(sched->set.token_key, sched->set.incarnation, str_of(id), item->token);
     buf_reset(&sched->message);
@@ -68,11 +68,11 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
     jw_kcstr(&w, "token", item->token);
     jw_ki64(&w, "publication", item->publications);
     jw_kcstr(&w, "run_id", run);
-    jw_kstr(&w, "step", step->name);
+    jw_kstr(&w, "step", path);
     jw_ki64(&w, "attempt", item->attempt);
     jw_kstr(&w, "workflow", entry->plan->workflow);
     jw_kcstr(&w, "organisation", entry->org->name);
-    jw_kstr(&w, "call", step->call);
+    jw_kstr(&w, "call", step->task);
     jw_kraw(&w, "with", with.ptr == NULL ? STR("{}") : with);
     put_duration(&w, "timeout", step->timeout_us);
     if (item->due_at.us != 0 && !item->deferred) {
@@ -80,7 +80,7 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
         jw_kcstr(&w, "deadline", when);
     }
     jw_kcstr(&w, "delivery", step->at_most_once ? "at_most_once" : "at_least_once");
-    put_key(&w, entry, node);
+    put_key(&w, entry, node, path);
     put_traceparent(&w, entry->id, item->token);
     jw_kcstr(&w, "reply_to", sched->reply_to);
     jw_end_obj(&w);
@@ -115,10 +115,10 @@ void task_publish_grant(struct sched *sched, const struct grant *grant)
 
 void task_publish_cancel(struct sched *sched, const struct run_entry *entry, uint32_t node, const struct item *item)
 {
-    char run[UUID_TEXT_SIZE], id[640];
+    char run[UUID_TEXT_SIZE], id[640], buf[STEP_PATH_SIZE];
 
     run_id_format(entry->id, run);
-    snprintf(id, sizeof(id), "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(entry->run->plan->steps[node].name),
+    snprintf(id, sizeof(id), "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(run_path(entry->run, node, buf)),
              (unsigned)item->attempt, item->dispatch);
     send_small(sched, "cancel", item->worker_queue, str_of(id), false, false);
 }

@@ -157,10 +157,11 @@ void task_finished(struct sched *sched, struct item *item)
 static bool publish_with(struct sched *sched, struct item *item, struct run_entry *entry, uint32_t node,
                          struct str with)
 {
-    const struct plan_step *step = &entry->run->plan->steps[node];
-    const struct step_state *state = &entry->run->steps[node];
+    const struct plan_step *step = run_plan_step(entry->run, node);
+    const struct step_state *state = run_step(entry->run, node);
 
-    if (with.ptr == NULL && step->with.constant)
+    /* what a poll asks for is only a part of its template: it is always in the event */
+    if (with.ptr == NULL && step->with.constant && step->kind != CALL_POLL)
         with = step->with.literal;
     if (with.ptr == NULL && state->input_seq != 0 && !body_get(sched, entry->id, state->input_seq, &with))
         return false;
@@ -186,33 +187,23 @@ bool task_try_now(struct sched *sched, struct item *item, struct run_entry *entr
     return publish_with(sched, item, entry, node, with);
 }
 
-static uint32_t node_of(const struct run_entry *entry, const struct item *item)
-{
-    const struct run_state *run = entry->run;
-
-    for (uint32_t i = 0; run != NULL && i < run->plan->step_count; i++)
-        if (run->steps[i].open_seq == item->seq)
-            return i;
-    return NO_NODE;
-}
-
 /* The run is here, and no work has it in hand: what was picked of it can go. */
 void task_publish_wanting(struct sched *sched, struct run_entry *entry)
 {
     for (LIST_EACH(&entry->wanting, at)) {
         struct item *item = CONTAINER(at, struct item, list);
-        uint32_t node = node_of(entry, item);
+        uint32_t node = entry->run == NULL ? NO_NODE : engine_find_row(entry->run, item->seq);
 
         if (node == NO_NODE) {
             sched_log_run(LOG_ERROR, "task.not_in_history", entry, NULL);
             task_unready(sched, item);
-        } else if (entry->run->steps[node].status == STEP_RUNNING) {
+        } else if (run_step(entry->run, node)->status == STEP_RUNNING) {
             /* Of a time before us: some worker has it, or had. Never published again when it was granted. */
             task_unready(sched, item);
-            if (entry->run->plan->steps[node].at_most_once)
-                item->granted = entry->run->steps[node].worker;
+            if (run_plan_step(entry->run, node)->at_most_once)
+                item->granted = run_step(entry->run, node)->worker;
             lease_begin(sched, item, STR_NONE);
-        } else if (entry->run->steps[node].deferred && item->due_at.us > sched->wall.us) {
+        } else if (run_step(entry->run, node)->deferred && item->due_at.us > sched->wall.us) {
             task_unready(sched, item); /* its row did not say that it waits: its timer is set */
             item->deferred = true;
         } else {

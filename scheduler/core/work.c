@@ -79,13 +79,19 @@ static struct input *pop_input(struct sched *sched, struct run_entry *entry)
     return input;
 }
 
+/* A body that came with an input and went into an event is one and the same. */
+static size_t weight(const struct work *work)
+{
+    return work->bytes > work->fx.output_bytes ? work->bytes : work->fx.output_bytes;
+}
+
 void work_collect(struct sched *sched, struct work *work)
 {
     if (list_empty(&sched->collecting))
         sched->collecting_since = sched->now;
     list_add_tail(&sched->collecting, &work->link);
     sched->collecting_inputs += work->input_count;
-    sched->collecting_bytes += work->bytes;
+    sched->collecting_bytes += weight(work);
 }
 
 void work_dead_letter(struct sched *sched, struct shard *shard, struct input *input)
@@ -104,6 +110,15 @@ static void journal(const struct sched *sched, const struct work *work, bool ent
         journal->enter(journal->ctx, work->entry->id);
     else if (!enter && journal->leave != NULL)
         journal->leave(journal->ctx, work->entry->id);
+}
+
+struct str work_step_path(const struct work *work, uint32_t node)
+{
+    CLEANUP(buf_deinit) struct buf path = {0};
+
+    buf_init(&path, STEP_PATH_SIZE);
+    run_step_path(work->entry->run, node, &path);
+    return str_arena(work->arena, buf_str(&path));
 }
 
 /* An event that the engine has no part in: the verdict on a command that is about the scheduler. */
@@ -148,18 +163,23 @@ static bool resolve_lost(struct sched *sched, struct work *work, struct input *i
 {
     const struct run_state *run = work->entry->run;
     const struct item *item = item_find(sched, work->entry->id, input->seq);
+    uint32_t node = engine_find_row(run, input->seq);
 
-    if (item == NULL || item->state != ITEM_LOSING)
+    if (item == NULL || item->state != ITEM_LOSING || node == NO_NODE)
         return false;
-    for (uint32_t i = 0; i < run->plan->step_count; i++) {
-        if (run->steps[i].open_seq != input->seq)
-            continue;
-        input->in.step = run->plan->steps[i].name;
-        input->in.attempt = item->attempt;
-        input->in.dispatch = item->dispatch;
-        return true;
-    }
-    return false;
+    input->in.step = work_step_path(work, node);
+    input->in.attempt = item->attempt;
+    input->in.dispatch = item->dispatch;
+    return true;
+}
+
+/* Is the step of this path, whatever iteration it is in, one that asks before it begins? One that is not in memory any
+ * more is answered like it. */
+static bool asks_first(const struct run_state *run, struct str path)
+{
+    uint32_t node = run_find_step(run, path, NULL);
+
+    return node == NO_NODE || run_plan_step(run, node)->at_most_once;
 }
 
 static void note_grant(struct work *work, const struct input *input, bool go)
@@ -178,25 +198,21 @@ static void note_grant(struct work *work, const struct input *input, bool go)
 
 static void note_answer(struct work *work, const struct input *input)
 {
-    const struct plan *plan = work->entry->run->plan;
-    uint32_t node;
-
-    if (work->fx.answer == STARTED_NONE)
-        return;
-    node = plan_find(plan, input->in.step);
-    if (node == NO_NODE || plan->steps[node].at_most_once)
+    if (work->fx.answer != STARTED_NONE && asks_first(work->entry->run, input->in.step))
         note_grant(work, input, work->fx.answer == STARTED_GO);
 }
 
 static void note_ends(struct work *work, size_t from)
 {
     for (size_t i = from; i < work->fx.event_count; i++) {
-        enum event_type type = work->fx.events[i].type;
+        const struct event *event = &work->fx.events[i];
 
-        if (type == EVENT_RUN_STARTED)
-            work->run_started = work->fx.events[i].at;
-        else if (type >= EVENT_RUN_SUCCEEDED && type <= EVENT_RUN_TIMED_OUT)
-            work->run_ended = work->fx.events[i].at;
+        if (event->type == EVENT_RUN_STARTED)
+            work->run_started = event->at;
+        else if (event_ends_run(event->type))
+            work->run_ended = event->at;
+        else if (event->type == EVENT_RUN_REOPENED)
+            work->run_ended.us = 0;
     }
 }
 
@@ -226,11 +242,22 @@ static enum err_code apply_one(struct sched *sched, struct work *work, struct in
                                    .code = STR("not_available"),
                                    .message = STR("this release does not know the command")},
                     err);
+    case INPUT_REFUSED:
+        return emit(work,
+                    (struct event){.type = EVENT_COMMAND_REFUSED,
+                                   .command = input->command->id,
+                                   .code = STR("bad_command"),
+                                   .message = str_of(input->refusal)},
+                    err);
+    case INPUT_NOTHING:
+        return ERR_OK;
     case INPUT_ENGINE:
         break;
     }
     work->fx.stale_cache = false;
     work->fx.ignored = true;
+    if (input->in.kind == IN_START)
+        input->in.refused = str_arena(work->arena, work->entry->input_fault);
     if (input->in.kind == IN_LOST && !resolve_lost(sched, work, input))
         return ERR_OK;
     rc = work_feed(sched, work, &input->in, err);
@@ -272,7 +299,7 @@ void work_broken(struct sched *sched, struct work *work, const struct err *err)
 /* True while more may be applied to this run in this batch. */
 static bool has_room(const struct sched *sched, const struct work *work)
 {
-    return work->input_count < sched->set.batch_inputs && work->bytes < sched->set.batch_bytes &&
+    return work->input_count < sched->set.batch_inputs && weight(work) < sched->set.batch_bytes &&
            work->fx.event_count < EVENTS_PER_BATCH && work->pending == 0;
 }
 

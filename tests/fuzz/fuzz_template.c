@@ -18,21 +18,20 @@ static void on_fault(void *ctx, const char *code, struct str pointer, const char
     ++*count;
 }
 
-static bool read_step(void *ctx, struct str name, struct str *status, struct str *branch, struct str *output,
-                      struct str *error)
+static bool read_step(void *ctx, struct str name, struct expr_step *ret)
 {
     const struct str *json = ctx;
 
     (void)name;
-    *status = STR("\"succeeded\"");
-    *branch = *error = STR_NONE;
-    *output = *json;
+    ret->status = STR("\"succeeded\"");
+    ret->output = ret->failed = *json;
     return true;
 }
 
 static struct str value_of(const struct expr *expr, struct str json, struct arena *arena)
 {
-    const struct expr_doc doc = {.trigger = json, .input = json, .index = -1, .step = read_step, .ctx = &json};
+    const struct expr_doc doc = {
+        .trigger = json, .input = json, .output = json, .index = -1, .step = read_step, .ctx = &json};
     struct str value = STR("\"\\\" x\"");
     struct buf out;
     struct err err;

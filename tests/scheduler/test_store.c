@@ -14,7 +14,7 @@ static struct heard {
     bool found, failed, last, complete;
     struct sched_loaded_run run;
     uint32_t output_bytes;
-    char text[256], input[64];
+    char text[256], input[64], parent_step[64];
     int64_t ids[64];
     size_t shards_filled;
 } heard;
@@ -42,6 +42,7 @@ void sched_on_loaded(struct sched *sched, uint64_t load, const struct sched_load
             continue;
         heard.run = runs[i];
         snprintf(heard.input, sizeof(heard.input), STR_FMT, STR_ARG(runs[i].input));
+        snprintf(heard.parent_step, sizeof(heard.parent_step), STR_FMT, STR_ARG(runs[i].parent_step));
         snprintf(heard.text, sizeof(heard.text), STR_FMT "/" STR_FMT, STR_ARG(runs[i].organisation_name),
                  STR_ARG(runs[i].workflow));
         for (size_t e = 0; e < runs[i].event_count; e++) {
@@ -272,7 +273,7 @@ static void a_batch_writes_all_its_rows_and_a_load_reads_them(void **state)
                                             .reason = "because"}};
     const struct sched_run_row run_rows[] = {{.run = run, .organisation = 1, .status = RUN_ACTIVE, .started_at = now}};
     const struct sched_command_insert inserts[] = {
-        {.shard = 3, .run = run, .organisation = 1, .kind = "held_result", .body = STR("{}")}};
+        {.shard = 3, .held = true, .run = run, .organisation = 1, .kind = "held_result", .body = STR("{}")}};
     const struct sched_dead_letter letters[] = {
         {.kind = "message", .source = STR("q"), .reason = "undecodable", .body = STR("\x00\xff")},
         {.organisation = 1,
@@ -513,15 +514,39 @@ static void a_shard_with_more_commands_than_its_part_is_not_complete(void **stat
 
     must_script(f->admin,
                 "INSERT INTO command (shard, organisation, run_id, kind) SELECT 3, 1, gen_random_uuid(), 'x' FROM "
-                "generate_series(1, 600)");
+                "generate_series(1, 2400)");
     store_fetch_commands(f->store, 1, two, 2);
     assert_true(loop_until(&f->loop, &heard.commands, 1, 5000));
-    assert_int_equal(heard.command_count, 500);
+    assert_int_equal(heard.command_count, 2000);
     assert_false(heard.complete);
     must_script(f->admin, "DELETE FROM command WHERE id % 2 = 0");
     store_fetch_commands(f->store, 2, two, 2);
     assert_true(loop_until(&f->loop, &heard.commands, 2, 5000));
-    assert_int_equal(heard.command_count, 300);
+    assert_int_equal(heard.command_count, 1200);
+    assert_true(heard.complete);
+}
+
+static void commands_with_large_bodies_come_in_slices(void **state)
+{
+    struct fixture *f = *state;
+    int16_t sixteen[16];
+
+    for (int16_t i = 0; i < 16; i++)
+        sixteen[i] = i;
+    must_script(
+        f->admin,
+        "INSERT INTO command (shard, organisation, run_id, kind, body) SELECT 3, 1, gen_random_uuid(), 'signal', "
+        "to_json(text) FROM (SELECT string_agg(md5(n::text), '') AS text FROM generate_series(1, 32768) n) t, "
+        "generate_series(1, 8); "
+        "INSERT INTO command (shard, organisation, run_id, kind) VALUES (4, 1, gen_random_uuid(), 'cancel')");
+    store_fetch_commands(f->store, 1, sixteen, 16);
+    assert_true(loop_until(&f->loop, &heard.commands, 1, 5000));
+    assert_in_range(heard.command_count, 5, 7); /* 4 MiB of the one shard, and the other's */
+    assert_false(heard.complete);
+    must_script(f->admin, "DELETE FROM command WHERE id < (SELECT max(id) FROM command) - 3");
+    store_fetch_commands(f->store, 2, sixteen, 16);
+    assert_true(loop_until(&f->loop, &heard.commands, 2, 5000));
+    assert_int_equal(heard.command_count, 4);
     assert_true(heard.complete);
 }
 
@@ -543,6 +568,198 @@ static void bodies_and_documents_are_found(void **state)
     store_load_plans(f->store, plans, 3);
     assert_true(loop_until(&f->loop, &heard.plans, 1, 5000));
     assert_string_equal(heard.text, "{\"name\":\"w\"}|none|none|");
+}
+
+static struct sched_child_row child_row(struct run_id parent, const char *workflow, int32_t version)
+{
+    struct run_id id = run_id_make(clock_wall(), run_id_slot(parent));
+
+    return (struct sched_child_row){.shard = 3,
+                                    .organisation = 1,
+                                    .run = id,
+                                    .parent = parent,
+                                    .parent_step = STR("each[3].a"),
+                                    .workflow = str_of(workflow),
+                                    .version = version,
+                                    .priority = 1,
+                                    .depth = 2,
+                                    .created_at = run_id_time(id),
+                                    .input = STR("{\"n\": 0.10}")};
+}
+
+static void workflows_for_children(struct fixture *f)
+{
+    must_script(f->admin,
+                "INSERT INTO organisation (name) VALUES ('other') ON CONFLICT DO NOTHING; "
+                "INSERT INTO workflow (organisation, name, version, enabled, deleted_at) VALUES "
+                "(1, 'kid', 3, true, NULL), (1, 'off', 1, false, NULL), (1, 'gone', 1, true, now()) "
+                "ON CONFLICT DO NOTHING; "
+                "INSERT INTO workflow (organisation, name, version) SELECT id, 'theirs', 1 FROM organisation WHERE "
+                "name = 'other' ON CONFLICT DO NOTHING; "
+                "INSERT INTO workflow_version (organisation, workflow, version, document, hash, created_by) "
+                "SELECT w.organisation, w.name, v, '{}', '', '' FROM workflow w, generate_series(1, 3) v WHERE v <= "
+                "w.version ON CONFLICT DO NOTHING");
+}
+
+static void children_are_started_or_their_parent_is_told_why_not(void **state)
+{
+    struct fixture *f = *state;
+    struct run_id run = make_run(f, 3);
+    struct sched_child_row rows[8];
+    const char *const names[] = {"kid", "kid", "kid", "nobody", "off", "gone", "theirs", "it's \"so\""};
+    const int32_t versions[] = {0, 1, 4, 0, 0, 0, 0, 2};
+    struct sched_batch batch = {.child_count = 8, .children = rows};
+
+    workflows_for_children(f);
+    for (size_t i = 0; i < 8; i++)
+        rows[i] = child_row(run, names[i], versions[i]);
+    commit(f, &batch);
+    assert_int_equal(heard.outcome.outcome, SCHED_COMMITTED);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM run WHERE parent IS NOT NULL"), 2);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM run c JOIN run p ON p.id = c.parent WHERE c.workflow = "
+                                        "'kid' AND c.version IN (1, 3) AND c.organisation = 1 AND c.status = "
+                                        "'pending' AND c.priority = 1 AND c.depth = 2 AND c.parent_step = "
+                                        "'each[3].a' AND c.input::text = '{\"n\": 0.10}' AND c.trigger ->> 'name' = "
+                                        "'each[3].a' AND c.trigger ->> 'kind' = 'workflow' AND p.parent IS NULL AND "
+                                        "date_trunc('milliseconds', c.created_at) = c.created_at AND c.id >= "
+                                        "uuid_bound(c.created_at) AND c.id < uuid_bound(c.created_at + interval "
+                                        "'1 ms')"),
+                     2);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command c JOIN run r ON r.id = c.run_id WHERE c.kind = "
+                                        "'start' AND c.shard = 3 AND c.organisation = 1 AND NOT c.held AND r.parent "
+                                        "IS NOT NULL"),
+                     2);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command c JOIN run r ON r.id = c.run_id WHERE c.kind = "
+                                        "'child_ended' AND c.shard = 3 AND r.parent IS NULL AND c.body ->> 'step' = "
+                                        "'each[3].a' AND c.body ->> 'status' = 'failed' AND (c.body ->> 'child')::uuid "
+                                        "<> r.id"),
+                     6);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command WHERE body -> 'error' ->> 'code' = "
+                                        "'unknown_workflow'"),
+                     4);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command WHERE body -> 'error' ->> 'code' = "
+                                        "'unknown_version' AND body -> 'error' ->> 'message' = "
+                                        "'workflow ''kid'' has no version 4'"),
+                     1);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command WHERE body -> 'error' ->> 'code' = "
+                                        "'workflow_disabled' AND body -> 'error' ->> 'message' = "
+                                        "'workflow ''off'' is disabled'"),
+                     1);
+    /* their organisation sees all of it, and no other does */
+    must_script(f->admin, "SET ROLE ropewalk_gateway; SET ropewalk.organisation = '1'");
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM v_runs WHERE depth = 2 AND parent_step = 'each[3].a'"),
+                     2);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command"), 8);
+    must_script(f->admin, "RESET ROLE; SELECT set_config('ropewalk.organisation', id::text, false) FROM organisation "
+                          "WHERE name = 'other'; SET ROLE ropewalk_gateway");
+    assert_int_equal(must_int(f->admin, "SELECT (SELECT count(*) FROM run) + (SELECT count(*) FROM command)"), 0);
+    must_script(f->admin, "RESET ROLE; RESET ropewalk.organisation");
+}
+
+static void a_loaded_child_knows_who_waits_for_it(void **state)
+{
+    struct fixture *f = *state;
+    struct run_id run = make_run(f, 3);
+    struct sched_child_row row = child_row(run, "kid", 0);
+    struct sched_batch batch = {.child_count = 1, .children = &row};
+
+    workflows_for_children(f);
+    commit(f, &batch);
+    store_load_runs(f->store, 1, &row.run, 1);
+    assert_true(loop_until(&f->loop, &heard.loaded, 1, 5000));
+    assert_true(heard.found && heard.run.has_parent);
+    assert_true(run_id_eq(heard.run.parent, run));
+    assert_int_equal(heard.run.depth, 2);
+    assert_int_equal(heard.run.created_at.us, row.created_at.us);
+    assert_string_equal(heard.parent_step, "each[3].a");
+    store_load_runs(f->store, 2, &run, 1);
+    assert_true(loop_until(&f->loop, &heard.loaded, 2, 5000));
+    assert_false(heard.run.has_parent);
+    assert_int_equal(heard.run.depth, 0);
+}
+
+static void a_batch_sent_twice_or_fenced_starts_nothing_more(void **state)
+{
+    static const int64_t old_epoch[] = {6};
+    struct fixture *f = *state;
+    struct run_id run = make_run(f, 3);
+    struct sched_child_row row = child_row(run, "kid", 0), missing = child_row(run, "nobody", 0);
+    struct sched_child_row rows[] = {row, missing};
+    struct event events[2];
+    struct sched_event_row event_rows[2];
+    struct sched_batch batch = {.event_count = 2, .events = event_rows, .child_count = 2, .children = rows};
+
+    workflows_for_children(f);
+    two_events(events, event_rows, run);
+    batch.shard_count = 1;
+    batch.shards = SHARDS;
+    batch.epochs = old_epoch;
+    commit(f, &batch);
+    assert_int_equal(heard.outcome.outcome, SCHED_FENCED);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command"), 0);
+    batch.epochs = EPOCHS;
+    commit(f, &batch);
+    assert_int_equal(heard.outcome.outcome, SCHED_COMMITTED);
+    /* the next try after a commit that nobody heard of: the same events, and the child may have another id */
+    rows[0].run = run_id_make(clock_wall(), 3);
+    commit(f, &batch);
+    assert_int_equal(heard.outcome.outcome, SCHED_CONFLICT);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM run WHERE parent IS NOT NULL"), 1);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command"), 2);
+}
+
+static void commands_for_other_runs_carry_their_organisation(void **state)
+{
+    struct fixture *f = *state;
+    struct run_id run = make_run(f, 3), absent = run_id_make(clock_wall(), 3);
+    const struct sched_command_insert inserts[] = {
+        {.shard = 3, .run = run, .organisation = 1, .kind = "child_ended", .body = STR("{\"step\":\"a\"}")},
+        {.shard = 3, .run = absent, .organisation = 1, .kind = "cancel"},
+        {.shard = 3, .run = run, .organisation = 1, .kind = "cancel"},
+        {.shard = 3, .run = run, .held = true, .kind = "held_result", .body = STR("{}")}};
+    const struct sched_quarantine_row quarantine = {.run = run, .shard = 3, .reason = "twice"};
+    struct sched_batch batch = {
+        .command_insert_count = 4, .command_inserts = inserts, .quarantine_count = 1, .quarantines = &quarantine};
+
+    commit(f, &batch);
+    assert_int_equal(heard.outcome.outcome, SCHED_COMMITTED);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command"), 3);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command a JOIN command b ON b.id > a.id WHERE a.kind = "
+                                        "'child_ended' AND NOT a.held AND b.kind = 'cancel' AND NOT b.held AND b.body "
+                                        "IS NULL"),
+                     1);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command WHERE organisation = 1"), 3);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command WHERE held AND kind = 'held_result'"), 1);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM quarantine WHERE organisation = 1"), 1);
+}
+
+static void a_run_opened_again_has_a_row_without_an_end(void **state)
+{
+    struct fixture *f = *state;
+    struct run_id run = make_run(f, 3);
+    const struct wall_us now = clock_wall();
+    struct sched_run_row row = {.run = run,
+                                .organisation = 1,
+                                .status = RUN_FAILED,
+                                .started_at = now,
+                                .ended_at = now,
+                                .error_code = STR("worker_lost"),
+                                .error_step = STR("a"),
+                                .error_text = STR("gone")};
+    struct sched_batch batch = {.run_count = 1, .runs = &row};
+
+    commit(f, &batch);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM run WHERE error_step = 'a' AND ended_at IS NOT NULL"), 1);
+    row = (struct sched_run_row){.run = run, .organisation = 1, .status = RUN_ACTIVE, .reopened = true};
+    commit(f, &batch);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM run WHERE status = 'active' AND started_at IS NOT NULL "
+                                        "AND ended_at IS NULL AND error_code IS NULL AND error_step IS NULL AND "
+                                        "error_text IS NULL"),
+                     1);
+    row = (struct sched_run_row){.run = run, .organisation = 1, .status = RUN_COMPENSATED, .ended_at = now};
+    commit(f, &batch);
+    assert_int_equal(
+        must_int(f->admin, "SELECT count(*) FROM run WHERE status = 'compensated' AND ended_at IS NOT NULL"), 1);
 }
 
 /* open_work is empty at one moment and full at the next, and statements are planned once per connection. */
@@ -607,7 +824,13 @@ int main(void)
         STORE_TEST(a_batch_whose_connection_is_ended_inside_it_has_not_happened),
         STORE_TEST(a_large_shard_is_read_in_pages),
         STORE_TEST(a_shard_with_more_commands_than_its_part_is_not_complete),
+        STORE_TEST(commands_with_large_bodies_come_in_slices),
         STORE_TEST(bodies_and_documents_are_found),
+        STORE_TEST(children_are_started_or_their_parent_is_told_why_not),
+        STORE_TEST(a_loaded_child_knows_who_waits_for_it),
+        STORE_TEST(a_batch_sent_twice_or_fenced_starts_nothing_more),
+        STORE_TEST(commands_for_other_runs_carry_their_organisation),
+        STORE_TEST(a_run_opened_again_has_a_row_without_an_end),
         STORE_TEST(plans_made_for_an_empty_table_stay_good),
         STORE_TEST(a_read_that_cannot_be_made_is_answered),
     };

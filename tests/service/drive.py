@@ -127,15 +127,18 @@ class Drive:
                                          "having count(*) <> max(seq) or min(seq) <> 1"):
             faults.append(f"run {run}: {count} events, the last numbered {last}")
         outcomes = "(24, 25, 26, 27, 28, 29)"       # step.succeeded ... step.outcome_unknown, common/engine/event.def
-        for run, step, count in self.sql(f"select run_id, step, count(*) from event where type in {outcomes} "
-                                         "group by run_id, step having count(*) > 1"):
+        reopened = "select from event o where o.run_id = e.run_id and o.type = 12"
+        for run, step, count in self.sql(f"select run_id, step, count(*) from event e where type in {outcomes} "
+                                         f"and not exists ({reopened}) group by run_id, step having count(*) > 1"):
             faults.append(f"run {run}: step {step} has {count} outcomes")
         for run, step, attempt, count in self.sql("select run_id, step, attempt, count(*) from event where type = 20 "
                                                   "group by run_id, step, attempt having count(*) > 1"):
             faults.append(f"run {run}: attempt {attempt} of step {step} was dispatched {count} times")
         for run, status, count in self.sql(
-                "select r.id, r.status, count(e.seq) from run r left join event e on e.run_id = r.id and e.type between 2 and 6 "
-                "where r.status not in ('pending', 'active', 'paused') group by r.id, r.status having count(e.seq) <> 1"):
+                "select r.id, r.status, count(e.seq) - (select count(*) from event o where o.run_id = r.id and o.type = 12) "
+                "from run r left join event e on e.run_id = r.id and e.type in (2, 3, 4, 5, 6, 10, 11) "
+                "where r.status not in ('pending', 'active', 'paused') group by r.id, r.status "
+                "having count(e.seq) - (select count(*) from event o where o.run_id = r.id and o.type = 12) <> 1"):
             faults.append(f"run {run}: {status}, with {count} events of an end")
         for run, kind in self.sql("select w.run_id, w.kind from open_work w join run r on r.id = w.run_id "
                                   "where r.status not in ('pending', 'active', 'paused')"):

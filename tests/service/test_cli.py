@@ -1,6 +1,7 @@
 """The command line against a real gateway: what a user types in a day, and its exit codes."""
 import json
 import os
+import socket
 import subprocess
 import threading
 import time
@@ -124,3 +125,64 @@ def test_keys_come_and_go(cli, stack):
                          env={**os.environ, "ROPEWALK_URL": stack.urls[0], **mine}).returncode == 0:
         assert time.monotonic() < deadline
         time.sleep(0.2)
+
+
+SIGNAL = """\
+name: {name}
+steps:
+  ask: {{call: wait_signal, with: {{signal: approved}}}}
+output: "${{ .steps.ask.output }}"
+"""
+
+
+def test_signals_and_cancellation(cli, name, tmp_path):
+    path = tmp_path / "flow.yaml"
+    path.write_text(SIGNAL.format(name=name))
+    cli("apply", str(path))
+    run_id = cli("run", name).stdout.strip()
+    assert cli("signal", run_id, "approved", '{"by": "ann"}').stdout == "signalled\n"
+    assert json.loads(cli("run", name, "--wait", "--timeout", "1", code=5).stdout or "null") is None
+    until_ended = time.monotonic() + 20
+    while json.loads(cli("get", "run", run_id, "-o", "json").stdout)["status"] != "succeeded":
+        assert time.monotonic() < until_ended
+        time.sleep(0.05)
+    refused = cli("signal", run_id, "approved", code=3)
+    assert "run_ended" in refused.stderr or "ended" in refused.stderr
+    cli("signal", run_id, "approved", "not json", code=2)
+    other = cli("run", name).stdout.strip()
+    assert cli("cancel", other).stdout.startswith("cancelled")
+    assert "nothing_to_compensate" in cli("compensate", other, code=3).stderr
+
+
+def test_an_unknown_outcome_is_settled_by_hand(cli, name, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        def hang_up():
+            connection, _ = deaf.accept()
+            connection.recv(65536)
+            connection.close()
+        threading.Thread(target=hang_up, daemon=True).start()
+        path = tmp_path / "flow.json"
+        path.write_text(json.dumps({"name": name, "output": "${ .steps.once.output }", "steps": {"once": {
+            "call": "http", "delivery": "at_most_once", "on_unknown": "wait",
+            "with": {"method": "POST", "url": f"http://127.0.0.1:{deaf.getsockname()[1]}/"}}}}))
+        cli("apply", str(path))
+        run_id = cli("run", name).stdout.strip()
+        deadline = time.monotonic() + 30
+        while json.loads(cli("get", "run", run_id, "-o", "json").stdout)["steps"]["once"]["status"] != "waiting":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    cli("settle", run_id, "once", "--as", "perhaps", code=2)
+    assert cli("settle", run_id, "once", "--as", "succeeded", "--output", '{"done": true}').stdout == "settled\n"
+    assert "not" in cli("settle", run_id, "once", "--as", "failed", code=3).stderr
+
+
+def test_versions_are_compared_and_taken_back(cli, name, tmp_path):
+    path = tmp_path / "flow.json"
+    for n in (1, 2):
+        path.write_text(json.dumps({"name": name, "steps": {f"only{n}": {"call": "noop"}, "say": {"call": "transform", "with": {"value": n}}}}))
+        cli("apply", str(path))
+    lines = cli("diff", name, "1", "2").stdout
+    assert "/steps/only1 removed" in lines and "/steps/only2 added" in lines and "/steps/say/with/value changed\n  - 1\n  + 2" in lines
+    assert cli("rollback", name, "1").stdout == f"{name} version 3 is version 1 again\n"
+    assert cli("diff", name, "1", "3").stdout == ""
+    cli("rollback", name, "none", code=2)

@@ -73,9 +73,10 @@ def test_a_faulty_document_is_told_all_its_faults_at_once(drive):
 
 
 @pytest.mark.parametrize("document", [
-    {"triggers": {"shop": {"webhook": {}}}}, {"steps": {"a": {"call": "wait_signal", "with": {"signal": "go"}}}},
-    {"steps": {"a": {"call": "foreach", "with": {"items": [], "steps": {"b": {"call": "noop"}}}}}},
-    {"steps": {"a": {"call": "noop", "compensate": {"call": "noop"}}}}], ids=["trigger", "wait_signal", "foreach", "compensate"])
+    {"triggers": {"shop": {"webhook": {}}}}, {"concurrency": {"limit": 1}}, {"steps": {"a": {"call": "noop", "effect": "pure"}}},
+    {"steps": {"a": {"call": "wait_event", "with": {"event": "paid"}}}},
+    {"steps": {"a": {"call": "http", "with": {"url": "http://x", "headers": {"X-Key": "${ .secrets.key }"}}}}}],
+    ids=["trigger", "concurrency", "effect", "wait_event", "secret"])
 def test_what_is_not_built_yet_is_refused_and_not_ignored(drive, document):
     value = {"name": "later", "steps": {"a": {"call": "noop"}}, **document}
     problem(drive.call("PUT", "/v1/workflows/later", value), 422, "not_available")

@@ -170,7 +170,14 @@ FAULTY = [
     ("clock reader", {"steps": {"a": {"call": "transform", "with": {"value": "${ now }"}}}}, "bad_expression", None),
     ("not upstream", {"steps": {"a": {"call": "noop"}, "b": {"call": "transform", "with": {"value": "${ .steps.a.output }"}}}}, "not_upstream", None),
     ("trigger", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"cron": {"expression": "0 2 * * *"}}}}, "not_available", None),
-    ("foreach", {"steps": {"a": {"call": "foreach", "with": {"items": "${ .input }", "steps": {"b": {"call": "noop"}}}}}}, "not_available", None),
+    ("wait_event", {"steps": {"a": {"call": "wait_event", "with": {"event": "paid"}}}}, "not_available", "/steps/a/call"),
+    ("loop that is left", {"steps": {"o": {"call": "noop"}, "a": {"call": "foreach", "with": {"items": [], "steps": {"b": {"call": "noop", "needs": ["o"]}}}}}},
+     "unknown_step", "/steps/a/with/steps/b/needs/0"),
+    ("compensated branch", {"steps": {"a": {"call": "condition", "with": {"if": True}, "compensate": {"call": "noop"}}}}, "unknown_field", "/steps/a/compensate"),
+    ("poll of a delay", {"steps": {"a": {"call": "poll", "with": {"call": "delay", "with": {"duration": "1s"}, "until": "${ .output }"}}}},
+     "out_of_range", "/steps/a/with/call"),
+    ("notification without a url", {"steps": {"a": {"call": "noop"}}, "on_failure_notify": {"call": "http", "with": {}}},
+     "missing_field", "/on_failure_notify/with/url"),
     ("bad input schema", {"steps": {"a": {"call": "noop"}}, "input_schema": {"type": "nonsense"}}, None, "/input_schema/type"),
 ]
 
@@ -196,6 +203,16 @@ def test_all_faults_are_told_at_once(api):
         "a": {"call": "nope"}, "b": {"call": "noop", "needs": ["zzz"]}, "c": {"call": "noop", "needs": ["d"]}, "d": {"call": "noop", "needs": ["c"]}}}).json()["errors"]
     assert {f["code"] for f in faults} == {"unknown_call", "unknown_step", "cycle"}
     assert api("POST", "/v1/workflows:validate", noop("fine")).json() == {"valid": True, "errors": [], "warnings": []}
+
+
+def test_what_changes_nothing_is_warned_of_and_saved(api):
+    name = named()
+    document = {"name": name, "steps": {"a": {"call": "delay", "with": {"duration": "1s"}, "pool": "slow"}}, "output": "${ .item }"}
+    checked = api("POST", "/v1/workflows:validate", document).json()
+    assert checked["valid"] and checked["errors"] == []
+    assert [(w["code"], w["pointer"]) for w in checked["warnings"]] == [("no_effect", "/steps/a/pool"), ("no_effect", "/output")]
+    saved = api("PUT", "/v1/workflows/" + name, document)
+    assert saved.status_code == 201 and saved.json()["warnings"] == checked["warnings"]
 
 
 @pytest.mark.parametrize("data, status, code", [

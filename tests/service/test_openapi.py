@@ -6,6 +6,8 @@ import uuid
 
 import jsonschema
 
+import target
+
 DOCUMENT = {"name": "", "steps": {"a": {"call": "noop"}, "b": {"call": "condition", "needs": ["a"], "with": {"if": "${ true }"}},
                                   "c": {"call": "noop", "needs": {"b": ["false"]}}, "d": {"call": "transform", "needs": ["a"], "with": {"value": [0.10]}}},
             "output": "${ .steps.d.output }"}
@@ -52,9 +54,9 @@ class Described:
             for index, item in enumerate(value):
                 yield from self.strangers(schema["items"], item, f"{where}/{index}")
 
-    def __call__(self, method, path, value=None, status=None):
+    def __call__(self, method, path, value=None, status=None, headers=None):
         pattern, operation = self.operation(method, path)
-        answer = self.api(method, path, value)
+        answer = self.api(method, path, value, headers=headers)
         assert status is None or answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text}"
         described = self.resolve(operation["responses"].get(str(answer.status_code), operation["responses"]["default"]))
         kind = answer.headers.get("Content-Type", "").split(";")[0]
@@ -83,6 +85,66 @@ def ended(ask, run_id):
             return run
         time.sleep(0.05)
     raise AssertionError("the run has not ended within 20 s")
+
+
+def language(ask, name):
+    """A run that has everything: a loop, a child, signals, an outcome that is settled, compensation, a notification."""
+    flow = f"/v1/workflows/{name}"
+    noop = {"call": "noop"}
+    bad = {"call": "http", "retry": {"max_attempts": 1}, "with": {"url": "http://127.0.0.1:1/"}}
+    ask("PUT", flow + "-child", {"name": name + "-child", "steps": {"w": {"call": "wait_signal", "with": {"signal": "go"}}}}, 201)
+    saved = ask("PUT", flow + "-parent", {"name": name + "-parent", "on_failure_notify": noop, "steps": {
+        "a": {**noop, "compensate": noop},
+        "each": {"call": "foreach", "needs": ["a"], "with": {"items": [1, 0], "on_item_failure": "continue", "steps": {
+            "go": {"call": "transform", "with": {"value": "${ 1 / .item }"}}}}},
+        "kid": {"call": "workflow", "needs": ["each"], "with": {"name": name + "-child"}},
+        "big": {"call": "wait_signal", "needs": ["each"], "with": {"signal": "big"}},
+        "bad": {**bad, "needs": ["kid", "big"]}}}, 201)
+    assert saved["warnings"] == []
+    unknown = ask("POST", "/v1/workflows:validate", {"name": "x", "steps": {"k": {"call": "workflow", "with": {"name": "not-there"}}}}, 200)
+    assert unknown["warnings"]
+    run_id = ask("POST", flow + "-parent/runs", {}, 202)["run_id"]
+    at = f"/v1/runs/{run_id}"
+    for _ in range(400):
+        run = ask("GET", at, status=200)
+        if run["steps"]["kid"]["status"] == "waiting":
+            break
+        time.sleep(0.05)
+    ask("GET", at + "/explain", status=200)
+    ask("GET", at + "/steps?parent=each", status=200)
+    ask("GET", at + "/steps?parent=each[0]", status=200)
+    ask("GET", at + "/steps/each/attempts/1/output", status=200)
+    child = ask("GET", f"/v1/runs?parent={run_id}", status=200)["items"][0]["id"]
+    ask("GET", "/v1/runs/" + child, status=200)
+    ask("POST", at + ":compensate", status=409)
+    ask("POST", at + "/steps/a:settle", {"as": "succeeded"}, 409)
+    ask("POST", at + "/steps/a:settle", {"as": "done"}, 422)
+    ask("POST", at + "/signals/big", "x" * 5000, 202, headers={"Idempotency-Key": "described" + run_id})
+    ask("POST", at + "/signals/big", "y", 422, headers={"Idempotency-Key": "described" + run_id})
+    ask("POST", f"/v1/runs/{child}/signals/go", None, 202)
+    events = ask("GET", at + "/events?page_size=500", status=200)["items"]
+    ask("GET", f"{at}/events/{events[-1]['seq']}/output", status=200)
+    run = ended(ask, run_id)
+    assert run["status"] == "compensated" and run["steps"]["a"]["compensation"]["status"] == "succeeded"
+    ask("POST", at + ":compensate", status=200)
+    ask("POST", at + "/signals/late", 1, 409)
+    ask("GET", flow + "-parent/versions/1?diff=1", status=200)
+
+
+def settled(ask, api, name):
+    """The outcome of an attempt of which nobody knows what became."""
+    with target.Target() as world:
+        ask("PUT", f"/v1/workflows/{name}-held", {"name": name + "-held", "steps": {"once": {
+            "call": "http", "delivery": "at_most_once", "on_unknown": "wait",
+            "with": {"method": "POST", "url": world.on("/cut", {"cut": True})}}}}, 201)
+        run_id = ask("POST", f"/v1/workflows/{name}-held/runs", {}, 202)["run_id"]
+        for _ in range(400):
+            if api("GET", f"/v1/runs/{run_id}").json()["steps"]["once"]["status"] == "waiting":
+                break
+            time.sleep(0.05)
+        ask("GET", f"/v1/runs/{run_id}", status=200)
+        ask("POST", f"/v1/runs/{run_id}/steps/once:settle", {"as": "succeeded", "output": 1}, 200)
+    assert ended(ask, run_id)["status"] == "succeeded"
 
 
 def test_every_answer_is_as_described(api):
@@ -126,6 +188,9 @@ def test_every_answer_is_as_described(api):
     ask("GET", f"/v1/runs/{waiting}/commands/{verdict['command']}", status=200)
     assert ended(ask, waiting)["status"] == "cancelled"
     ask("DELETE", flow + "-waits", status=204)
+
+    language(ask, name)
+    settled(ask, api, name)
 
     key = ask("POST", "/v1/api-keys", {"name": "described", "role": "viewer"}, 201)
     ask("GET", "/v1/api-keys", status=200)

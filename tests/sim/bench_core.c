@@ -1,5 +1,9 @@
-/* bench_core: what the scheduler's core costs per step by itself. Chains of noop steps, ports that answer at once: no
- * database, broker or worker. bench_core [runs in flight] [steps of a run] [runs]. */
+/* bench_core: what the scheduler's core costs per step by itself; ports that answer at once: no database, broker or
+ * worker. bench_core [runs in flight] [steps of a run] [runs] [chain | items | list | open]
+ * chain  noop steps, one after another
+ * items  a loop of transform steps, whose outputs nobody reads
+ * list   the same, and the loop's list is the run's output
+ * open   a loop of noop steps, all of them open at once */
 #include "common/base/log.h"
 #include "scheduler/core/sched_core.h"
 
@@ -210,6 +214,36 @@ static void turn(struct bench *b)
         answer_tasks(b);
 }
 
+static void put_chain(struct buf *out, int64_t steps)
+{
+    buf_append_str(out, STR("{\"name\":\"chain\",\"steps\":{\"s0\":{\"call\":\"noop\"}"));
+    for (int64_t i = 1; i < steps; i++)
+        buf_printf(out, ",\"s%lld\":{\"needs\":[\"s%lld\"],\"call\":\"noop\"}", (long long)i, (long long)i - 1);
+    buf_append_str(out, STR("}}"));
+}
+
+static void put_loop(struct buf *out, int64_t items, bool open, bool list)
+{
+    buf_append_str(out, STR("{\"name\":\"chain\",\"steps\":{\"each\":{\"call\":\"foreach\",\"with\":{\"items\":["));
+    for (int64_t i = 0; i < items; i++)
+        buf_printf(out, "%s%lld", i == 0 ? "" : ",", (long long)i);
+    if (open)
+        buf_printf(out, "],\"concurrency\":%lld,\"steps\":{\"t\":{\"call\":\"noop\"}}}}}", (long long)items);
+    else
+        buf_append_str(out, STR("],\"steps\":{\"t\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .item }\"}}}}}}"));
+    if (list)
+        buf_append_str(out, STR(",\"output\":\"${ .steps.each.output }\""));
+    buf_append_char(out, '}');
+}
+
+static void put_document(struct buf *out, const char *shape, int64_t steps)
+{
+    if (strcmp(shape, "chain") == 0)
+        put_chain(out, steps);
+    else
+        put_loop(out, steps, strcmp(shape, "open") == 0, strcmp(shape, "list") == 0);
+}
+
 static int64_t argument(int argc, char **argv, int i, int64_t fallback)
 {
     int64_t n = fallback;
@@ -222,6 +256,7 @@ int main(int argc, char **argv)
     struct bench b = {.in_flight_runs = (size_t)argument(argc, argv, 1, 256),
                       .to_start = (size_t)argument(argc, argv, 3, 20000)};
     int64_t steps = argument(argc, argv, 2, 10), cpu;
+    const char *shape = argc > 4 ? argv[4] : "chain";
     struct sched_ports ports = {.ctx = &b,
                                 .mono = port_mono,
                                 .wall = port_wall,
@@ -245,10 +280,7 @@ int main(int argc, char **argv)
 
     log_init("bench", "bench", LOG_WARN);
     buf_init(&document, 1 << 20);
-    buf_append_str(&document, STR("{\"name\":\"chain\",\"steps\":{\"s0\":{\"call\":\"noop\"}"));
-    for (int64_t i = 1; i < steps; i++)
-        buf_printf(&document, ",\"s%lld\":{\"needs\":[\"s%lld\"],\"call\":\"noop\"}", (long long)i, (long long)i - 1);
-    buf_append_str(&document, STR("}}"));
+    put_document(&document, shape, steps);
     b.document = buf_str(&document);
     b.loads = mem_array(1000, sizeof(*b.loads));
     buf_init(&b.results, (size_t)64 << 20);
@@ -260,8 +292,8 @@ int main(int argc, char **argv)
         turn(&b);
     clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
     cpu = used.tv_sec * 1000000 + used.tv_nsec / 1000;
-    printf("%zu runs of %lld steps, %zu in flight: %.2f us of CPU per step, %zu events\n", b.to_start, (long long)steps,
-           b.in_flight_runs, (double)cpu / (double)(b.to_start * (size_t)steps), b.events);
+    printf("%s: %zu runs of %lld steps, %zu in flight: %.2f us of CPU per step, %zu events\n", shape, b.to_start,
+           (long long)steps, b.in_flight_runs, (double)cpu / (double)(b.to_start * (size_t)steps), b.events);
     sched_free(b.sched);
     mem_free(b.loads);
     buf_deinit(&b.results);

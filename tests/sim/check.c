@@ -1,13 +1,12 @@
 /* What must hold: after each commit for the runs it touched, and at the end for all. */
 #include "tests/sim/sim.h"
-#include <inttypes.h>
 
 #include "common/base/banned.h"
 
 static bool has_command(struct sim *sim, const struct db_run *run)
 {
     for (size_t i = 0; i < sim->db.command_count; i++)
-        if (!sim->db.commands[i].deleted && &sim->db.runs[sim->db.commands[i].run] == run)
+        if (!sim->db.commands[i].deleted && sim->db.runs[sim->db.commands[i].run] == run)
             return true;
     return false;
 }
@@ -20,29 +19,240 @@ static bool has_work(const struct db_run *run)
     return false;
 }
 
-static int number(const struct sim *sim, const struct db_run *run)
+struct who {
+    struct sim *sim;
+    struct db_run *run;
+};
+
+static void rule_broken(void *ctx, const char *text)
 {
-    return (int)(run - sim->db.runs);
+    const struct who *who = ctx;
+
+    sim_fail(who->sim, "run %u: %s", who->run->number, text);
 }
 
-/* The cheap invariant, checked at every commit: an open run never waits for nothing. */
+/* ---- families ---- */
+
+/* A step of the run waits for this child: it is open, or the news of its end is on the way. */
+static void check_child(void *ctx, struct run_id child)
+{
+    const struct who *who = ctx;
+    const struct db_run *run = db_find(who->sim, child);
+    char id[UUID_TEXT_SIZE];
+
+    if (run != NULL && !run_ended(run->status))
+        return;
+    run_id_format(child, id);
+    for (size_t i = 0; i < who->sim->db.command_count; i++) {
+        const struct db_command *command = &who->sim->db.commands[i];
+        struct str text = STR_NONE;
+
+        if (!command->deleted && strcmp(command->kind, "child_ended") == 0 && command->run == who->run->number &&
+            jt_string(jt_get(command->body, "child"), who->sim->arena, &text) && str_is(text, id))
+            return;
+    }
+    sim_fail(who->sim, "run %u waits for child %s, which has ended, and nobody will tell", who->run->number, id);
+}
+
+static bool has_cancel(struct sim *sim, const struct db_run *run)
+{
+    for (size_t i = 0; i < sim->db.command_count; i++)
+        if (!sim->db.commands[i].deleted && sim->db.commands[i].run == run->number &&
+            strcmp(sim->db.commands[i].kind, "cancel") == 0)
+            return true;
+    return false;
+}
+
+/* A child that nobody waits for any more, or whose parent is stopping, is cancelled, unless it is about to end. */
+static void check_cascade(struct sim *sim, struct db_run *parent, const struct db_run *child)
+{
+    const struct past_step *step = history_step(parent->history, child->parent_step);
+    bool awaited = step != NULL && step->waits == PAST_CHILD && run_id_eq(step->child, child->id) &&
+                   !history_stopping(parent->history, step);
+    const struct history *h = child->history;
+
+    if (awaited || run_ended(child->status) || has_cancel(sim, child) ||
+        (h != NULL && (h->cancelling || h->root->ended == h->plan->root_count)))
+        return;
+    sim_fail(sim, "run %u is not to go on, and nobody tells its child, run %u", parent->number, child->number);
+}
+
+static void check_family(struct sim *sim, struct db_run *run)
+{
+    struct who who = {sim, run};
+
+    history_each_child(run->history, check_child, &who);
+    for (uint32_t i = run->number + 1; i < sim->db.run_count; i++)
+        if (sim->db.runs[i]->parent == run)
+            check_cascade(sim, run, sim->db.runs[i]);
+    if (run->parent != NULL && run->told != run->ends)
+        sim_fail(sim, "run %u has ended %u times, its parent was told %u times", run->number, run->ends, run->told);
+}
+
+/* Is it no wonder that it has not ended? It, or a child that it waits for, is in quarantine. */
+bool check_excused(struct sim *sim, const struct db_run *run)
+{
+    if (run->quarantined)
+        return true;
+    for (uint32_t i = run->number + 1; i < sim->db.run_count; i++)
+        if (sim->db.runs[i]->parent == run && !run_ended(sim->db.runs[i]->status) &&
+            check_excused(sim, sim->db.runs[i]))
+            return true;
+    return false;
+}
+
+/* ---- what is open, beside what history says ---- */
+
+static uint32_t step_of_row(const struct run_state *state, uint32_t seq)
+{
+    for (uint32_t i = 0; i < state->node_count; i++)
+        if (run_step(state, i)->open_seq == seq)
+            return i;
+    return NO_NODE;
+}
+
+static void compare_row(struct sim *sim, const struct db_run *run, const struct sched_open_row *row)
+{
+    uint32_t node = step_of_row(run->state, row->seq);
+    const struct step_state *s = node == NO_NODE ? NULL : run_step(run->state, node);
+    struct buf path;
+
+    if (row->kind == WORK_RUN_TIMEOUT && run->state->timeout_seq == row->seq)
+        return;
+    if (s == NULL || s->open_kind != row->kind) {
+        sim_fail(sim, "run %u: open work %u is not in the fold of its history", run->number, row->seq);
+        return;
+    }
+    buf_init(&path, STEP_PATH_SIZE);
+    run_step_path(run->state, node, &path);
+    if (!str_eq(buf_str(&path), row->step) || row->attempt != s->attempt)
+        sim_fail(sim, "run %u: open work %u is of " STR_FMT " attempt %u, history says " STR_FMT " %u", run->number,
+                 row->seq, STR_ARG(row->step), row->attempt, STR_ARG(buf_str(&path)), s->attempt);
+    buf_deinit(&path);
+    if (row->kind != WORK_TASK && row->due_at.us != s->due_at.us &&
+        (row->reason == NULL || strcmp(row->reason, "more_items") != 0))
+        sim_fail(sim, "run %u: open work %u is due at another time than history says", run->number, row->seq);
+}
+
+static void compare_work(struct sim *sim, const struct db_run *run)
+{
+    const struct run_state *state = run->state;
+    uint32_t open = 0;
+
+    for (size_t i = 0; i < run->work_count; i++) {
+        if (!run->work[i].open)
+            continue;
+        open++;
+        compare_row(sim, run, &run->work[i].row);
+    }
+    if (open != state->open_steps + (state->timeout_seq != 0 ? 1u : 0u))
+        sim_fail(sim, "run %u: %u rows of open work, the fold has %u", run->number, open,
+                 state->open_steps + (state->timeout_seq != 0 ? 1u : 0u));
+}
+
+/* Signals that came and were not taken are there for who comes next, and nobody waits beside one. */
+static void compare_signals(struct sim *sim, const struct db_run *run)
+{
+    uint32_t here = 0, expected = 0;
+
+    for (const struct signal_queue *queue = run->state->signals; queue != NULL; queue = queue->next) {
+        here += queue->count;
+        if (queue->count > 0 && queue->waiter_count > 0)
+            sim_fail(sim, "run %u: a step waits for signal '%s', which is here", run->number, queue->name);
+    }
+    for (const struct past_signal *signal = run->history->signals; signal != NULL; signal = signal->next)
+        expected += !signal->taken;
+    if (here != expected)
+        sim_fail(sim, "run %u: %u signals wait, history says %u", run->number, here, expected);
+}
+
+/* ---- after a commit ---- */
+
+static void note_stats(struct sim_stats *stats, const struct event *event)
+{
+    bool item = event->step.len > 0 && event->step.ptr[event->step.len - 1] == ']';
+    bool action = memchr(event->step.ptr == NULL ? "" : event->step.ptr, ':', event->step.len) != NULL;
+
+    stats->items += item;
+    stats->actions += action && event->type == EVENT_STEP_DISPATCHED && event->attempt == 1;
+    stats->signals += event->type == EVENT_SIGNAL_RECEIVED;
+    stats->settled += event->type == EVENT_STEP_SETTLED;
+    stats->reopened += event->type == EVENT_RUN_REOPENED;
+}
+
+static void check_event(struct sim *sim, struct db_run *run, const struct db_event *row)
+{
+    struct err err = {.code = ERR_OK};
+    struct event event = {.seq = row->seq,
+                          .type = (enum event_type)row->type,
+                          .at = {row->at},
+                          .step = row->step,
+                          .attempt = row->attempt,
+                          .output = row->output,
+                          .output_bytes = (uint32_t)row->output.len};
+
+    if (event_decode_data(row->data, sim->arena, &event, &err) != ERR_OK)
+        sim_fail(sim, "run %u: event %u cannot be read: %s", run->number, row->seq, err.message);
+    history_event(run->history, &event);
+    if (engine_fold(run->state, &event, &err) != ERR_OK)
+        sim_fail(sim, "run %u: %s", run->number, err.message);
+    if (!sim->failed)
+        check_output(sim, run, &event);
+    run->ends += event_ends_run(event.type);
+    note_stats(sim->stats, &event);
+}
+
 void check_run(struct sim *sim, struct db_run *run)
 {
-    if (run_ended(run->status) || has_work(run) || has_command(sim, run))
+    if (run->created_at == 0)
         return;
-    sim_fail(sim, "run %d is open and waits for nothing after event %zu", number(sim, run), run->event_count);
+    if (run->state == NULL) {
+        struct who *who = sim_new(sim, struct who);
+
+        *who = (struct who){sim, run};
+        run->state = run_state_new(run->id, 1, run->plan, (struct wall_us){run->created_at});
+        run->history = history_new(sim->arena, run->plan, rule_broken, who);
+    }
+    while (run->checked < run->event_count && !sim->failed)
+        check_event(sim, run, &run->events[run->checked++]);
+    if (sim->failed)
+        return;
+    if (run->state->status != run->status)
+        sim_fail(sim, "run %u: its row says '%s', its history '%s'", run->number, run_status_name(run->status),
+                 run_status_name((enum run_status)run->state->status));
+    if (run_ended(run->status) == (run->ended_at == 0))
+        sim_fail(sim, "run %u is '%s', and the time of its end is %lld", run->number, run_status_name(run->status),
+                 (long long)run->ended_at);
+    if (!run_ended(run->status) && !has_work(run) && !has_command(sim, run))
+        sim_fail(sim, "run %u is open and waits for nothing after event %zu", run->number, run->event_count);
+    compare_work(sim, run);
+    compare_signals(sim, run);
+    check_family(sim, run);
 }
+
+void check_command_gone(struct sim *sim, const struct db_command *command)
+{
+    static const char *const kinds[] = {"cancel", "compensate", "signal", "settle", "sing"};
+    const struct db_run *run = sim->db.runs[command->run];
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        if (strcmp(command->kind, kinds[i]) == 0 && !history_answered(run->history, command->id))
+            sim_fail(sim, "run %u: command %lld (%s) is gone and was not answered", run->number, (long long)command->id,
+                     command->kind);
+}
+
+/* ---- results ---- */
 
 /* The engine's rule: while one worker has the attempt, a copy that another holds cannot defer it, nor fail it when it
  * was granted. */
-static bool is_of_idle_copy(struct sim *sim, const struct db_run *run, struct str step, struct str result)
+static bool is_of_idle_copy(struct sim *sim, struct db_run *run, struct str step, struct str result)
 {
-    uint32_t node = plan_find(run->plan, step);
+    const struct past_step *past = run->history == NULL ? NULL : history_step(run->history, step);
     struct str status = jt_get(result, "status"), worker = STR_NONE;
 
-    if (node == NO_NODE || !jt_string(jt_get(result, "worker"), sim->arena, &worker))
+    if (past == NULL || !jt_string(jt_get(result, "worker"), sim->arena, &worker))
         return true;
-    if (!str_is(status, "\"deferred\"") && !(str_is(status, "\"failed\"") && run->plan->steps[node].at_most_once))
+    if (!str_is(status, "\"deferred\"") && !(str_is(status, "\"failed\"") && past->plan->at_most_once))
         return false;
     for (size_t i = run->event_count; i > 0; i--) {
         struct str granted = STR_NONE;
@@ -71,7 +281,7 @@ void check_acknowledged(struct sim *sim, const struct sim_delivery *delivery)
         struct str id = STR_NONE, step;
         struct run_id run_id;
         uint32_t attempt, dispatch;
-        const struct db_run *run;
+        struct db_run *run;
         struct err err;
 
         if (!jt_string(jt_get(it.value, "task_id"), sim->arena, &id) ||
@@ -93,130 +303,19 @@ void check_acknowledged(struct sim *sim, const struct sim_delivery *delivery)
     }
 }
 
-/* ---- at the end: the history itself ---- */
-
-struct step_check {
-    bool ended;
-    uint8_t outcome;
-    uint16_t attempt; /* newest dispatched */
-    bool attempt_open;
-};
-
-static void check_needs(struct sim *sim, const struct db_run *run, const struct run_state *state, uint32_t node)
-{
-    const struct plan_step *step = &run->plan->steps[node];
-
-    for (size_t e = 0; e < step->edge_count; e++)
-        if (!step_ended((enum step_status)state->steps[step->edges[e].parent].status))
-            sim_fail(sim, "run %d: step s%u began before what it needs had ended", number(sim, run), node);
-}
-
-/* One verdict on a command, and no more. */
-static void check_verdict(struct sim *sim, const struct db_run *run, const struct event *event, bool *answered)
-{
-    if (event->type != EVENT_COMMAND_APPLIED && event->type != EVENT_COMMAND_REFUSED)
-        return;
-    if (event->command < 1 || (size_t)event->command > sim->db.command_count || answered[event->command - 1])
-        sim_fail(sim, "run %d: event %u answers command %lld again", number(sim, run), event->seq,
-                 (long long)event->command);
-    else
-        answered[event->command - 1] = true;
-}
-
-static void check_attempt(struct sim *sim, const struct db_run *run, struct step_check *steps, uint32_t node,
-                          const struct event *event)
-{
-    struct step_check *s = &steps[node];
-
-    switch (event->type) {
-    case EVENT_STEP_DISPATCHED:
-        if (event->attempt != s->attempt + 1)
-            sim_fail(sim, "run %d: attempt %u of step s%u follows %u", number(sim, run), event->attempt, node,
-                     s->attempt);
-        s->attempt = event->attempt;
-        s->attempt_open = true;
-        break;
-    case EVENT_ATTEMPT_FAILED:
-        if (!s->attempt_open)
-            sim_fail(sim, "run %d: attempt %u of step s%u ended twice", number(sim, run), event->attempt, node);
-        s->attempt_open = false;
-        break;
-    default:
-        break;
-    }
-}
-
-static void compare_work(struct sim *sim, const struct db_run *run, const struct run_state *state)
-{
-    uint32_t open = 0;
-
-    for (size_t i = 0; i < run->work_count; i++) {
-        const struct sched_open_row *row = &run->work[i].row;
-        bool found = row->kind == WORK_RUN_TIMEOUT && state->timeout_seq == row->seq;
-
-        if (!run->work[i].open)
-            continue;
-        open++;
-        for (uint32_t n = 0; n < run->plan->step_count; n++)
-            found = found || (state->steps[n].open_seq == row->seq && state->steps[n].open_kind == row->kind);
-        if (!found)
-            sim_fail(sim, "run %d: open work %u is not in the fold of its history", number(sim, run), row->seq);
-    }
-    if (open != state->open_steps + (state->timeout_seq != 0 ? 1u : 0u))
-        sim_fail(sim, "run %d: %u rows of open work, the fold has %u", number(sim, run), open,
-                 state->open_steps + (state->timeout_seq != 0 ? 1u : 0u));
-}
-
-static void fold_and_compare(struct sim *sim, struct db_run *run)
-{
-    struct run_state *state = run_state_new(run->id, 1, run->plan, (struct wall_us){run->created_at});
-    struct step_check *steps = arena_array(sim->arena, run->plan->step_count, sizeof(*steps));
-    bool *answered = arena_array(sim->arena, sim->db.command_count, sizeof(bool));
-    struct err err = {.code = ERR_OK};
-
-    for (size_t i = 0; i < run->event_count && !sim->failed; i++) {
-        const struct db_event *row = &run->events[i];
-        struct event event = {.seq = row->seq,
-                              .type = (enum event_type)row->type,
-                              .at = {row->at},
-                              .step = row->step,
-                              .attempt = row->attempt,
-                              .output_bytes = (uint32_t)row->output.len};
-
-        if (event_decode_data(row->data, sim->arena, &event, &err) != ERR_OK)
-            sim_fail(sim, "run %d: event %u cannot be read: %s", number(sim, run), row->seq, err.message);
-        if (event.step.ptr != NULL && event.type >= EVENT_STEP_DISPATCHED && event.type < EVENT_COMMAND_APPLIED) {
-            uint32_t node = plan_find(run->plan, event.step);
-
-            if (event.type == EVENT_STEP_DISPATCHED || event.type == EVENT_STEP_SUCCEEDED)
-                check_needs(sim, run, state, node);
-            check_attempt(sim, run, steps, node, &event);
-        }
-        check_verdict(sim, run, &event, answered);
-        if (engine_fold(state, &event, &err) != ERR_OK)
-            sim_fail(sim, "run %d: %s", number(sim, run), err.message);
-    }
-    if (!sim->failed && state->status != run->status)
-        sim_fail(sim, "run %d: its row says '%s', its history '%s'", number(sim, run), run_status_name(run->status),
-                 run_status_name((enum run_status)state->status));
-    if (!sim->failed)
-        compare_work(sim, run, state);
-    run_state_free(state);
-}
-
 void check_end(struct sim *sim)
 {
     for (uint32_t i = 0; i < sim->db.run_count && !sim->failed; i++) {
-        struct db_run *run = &sim->db.runs[i];
+        struct db_run *run = sim->db.runs[i];
+        const struct db_event *last = run->event_count == 0 ? NULL : &run->events[run->event_count - 1];
 
-        fold_and_compare(sim, run);
-        if (!run_ended(run->status) && !run->quarantined)
+        check_run(sim, run);
+        if (!run_ended(run->status) && !check_excused(sim, run))
             sim_fail(sim,
                      "run %u was acknowledged and has not ended: '%s' after %zu events, last '%s' of step " STR_FMT, i,
                      run_status_name(run->status), run->event_count,
-                     run->event_count == 0 ? "nothing"
-                                           : event_type_name((enum event_type)run->events[run->event_count - 1].type),
-                     STR_ARG(run->event_count == 0 ? STR_NONE : run->events[run->event_count - 1].step));
+                     last == NULL ? "nothing" : event_type_name((enum event_type)last->type),
+                     STR_ARG(last == NULL ? STR_NONE : last->step));
         if (run->quarantined && !run->refuses && !run->suspected && !sim->db.late_hold)
             sim_fail(sim, "run %u is quarantined without reason", i);
     }

@@ -1,118 +1,9 @@
-/* What happens in a history: workflows of chance, starts and cancels, and faults. */
+/* What happens in a history: starts, signals and all that clients and operators ask for, and faults. */
 #include "common/base/ensure.h"
 #include "tests/sim/sim.h"
+#include <inttypes.h>
 
 #include "common/base/banned.h"
-
-#define STEPS_MAX 9
-
-static void put_needs(struct sim *sim, struct buf *doc, uint32_t step, bool *is_condition)
-{
-    uint32_t shape = rng_below(&sim->rng, 4);
-    uint32_t first = shape == 0 ? step - 1 : rng_below(&sim->rng, step);
-    uint32_t second = rng_below(&sim->rng, step);
-
-    if (is_condition[first]) {
-        buf_printf(doc, "\"needs\":{\"s%u\":[\"%s\"]}", first, rng_chance(&sim->rng, 5000) ? "true" : "false");
-        return;
-    }
-    if (shape == 1 && second != first && !is_condition[second]) { /* a diamond's lower end */
-        buf_printf(doc, "\"needs\":[\"s%u\",\"s%u\"]", first, second);
-        return;
-    }
-    if (shape == 2) {
-        buf_printf(doc, "\"needs\":{\"s%u\":[\"succeeded\",\"failed\",\"skipped\"]},\"join\":\"any\"", first);
-        return;
-    }
-    buf_printf(doc, "\"needs\":[\"s%u\"]", first);
-}
-
-static void put_step(struct sim *sim, struct buf *doc, uint32_t step, bool *is_condition)
-{
-    struct rng *rng = &sim->rng;
-    uint32_t kind = rng_below(rng, 9);
-    bool is_http = kind >= 3 && kind <= 6;
-
-    buf_printf(doc, "%s\"s%u\":{", step == 0 ? "" : ",", step);
-    if (step > 0 && rng_chance(rng, 9000)) {
-        put_needs(sim, doc, step, is_condition);
-        buf_append_char(doc, ',');
-    }
-    switch (rng_below(rng, 9)) {
-    case 0:
-        buf_append_str(
-            doc, STR("\"call\":\"transform\",\"with\":{\"value\":{\"x\":\"${ .input.x }\",\"y\":\"${ .run.id }\"}}"));
-        break;
-    case 1:
-        is_condition[step] = true;
-        buf_append_str(doc, STR("\"call\":\"condition\",\"with\":{\"if\":\"${ .input.x > 1 }\"}"));
-        break;
-    case 2:
-        buf_printf(doc, "\"call\":\"delay\",\"with\":{\"duration\":\"%ums\"}", rng_below(rng, 5000));
-        break;
-    case 3:
-        buf_append_str(
-            doc, STR("\"call\":\"http\",\"delivery\":\"at_most_once\",\"with\":{\"url\":\"https://a.example/\"}"));
-        break;
-    case 4:
-    case 5:
-        buf_append_str(
-            doc,
-            STR("\"call\":\"http\",\"with\":{\"url\":\"https://a.example/\",\"query\":{\"q\":\"${ .input.x }\"}}"));
-        break;
-    case 6:
-        buf_append_str(doc, STR("\"call\":\"http\",\"timeout\":\"10s\",\"with\":{\"url\":\"https://b.example/\"}"));
-        break;
-    default:
-        buf_append_str(doc, STR("\"call\":\"noop\""));
-        break;
-    }
-    if (!is_condition[step] && rng_chance(rng, 3000))
-        buf_append_str(doc, STR(",\"retry\":{\"max_attempts\":3,\"initial\":\"100ms\",\"factor\":2,\"max\":\"5s\"}"));
-    if (is_http && rng_chance(rng, 1500))
-        buf_append_str(doc, STR(",\"idempotency\":{\"key\":\"k-${ .input.x }\"}"));
-    if (rng_chance(rng, 2500))
-        buf_append_str(doc, STR(",\"on_failure\":\"continue\""));
-    if (rng_chance(rng, 500))
-        buf_append_str(doc, STR(",\"deadline\":\"20s\""));
-    buf_append_char(doc, '}');
-}
-
-static struct str make_document(struct sim *sim)
-{
-    uint32_t steps = 1 + rng_below(&sim->rng, STEPS_MAX);
-    bool is_condition[STEPS_MAX] = {false};
-    struct buf doc;
-    struct str text;
-
-    buf_init(&doc, 65536);
-    buf_append_str(&doc, STR("{\"name\":\"w\","));
-    if (rng_chance(&sim->rng, 1000))
-        buf_append_str(&doc, STR("\"timeout\":\"30s\","));
-    buf_append_str(&doc, STR("\"steps\":{"));
-    for (uint32_t i = 0; i < steps; i++)
-        put_step(sim, &doc, i, is_condition);
-    buf_append_char(&doc, '}');
-    if (rng_chance(&sim->rng, 5000))
-        buf_append_str(&doc, STR(",\"output\":\"${ {x: .input.x} }\""));
-    else if (rng_chance(&sim->rng, 5000))
-        buf_append_str(&doc, STR(",\"output\":\"${ .steps.s0.output }\""));
-    buf_append_char(&doc, '}');
-    text = str_arena(sim->arena, buf_str(&doc));
-    buf_deinit(&doc);
-    return text;
-}
-
-static struct plan *compile(struct sim *sim, struct str document)
-{
-    struct plan_faults faults = {.arena = sim->arena};
-    struct plan *plan = plan_compile(document, &PLAN_LIMITS_DEFAULT, &faults);
-
-    if (plan == NULL && !(faults.count > 0 && strcmp(faults.items[0].code, "unreachable_step") == 0))
-        sim_fail(sim, "the generator made what does not compile: %s " STR_FMT " in " STR_FMT, faults.items[0].code,
-                 STR_ARG(faults.items[0].pointer), STR_ARG(document));
-    return plan;
-}
 
 static void nudge(struct sim *sim, int16_t shard)
 {
@@ -121,36 +12,34 @@ static void nudge(struct sim *sim, int16_t shard)
 }
 
 struct request {
-    uint32_t run;
+    struct db_run *run;
     const char *kind;
+    struct str body;
 };
 
 /* The gateway's transaction: from here on the run is acknowledged. */
 static void accept(struct sim *sim, void *what)
 {
     struct request *r = what;
-    struct db_run *run = &sim->db.runs[r->run];
 
     if (sim->db.down_until > sim->now) {
         sim_at(sim, sim->db.down_until + MS, NULL, accept, r);
         return;
     }
-    if (strcmp(r->kind, "start") != 0 && run->created_at == 0)
+    if (strcmp(r->kind, "start") != 0 && r->run->created_at == 0)
         return; /* 404 */
     if (strcmp(r->kind, "start") == 0)
-        run->created_at = sim->start_wall + sim->now;
-    if (strcmp(r->kind, "cancel") == 0)
-        run->cancel_asked = true;
-    db_command_add(sim, r->run, r->kind, STR_NONE, rng_chance(&sim->rng, 3000) ? STR("gateway.1") : STR_NONE);
-    nudge(sim, run->shard);
+        r->run->created_at = sim->start_wall + sim->now;
+    sim_trace(sim, "somebody asks to %s run %u " STR_FMT, r->kind, r->run->number, STR_ARG(r->body));
+    db_command_add(sim, r->run->number, r->kind, r->body, rng_chance(&sim->rng, 3000) ? STR("gateway.1") : STR_NONE);
+    nudge(sim, r->run->shard);
 }
 
-static void request(struct sim *sim, uint32_t run, const char *kind, int64_t at)
+static void request(struct sim *sim, struct db_run *run, const char *kind, struct str body, int64_t at)
 {
     struct request *r = sim_new(sim, struct request);
 
-    r->run = run;
-    r->kind = kind;
+    *r = (struct request){run, kind, body};
     sim_at(sim, at, NULL, accept, r);
 }
 
@@ -165,34 +54,138 @@ static void watch(struct sim *sim, void *what)
         str_of(arena_printf(sim->arena, "{\"v\":1,\"run_id\":\"%s\",\"reply_to\":\"gateway.1\",\"from_seq\":0}", id)));
 }
 
+/* ---- what is asked of runs that there are ---- */
+
+static struct str signal_body(struct sim *sim, struct str name)
+{
+    struct str body;
+    struct buf text;
+    struct jw w;
+
+    buf_init(&text, 65536);
+    w = jw_to(&text);
+    jw_obj(&w);
+    jw_kstr(&w, "name", name); /* perhaps of a value that has quotes */
+    jw_kraw(&w, "payload", rng_chance(&sim->rng, 2000) ? STR("null") : STR("{\"by\":\"a person\"}"));
+    jw_end_obj(&w);
+    body = str_arena(sim->arena, buf_str(&text));
+    buf_deinit(&text);
+    return body;
+}
+
+static struct str settle_body(struct sim *sim, struct str step)
+{
+    return str_of(arena_printf(sim->arena, "{\"step\":\"" STR_FMT "\",\"as\":\"%s\",\"output\":{\"settled\":true}}",
+                               STR_ARG(step), rng_chance(&sim->rng, 6000) ? "succeeded" : "failed"));
+}
+
+/* A step of it whose outcome nobody knows; STR_NONE: none. */
+static struct str unknown_step(const struct db_run *run)
+{
+    for (size_t i = 0; i < run->event_count; i++)
+        if (run->events[i].type == EVENT_STEP_OUTCOME_UNKNOWN)
+            return run->events[i].step;
+    return STR_NONE;
+}
+
+/* Whatever comes to mind, whether it makes sense or not, of runs that are open or have ended. */
+static void meddle(struct sim *sim, void *what)
+{
+    static const char *const names[] = {"go", "stop", "only", "n-1", "n-3", "nobody-waits"};
+    struct db_run *run = sim->db.runs[rng_below(&sim->rng, sim->db.run_count)];
+    struct str unknown = unknown_step(run);
+
+    (void)what;
+    switch (rng_below(&sim->rng, 8)) {
+    case 0:
+        for (int i = 0; i < 120 && rng_chance(&sim->rng, 9800); i++) /* more than a run keeps, now and then */
+            request(sim, run, "signal", signal_body(sim, STR("nobody-waits")), sim->now);
+        break;
+    case 1:
+        request(sim, run, "cancel", rng_chance(&sim->rng, 5000) ? STR("{\"compensate\":true}") : STR_NONE, sim->now);
+        break;
+    case 2:
+        request(sim, run, "compensate", STR_NONE, sim->now);
+        break;
+    case 3:
+        request(sim, run, "settle", settle_body(sim, unknown.ptr == NULL ? STR("s0") : unknown), sim->now);
+        break;
+    default:
+        request(sim, run, "signal", signal_body(sim, str_of(names[rng_below(&sim->rng, 6)])), sim->now);
+        break;
+    }
+}
+
+/* A person looks after what waits for people without end. */
+static void look_after(struct sim *sim, void *what)
+{
+    for (uint32_t i = 0; i < sim->db.run_count; i++) {
+        struct db_run *run = sim->db.runs[i];
+
+        for (size_t w = 0; w < run->work_count; w++) {
+            const struct sched_open_row *row = &run->work[w].row;
+            struct str name = STR_NONE;
+
+            if (!run->work[w].open || row->due_at.us != 0 || (!sim->healed && rng_chance(&sim->rng, 7000)))
+                continue;
+            if (row->kind == WORK_UNKNOWN)
+                request(sim, run, "settle", settle_body(sim, row->step), sim->now);
+            if (row->kind == WORK_SIGNAL &&
+                jt_string(jt_get(run->events[row->seq - 1].data, "name"), sim->arena, &name))
+                request(sim, run, "signal", signal_body(sim, name), sim->now);
+        }
+        if (run_ended(run->status) && unknown_step(run).ptr != NULL && rng_chance(&sim->rng, 500))
+            request(sim, run, "settle", settle_body(sim, unknown_step(run)), sim->now);
+    }
+    sim_after(sim, 3 * SEC, 6 * SEC, NULL, look_after, what);
+}
+
+/* Of a UUIDv7 all but the time, which nobody looks at here. */
+static struct run_id make_id(struct sim *sim)
+{
+    uint64_t bits[2] = {rng_next(&sim->rng), rng_next(&sim->rng)};
+    struct run_id id;
+
+    memcpy(id.bytes, bits, sizeof(id.bytes));
+    id.bytes[6] = (uint8_t)((id.bytes[6] & 0x0F) | 0x70);
+    id.bytes[8] = (uint8_t)((id.bytes[8] & 0x3F) | 0x80);
+    return id;
+}
+
+static void generate_run(struct sim *sim, const struct db_workflow *workflow)
+{
+    struct rng *rng = &sim->rng;
+    struct db_run *run = db_run_add(sim, make_id(sim), workflow, 1);
+    int64_t at = rng_between(rng, 0, 15 * SEC);
+
+    run->input = str_of(arena_printf(sim->arena, "{\"x\":%u,\"list\":[%s]}", rng_below(rng, 5),
+                                     rng_chance(rng, 5000) ? "\"one\",2" : "[1,2],[3]"));
+    run->refuses = rng_chance(rng, 200);
+    run->priority = (uint8_t)rng_below(rng, PRIORITY_COUNT);
+    request(sim, run, "start", STR_NONE, at);
+    if (rng_chance(rng, 1000))
+        request(sim, run, "cancel", rng_chance(rng, 5000) ? STR("{\"compensate\":true}") : STR_NONE,
+                at + rng_between(rng, 0, 10 * SEC));
+    if (rng_chance(rng, 1000))
+        sim_at(sim, at + rng_between(rng, 0, 5 * SEC), NULL, watch, run);
+    if ((run->refuses && rng_chance(rng, 5000)) || rng_chance(rng, 100))
+        request(sim, run, "release", STR_NONE, at + rng_between(rng, 5 * SEC, 25 * SEC));
+    if (rng_chance(rng, 2000)) /* perhaps before anybody waits for it */
+        request(sim, run, "signal", signal_body(sim, STR("go")), at + rng_between(rng, 0, 2 * SEC));
+}
+
 void generate_runs(struct sim *sim)
 {
-    uint32_t count = 1 + rng_below(&sim->rng, 6);
+    uint32_t meddling = rng_chance(&sim->rng, 5000) ? rng_below(&sim->rng, 12) : 0;
+    uint32_t workflows = 0;
 
-    for (uint32_t i = 0; i < count; i++) {
-        struct db_run *run = &sim->db.runs[i];
-        int64_t at = rng_between(&sim->rng, 0, 15 * SEC);
-        uint64_t bits[2] = {rng_next(&sim->rng), rng_next(&sim->rng)};
-
-        memcpy(run->id.bytes, bits, 16);
-        run->id.bytes[6] = (uint8_t)((run->id.bytes[6] & 0x0F) | 0x70);
-        run->id.bytes[8] = (uint8_t)((run->id.bytes[8] & 0x3F) | 0x80);
-        run->shard = (int16_t)(run_id_slot(run->id) % SHARDS);
-        do {
-            run->document = make_document(sim);
-            run->plan = compile(sim, run->document);
-        } while (run->plan == NULL && !sim->failed);
-        run->input = str_of(arena_printf(sim->arena, "{\"x\":%u}", rng_below(&sim->rng, 5)));
-        run->refuses = rng_chance(&sim->rng, 200);
-        sim->db.run_count++;
-        request(sim, i, "start", at);
-        if (rng_chance(&sim->rng, 1000))
-            request(sim, i, "cancel", at + rng_between(&sim->rng, 0, 10 * SEC));
-        if (rng_chance(&sim->rng, 1000))
-            sim_at(sim, at + rng_between(&sim->rng, 0, 5 * SEC), NULL, watch, run);
-        if ((run->refuses && rng_chance(&sim->rng, 5000)) || rng_chance(&sim->rng, 100))
-            request(sim, i, "release", at + rng_between(&sim->rng, 5 * SEC, 25 * SEC));
-    }
+    while (workflows < sim->db.workflow_count && sim->db.workflows[workflows].name[0] == 'w')
+        generate_run(sim, &sim->db.workflows[workflows++]);
+    for (uint32_t i = rng_below(&sim->rng, 3); i > 0; i--) /* more of one of them */
+        generate_run(sim, &sim->db.workflows[rng_below(&sim->rng, workflows)]);
+    for (uint32_t i = 0; i < meddling; i++)
+        sim_after(sim, 0, 45 * SEC, NULL, meddle, NULL);
+    sim_after(sim, 3 * SEC, 6 * SEC, NULL, look_after, NULL);
 }
 
 /* ---- faults ---- */

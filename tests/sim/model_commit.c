@@ -35,6 +35,7 @@ static void copy_batch(struct arena *arena, const struct sched_batch *from, stru
     COPY_ROWS(closes, close_count);
     COPY_ROWS(changes, change_count);
     COPY_ROWS(runs, run_count);
+    COPY_ROWS(children, child_count);
     COPY_ROWS(command_deletes, command_delete_count);
     COPY_ROWS(command_holds, command_hold_count);
     COPY_ROWS(command_inserts, command_insert_count);
@@ -61,6 +62,13 @@ static void copy_batch(struct arena *arena, const struct sched_batch *from, stru
         struct sched_change_row *row = (struct sched_change_row *)(uintptr_t)&to->changes[i];
 
         row->reason = row->reason == NULL ? NULL : arena_dup(arena, row->reason, strlen(row->reason));
+    }
+    for (size_t i = 0; i < to->child_count; i++) {
+        struct sched_child_row *row = (struct sched_child_row *)(uintptr_t)&to->children[i];
+
+        row->parent_step = str_arena(arena, row->parent_step);
+        row->workflow = str_arena(arena, row->workflow);
+        row->input = str_arena(arena, row->input);
     }
     for (size_t i = 0; i < to->command_insert_count; i++) {
         struct sched_command_insert *row = (struct sched_command_insert *)(uintptr_t)&to->command_inserts[i];
@@ -111,6 +119,11 @@ static enum sched_outcome examine(struct sim *sim, const struct transaction *t, 
         if (row->event->seq <= run->event_count)
             return SCHED_CONFLICT;
     }
+    for (size_t i = 0; i < t->batch.child_count; i++) {
+        *culprit = t->batch.children[i].parent;
+        if (db_find(sim, t->batch.children[i].run) != NULL)
+            return SCHED_CONFLICT;
+    }
     for (size_t i = 0; i < t->batch.open_count; i++) {
         *culprit = t->batch.opens[i].run;
         if (find_row(db_find(sim, *culprit), t->batch.opens[i].seq) != NULL)
@@ -124,8 +137,7 @@ static void insert_event(struct sim *sim, const struct sched_event_row *row)
     struct db_run *run = db_find(sim, row->run);
 
     if (row->event->seq != run->event_count + 1) {
-        sim_fail(sim, "a gap: event %u of run %d follows %zu", row->event->seq, (int)(run - sim->db.runs),
-                 run->event_count);
+        sim_fail(sim, "a gap: event %u of run %u follows %zu", row->event->seq, run->number, run->event_count);
         return;
     }
     if (run->event_count == run->event_cap) {
@@ -168,6 +180,67 @@ static struct db_command *find_command(struct sim *sim, struct sched_command_key
     return &sim->db.commands[key.id - 1];
 }
 
+/* A child run and its command, or the news for the parent that there is none: batch_child_start.sql. */
+static void insert_child(struct sim *sim, const struct sched_child_row *row)
+{
+    const struct db_workflow *workflow = db_workflow_find(sim, row->workflow);
+    const char *fault = NULL;
+    struct db_run *parent = db_find(sim, row->parent), *run;
+    char id[UUID_TEXT_SIZE];
+
+    run_id_format(row->run, id);
+    if (row->depth != parent->depth + 1 || row->depth > CHILD_LEVELS_MAX || row->shard != parent->shard ||
+        (int16_t)(run_id_slot(row->run) % SHARDS) != parent->shard)
+        sim_fail(sim, "child %s of run %u is in another shard, or too deep", id, parent->number);
+    if (workflow == NULL)
+        fault = "unknown_workflow";
+    else if (workflow->disabled)
+        fault = "workflow_disabled";
+    else if (row->version > workflow->version_count)
+        fault = "unknown_version";
+    if (fault != NULL) {
+        (void)db_command_add(
+            sim, parent->number, "child_ended",
+            str_of(arena_printf(sim->arena,
+                                "{\"child\":\"%s\",\"step\":\"" STR_FMT
+                                "\",\"status\":\"failed\",\"error\":{\"code\":\"%s\",\"message\":\"no child\"}}",
+                                id, STR_ARG(row->parent_step), fault)),
+            STR_NONE);
+        return;
+    }
+    run = db_run_add(sim, row->run, workflow, row->version == 0 ? workflow->version_count : row->version);
+    run->parent = parent;
+    run->parent_step = row->parent_step;
+    run->depth = row->depth;
+    run->priority = row->priority;
+    run->input = row->input;
+    run->created_at = row->created_at.us;
+    sim->stats->children++;
+    (void)db_command_add(sim, run->number, "start", STR_NONE, STR_NONE);
+}
+
+static void insert_command(struct sim *sim, const struct sched_command_insert *row)
+{
+    struct db_run *run = db_find(sim, row->run);
+    char text[UUID_TEXT_SIZE + 2];
+    int64_t id;
+
+    if (run == NULL)
+        return;
+    id = db_command_add(sim, run->number, row->kind, row->body, STR_NONE);
+    sim->db.commands[id - 1].held = row->held;
+    if (strcmp(row->kind, "child_ended") != 0)
+        return;
+    for (uint32_t i = 0; i < sim->db.run_count; i++) {
+        text[0] = '"';
+        run_id_format(sim->db.runs[i]->id, text + 1);
+        text[UUID_TEXT_SIZE] = '"';
+        if (str_eq(jt_get(row->body, "child"), (struct str){text, UUID_TEXT_SIZE + 1}))
+            sim->db.runs[i]->told++;
+    }
+}
+
+/* The runs of commands that are gone, of children that ended, ... are looked at like those that have new events. */
 static void delete_command(struct sim *sim, struct sched_command_key key)
 {
     find_command(sim, key)->deleted = true;
@@ -198,18 +271,21 @@ static void write_rows(struct sim *sim, const struct sched_batch *b)
         struct db_run *run = db_find(sim, b->runs[i].run);
 
         run->status = b->runs[i].status;
-        if (b->runs[i].ended_at.us != 0)
+        if (b->runs[i].ended_at.us != 0 || b->runs[i].reopened)
             run->ended_at = b->runs[i].ended_at.us;
     }
     for (size_t i = 0; i < b->command_delete_count; i++)
         delete_command(sim, b->command_deletes[i]);
     for (size_t i = 0; i < b->command_hold_count; i++)
         find_command(sim, b->command_holds[i])->held = true;
+    for (size_t i = 0; i < b->child_count; i++)
+        insert_child(sim, &b->children[i]);
     for (size_t i = 0; i < b->command_insert_count; i++) {
-        uint32_t run = (uint32_t)(db_find(sim, b->command_inserts[i].run) - sim->db.runs);
-        int64_t id = db_command_add(sim, run, b->command_inserts[i].kind, b->command_inserts[i].body, STR_NONE);
-
-        sim->db.commands[id - 1].held = true;
+#ifdef PLANT_TELL_EARLY
+        if (strcmp(b->command_inserts[i].kind, "child_ended") == 0)
+            continue;
+#endif
+        insert_command(sim, &b->command_inserts[i]);
     }
     for (size_t i = 0; i < b->quarantine_count; i++)
         db_find(sim, b->quarantines[i].run)->quarantined = true;
@@ -220,10 +296,11 @@ static void write_rows(struct sim *sim, const struct sched_batch *b)
         sim->stats->released++;
         run->refuses = false; /* whoever released it has mended what was wrong */
         for (size_t c = 0; c < sim->db.command_count; c++)
-            if (sim->db.commands[c].run == (uint32_t)(run - sim->db.runs))
+            if (sim->db.commands[c].run == run->number)
                 sim->db.commands[c].held = false;
     }
     sim->db.dead_letters += b->dead_letter_count;
+    sim->db.changed = true;
 }
 
 static void check_touched(struct sim *sim, const struct sched_batch *b)
@@ -237,8 +314,12 @@ static void check_touched(struct sim *sim, const struct sched_batch *b)
             check_run(sim, run);
         last = run;
     }
-    for (size_t i = 0; i < b->command_delete_count && !sim->failed; i++)
-        check_run(sim, &sim->db.runs[find_command(sim, b->command_deletes[i])->run]);
+    for (size_t i = 0; i < b->command_delete_count && !sim->failed; i++) {
+        const struct db_command *command = find_command(sim, b->command_deletes[i]);
+
+        check_run(sim, sim->db.runs[command->run]);
+        check_command_gone(sim, command);
+    }
 }
 
 static void execute(struct sim *sim, struct transaction *t)
@@ -253,10 +334,9 @@ static void execute(struct sim *sim, struct transaction *t)
     sim_trace(sim, "batch %llu of %s: %s, %zu events, %zu commands", (unsigned long long)t->batch.number, t->node->name,
               names[t->outcome.outcome], t->batch.event_count, t->batch.command_delete_count);
     for (size_t i = 0; i < t->batch.event_count; i++)
-        sim_trace(sim, "    run %d event %u %s " STR_FMT " " STR_FMT,
-                  (int)(db_find(sim, t->batch.events[i].run) - sim->db.runs), t->batch.events[i].event->seq,
-                  event_type_name(t->batch.events[i].event->type), STR_ARG(t->batch.events[i].event->step),
-                  STR_ARG(t->batch.events[i].data));
+        sim_trace(sim, "    run %u event %u %s " STR_FMT " " STR_FMT, db_find(sim, t->batch.events[i].run)->number,
+                  t->batch.events[i].event->seq, event_type_name(t->batch.events[i].event->type),
+                  STR_ARG(t->batch.events[i].event->step), STR_ARG(t->batch.events[i].data));
     switch (t->outcome.outcome) {
     case SCHED_COMMITTED:
         for (size_t i = 0; i < t->batch.shard_count; i++)
@@ -350,6 +430,11 @@ void db_commit(void *ctx, const struct sched_batch *batch)
     t->node = node;
     t->incarnation = node->incarnation;
     copy_batch(node->sim->arena, batch, &t->batch);
+#ifdef PLANT_TELL_EARLY
+    for (size_t i = 0; i < t->batch.command_insert_count; i++)
+        if (strcmp(t->batch.command_inserts[i].kind, "child_ended") == 0)
+            insert_command(node->sim, &t->batch.command_inserts[i]);
+#endif
     sim_after(node->sim, 100, 3 * MS, NULL, arrived, t);
 }
 

@@ -1,15 +1,52 @@
 /* PostgreSQL as the scheduler sees it: transactions that happen at one moment between question and answer, or not, or
  * later than anybody believes; unique keys; fencing by epoch. */
 #include "common/base/ensure.h"
+#include "common/base/map.h"
 #include "tests/sim/sim.h"
 
 #include "common/base/banned.h"
 
+static struct str key_of(const struct run_id *id)
+{
+    return (struct str){(const char *)id->bytes, sizeof(id->bytes)};
+}
+
 struct db_run *db_find(struct sim *sim, struct run_id id)
 {
-    for (uint32_t i = 0; i < sim->db.run_count; i++)
-        if (run_id_eq(sim->db.runs[i].id, id))
-            return &sim->db.runs[i];
+    return map_get(sim->db.by_id, key_of(&id));
+}
+
+struct db_run *db_run_add(struct sim *sim, struct run_id id, const struct db_workflow *workflow, int32_t version)
+{
+    struct db *db = &sim->db;
+    struct db_run *run = sim_new(sim, struct db_run);
+
+    if (db->run_count == db->run_cap) {
+        struct db_run **grown;
+
+        db->run_cap = db->run_cap == 0 ? 16 : 2 * db->run_cap;
+        grown = arena_array(sim->arena, db->run_cap, sizeof(struct db_run *));
+        if (db->run_count > 0)
+            memcpy(grown, db->runs, db->run_count * sizeof(struct db_run *));
+        db->runs = grown;
+    }
+    run->number = db->run_count;
+    run->id = id;
+    run->shard = (int16_t)(run_id_slot(id) % SHARDS);
+    run->workflow = workflow;
+    run->version = version;
+    run->plan = workflow->plans[version - 1];
+    run->priority = PRIORITY_NORMAL;
+    (void)map_put(db->by_id, key_of(&id), run);
+    db->runs[db->run_count++] = run;
+    return run;
+}
+
+struct db_workflow *db_workflow_find(struct sim *sim, struct str name)
+{
+    for (uint32_t i = 0; i < sim->db.workflow_count; i++)
+        if (str_is(name, sim->db.workflows[i].name))
+            return &sim->db.workflows[i];
     return NULL;
 }
 
@@ -26,12 +63,13 @@ int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct s
             memcpy(grown, db->commands, db->command_count * sizeof(*grown));
         db->commands = grown;
     }
-    db->commands[db->command_count] = (struct db_command){.shard = db->runs[run].shard,
+    db->commands[db->command_count] = (struct db_command){.shard = db->runs[run]->shard,
                                                           .id = (int64_t)db->command_count + 1,
                                                           .run = run,
                                                           .kind = kind,
                                                           .body = body,
                                                           .reply_to = reply_to};
+    db->changed = true;
     return (int64_t)++db->command_count;
 }
 
@@ -104,7 +142,7 @@ static void commands_read(struct sim *sim, void *what)
             q->commands[q->row_count++] = (struct sched_command){.shard = c->shard,
                                                                  .id = c->id,
                                                                  .organisation = 1,
-                                                                 .run = sim->db.runs[c->run].id,
+                                                                 .run = sim->db.runs[c->run]->id,
                                                                  .kind = str_of(c->kind),
                                                                  .body = c->body,
                                                                  .reply_to = c->reply_to};
@@ -166,11 +204,11 @@ static void shard_read(struct sim *sim, void *what)
 
     q->failed = read_fails(sim);
     for (uint32_t i = 0; i < sim->db.run_count; i++)
-        rows += sim->db.runs[i].work_count;
+        rows += sim->db.runs[i]->work_count;
     q->work = arena_array(sim->arena, rows, sizeof(*q->work));
     q->quarantined = arena_array(sim->arena, sim->db.run_count, sizeof(struct run_id));
     for (uint32_t i = 0; i < sim->db.run_count && !q->failed; i++) {
-        const struct db_run *run = &sim->db.runs[i];
+        const struct db_run *run = sim->db.runs[i];
 
         if (run->shard != q->shard)
             continue;
@@ -218,11 +256,15 @@ static void read_run(struct sim *sim, const struct db_run *run, struct sched_loa
                                      .organisation = 1,
                                      .organisation_name = STR("default"),
                                      .weight = 1,
-                                     .workflow = STR("w"),
-                                     .version = (int32_t)(run - sim->db.runs) + 1,
-                                     .priority = PRIORITY_NORMAL,
+                                     .workflow = str_of(run->workflow->name),
+                                     .version = run->version,
+                                     .priority = run->priority,
                                      .created_at = {run->created_at},
                                      .input = run->input,
+                                     .has_parent = run->parent != NULL,
+                                     .parent = run->parent == NULL ? (struct run_id){{0}} : run->parent->id,
+                                     .parent_step = run->parent_step,
+                                     .depth = run->depth,
                                      .event_count = run->event_count,
                                      .events = events,
                                      .work_count = read_work(run, work),
@@ -312,12 +354,12 @@ static void plans_read(struct sim *sim, void *what)
     struct question *q = what;
 
     q->documents = arena_array(sim->arena, q->count, sizeof(*q->documents));
-    for (size_t i = 0; i < q->count; i++)
+    for (size_t i = 0; i < q->count; i++) {
+        const struct db_workflow *workflow = db_workflow_find(sim, q->plans[i].workflow);
+
         q->documents[i] = (struct sched_plan_loaded){
-            .key = q->plans[i],
-            .failed = read_fails(sim),
-            .document = sim->db.runs[q->plans[i].version - 1].document,
-        };
+            .key = q->plans[i], .failed = read_fails(sim), .document = workflow->documents[q->plans[i].version - 1]};
+    }
     answer(sim, q, plans_answered);
 }
 

@@ -236,13 +236,16 @@ void broker_restart(struct sim *sim, int64_t down_us)
 
 static bool at_rest(struct sim *sim)
 {
+    if (!sim->healed || !sim->db.changed)
+        return false;
+    sim->db.changed = false;
     for (uint32_t i = 0; i < sim->db.run_count; i++)
-        if (!run_ended(sim->db.runs[i].status) && !sim->db.runs[i].quarantined)
+        if (!run_ended(sim->db.runs[i]->status) && !check_excused(sim, sim->db.runs[i]))
             return false;
     for (size_t i = 0; i < sim->db.command_count; i++)
         if (!sim->db.commands[i].deleted && !sim->db.commands[i].held)
             return false;
-    return sim->healed;
+    return true;
 }
 
 static void loop(struct sim *sim)
@@ -265,6 +268,7 @@ static void loop(struct sim *sim)
         }
         if (!sim->healed && sim->now >= FAULTS_US) {
             sim->healed = true;
+            sim->db.changed = true;
             sim_heal(sim);
         }
         event.fn(sim, event.what);
@@ -311,9 +315,14 @@ static void teardown(struct sim *sim)
             worker_stop(node);
     }
     for (uint32_t i = 0; i < sim->db.run_count; i++)
-        plan_unref(sim->db.runs[i].plan);
+        run_state_free(sim->db.runs[i]->state);
+    for (uint32_t i = 0; i < sim->db.workflow_count; i++)
+        for (int v = 0; v < VERSIONS_MAX; v++)
+            plan_unref(sim->db.workflows[i].plans[v]);
+    map_free(sim->db.by_id);
     map_free(sim->cache);
     map_free(sim->sends);
+    map_free(sim->calls);
     mem_free(sim->heap);
 }
 
@@ -330,8 +339,8 @@ static void count(struct sim *sim)
     stats->unknown += sim->db.unknown;
     stats->dead_letters += sim->db.dead_letters;
     for (uint32_t i = 0; i < sim->db.run_count; i++) {
-        stats->ended[sim->db.runs[i].status]++;
-        stats->quarantined += sim->db.runs[i].quarantined;
+        stats->ended[sim->db.runs[i]->status]++;
+        stats->quarantined += sim->db.runs[i]->quarantined;
     }
 }
 
@@ -348,6 +357,8 @@ bool sim_run(uint64_t seed, bool verbose, bool late, struct sim_stats *stats, ch
     sim->now = 1;
     sim->cache = map_new();
     sim->sends = map_new();
+    sim->calls = map_new();
+    sim->db.by_id = map_new();
     broker_init(sim);
     for (int i = 0; i < SCHEDULERS + WORKERS; i++) {
         struct node *node = &sim->nodes[i];
@@ -357,6 +368,7 @@ bool sim_run(uint64_t seed, bool verbose, bool late, struct sim_stats *stats, ch
         node->index = i < SCHEDULERS ? i : i - SCHEDULERS;
         sim_after(sim, 0, 20 * MS, NULL, node_start, node);
     }
+    documents_make(sim);
     generate_runs(sim);
     faults_plan(sim);
     strangers_plan(sim);

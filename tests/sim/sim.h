@@ -3,6 +3,7 @@
  * seed; all its memory is one arena. README.md says what is checked. */
 #pragma once
 #include "scheduler/core/sched_core.h"
+#include "tests/tools/history_rules.h"
 #include "worker/worker_core.h"
 
 #define MS US_PER_MS
@@ -10,7 +11,8 @@
 #define SHARDS 4
 #define SCHEDULERS 2
 #define WORKERS 2
-#define MAX_RUNS 12
+#define WORKFLOWS_MAX 16
+#define VERSIONS_MAX 2
 
 struct sim;
 struct node;
@@ -43,21 +45,38 @@ struct db_work {
     bool open;
     struct sched_open_row row;
 };
+struct db_workflow {
+    const char *name;
+    bool disabled;
+    int32_t version_count;
+    struct str documents[VERSIONS_MAX];
+    struct plan *plans[VERSIONS_MAX]; /* for checks */
+};
 struct db_run {
+    uint32_t number;
     struct run_id id;
     int16_t shard;
-    struct str document, input;
-    struct plan *plan; /* for checks */
+    const struct db_workflow *workflow;
+    int32_t version;
+    struct plan *plan; /* of the workflow's version */
+    struct str input;
+    uint8_t priority, depth;
+    struct db_run *parent;
+    struct str parent_step;
     enum run_status status;
-    int64_t created_at, ended_at;
-    bool refuses;     /* PostgreSQL refuses its third event: a data error */
-    bool quarantined; /* has a row */
-    bool suspected;   /* a scheduler has accused it of its death */
-    bool cancel_asked;
+    int64_t created_at, ended_at; /* created_at 0: nobody has asked for it yet */
+    bool refuses;                 /* PostgreSQL refuses its third event: a data error */
+    bool quarantined;             /* has a row */
+    bool suspected;               /* a scheduler has accused it of its death */
+    uint32_t ends, told;          /* how often it has ended, and its parent was told so */
     size_t event_count, event_cap;
     struct db_event *events;
     size_t work_count, work_cap;
     struct db_work *work;
+    /* what its history says so far, kept by the checks */
+    struct run_state *state;
+    struct history *history;
+    size_t checked;
 };
 struct db_command {
     int16_t shard;
@@ -73,17 +92,23 @@ struct db_shard {
     int64_t epoch;
 };
 struct db {
-    struct db_run runs[MAX_RUNS];
-    uint32_t run_count;
+    struct db_workflow workflows[WORKFLOWS_MAX];
+    uint32_t workflow_count;
+    struct db_run **runs;
+    uint32_t run_count, run_cap;
+    struct map *by_id;
     struct db_command *commands;
     size_t command_count, command_cap;
     struct db_shard shards[SHARDS];
     int64_t lease_until[SCHEDULERS];
     size_t commits, conflicts, fenced, refused, unknown, dead_letters;
     int64_t down_until;
+    bool changed;   /* since somebody looked whether all is at rest */
     bool late_hold; /* a transaction that nobody waited for any more has quarantined or released a run */
 };
-struct db_run *db_find(struct sim *sim, struct run_id id);
+struct db_run *db_find(struct sim *sim, struct run_id id); /* NULL: none */
+struct db_run *db_run_add(struct sim *sim, struct run_id id, const struct db_workflow *workflow, int32_t version);
+struct db_workflow *db_workflow_find(struct sim *sim, struct str name);
 int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct str body, struct str reply_to);
 void db_make_scheduler_ports(struct sched_ports *ports);
 void db_shards_turn(struct sim *sim, void *node); /* renews the lease, takes what nobody has, notices what is gone */
@@ -191,16 +216,26 @@ struct call {
 void world_begin(struct node *node, struct job *job, const struct task *task, bool once);
 void world_abort(struct node *node, struct job *job);
 
+/* What jq would give for an expression that documents.c writes. False: *ret is the message of its failure. */
+bool world_evaluate(struct arena *arena, struct str source, struct str document, struct str *ret);
+
 /* ---- load, faults, checks ---- */
+void documents_make(struct sim *sim); /* the workflows of a history */
 void generate_runs(struct sim *sim);
 void faults_plan(struct sim *sim);
 void strangers_plan(struct sim *sim);
 bool stranger_takes(struct node *node, struct sim_delivery *delivery);
 void sim_heal(struct sim *sim);
-void check_run(struct sim *sim, struct db_run *run); /* after each commit that touched it */
+/* After each commit that touched a run: its new events are folded and held against the rules. */
+void check_run(struct sim *sim, struct db_run *run);
 /* A result that is acknowledged is in the history, or kept for a quarantined run. */
 void check_acknowledged(struct sim *sim, const struct sim_delivery *delivery);
+/* A command that is gone was answered. */
+void check_command_gone(struct sim *sim, const struct db_command *command);
+bool check_excused(struct sim *sim, const struct db_run *run); /* it, or a child of it, is in quarantine */
 void check_end(struct sim *sim);
+/* check_data.c: is the output of this event what the documents before it say? */
+void check_output(struct sim *sim, struct db_run *run, const struct event *event);
 __attribute__((format(printf, 2, 3))) void sim_fail(struct sim *sim, const char *format, ...);
 
 /* One line to stderr with the virtual time, with --log; else its arguments are not even looked at. */
@@ -208,7 +243,7 @@ __attribute__((format(printf, 2, 3))) void sim_fail(struct sim *sim, const char 
 __attribute__((format(printf, 2, 3))) void sim_trace_line(const struct sim *sim, const char *format, ...);
 
 struct sim_stats {
-    uint64_t dead_letters, released;
+    uint64_t dead_letters, released, children, items, signals, actions, settled, reopened;
     uint64_t histories, runs, events, commits, conflicts, fenced, refused, unknown, crashes, freezes, outages,
         republished, duplicates, sends, quarantined, ended[16];
 };
@@ -228,6 +263,7 @@ struct sim {
     int64_t cache_down_until;
     struct node nodes[SCHEDULERS + WORKERS];
     struct map *sends; /* at_most_once: run/step -> times sent */
+    struct map *calls; /* run/step -> times called */
     bool healed;       /* no more faults */
     bool failed;
     bool verbose;

@@ -49,7 +49,7 @@ bool stranger_takes(struct node *node, struct sim_delivery *delivery)
 /* Messages that must change nothing, and harm nobody. */
 static void nonsense(struct sim *sim, void *what)
 {
-    const struct db_run *run = &sim->db.runs[rng_below(&sim->rng, sim->db.run_count)];
+    const struct db_run *run = sim->db.runs[rng_below(&sim->rng, sim->db.run_count)];
     char *queue = arena_printf(sim->arena, "ropewalk.inbox.%u", rng_below(&sim->rng, SHARDS));
     char id[UUID_TEXT_SIZE], token[SCHED_TOKEN_SIZE];
     struct str task_id;
@@ -83,7 +83,7 @@ static void nonsense(struct sim *sim, void *what)
     default:
         if (run->created_at == 0)
             break;
-        db_command_add(sim, (uint32_t)(run - sim->db.runs), "sing", STR("{}"), STR_NONE);
+        db_command_add(sim, run->number, "sing", STR("{}"), STR_NONE);
         break;
     }
 }

@@ -295,6 +295,25 @@ static void partitions_are_there_a_month_ahead_whatever_the_date(void **state)
     pg_session_close(session);
 }
 
+static void every_partition_knows_parents_and_finds_children(void **state)
+{
+    struct pg_session *session = must_open(db.url);
+
+    (void)state;
+    must_script(session, "SET ROLE ropewalk_scheduler; SELECT partitions_ensure(now() + interval '200 days', 1)");
+    must_script(session, "RESET ROLE");
+    assert_true(must_int(session, "SELECT count(*) FROM pg_inherits WHERE inhparent = 'run'::regclass") > 7);
+    assert_int_equal(must_int(session, "SELECT count(*) FROM pg_inherits i WHERE inhparent = 'run'::regclass AND (NOT "
+                                       "EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = inhrelid AND a.attname "
+                                       "= 'depth' AND a.attnotnull AND a.atthasdef) OR NOT EXISTS (SELECT FROM "
+                                       "pg_attribute a WHERE a.attrelid = inhrelid AND a.attname = 'parent_step') OR "
+                                       "NOT EXISTS (SELECT FROM pg_index x WHERE x.indrelid = inhrelid AND "
+                                       "x.indisvalid AND pg_get_indexdef(x.indexrelid) LIKE '%(organisation, parent, "
+                                       "id) WHERE (parent IS NOT NULL)'))"),
+                     0);
+    pg_session_close(session);
+}
+
 static void a_fenced_scheduler_commits_nothing(void **state)
 {
     static const char guard[] = "SELECT shard_guard('11111111-1111-1111-1111-111111111111', '{3,1,2}', '{7,7,7}')";
@@ -324,15 +343,24 @@ static void views_tell_what_the_history_says(void **state)
     struct pg_session *session = must_open(db.url);
 
     (void)state;
-    must_script(session,
-                "INSERT INTO event (run_id, seq, organisation, at, type, step, attempt, data) SELECT id, n, "
-                "organisation, created_at + n * interval '1 s', t, s, 1, d::json FROM run, (VALUES (2, 20, 'a', "
-                "NULL), (3, 21, 'a', NULL), (4, 24, 'a', NULL), (5, 20, 'b', NULL), (6, 23, 'b', '{\"code\": "
-                "\"http_503\"}'), (7, 20, 'c', NULL), (8, 21, 'c', NULL)) AS e (n, t, s, d) WHERE organisation = 1");
+    must_script(
+        session,
+        "INSERT INTO event (run_id, seq, organisation, at, type, step, attempt, data) SELECT id, n, "
+        "organisation, created_at + n * interval '1 s', t, s, 1, d::json FROM run, (VALUES (2, 20, 'a', "
+        "NULL), (3, 21, 'a', NULL), (4, 24, 'a', NULL), (5, 20, 'b', NULL), (6, 23, 'b', '{\"code\": "
+        "\"http_503\"}'), (7, 20, 'c', NULL), (8, 21, 'c', NULL), "
+        "(9, 20, 'd', NULL), (10, 29, 'd', '{\"code\": \"worker_lost\"}'), (11, 31, 'd', '{\"as\": \"failed\"}'), "
+        "(12, 30, 'd', NULL), (13, 28, 'e', NULL), (14, 20, 'e', NULL), (15, 22, 'f', NULL)) AS e (n, t, s, d) "
+        "WHERE organisation = 1");
     assert_int_equal(must_int(session, "SELECT count(*) FROM v_steps WHERE organisation = 'default' AND (step, status, "
-                                       "coalesce(error_code, '')) IN (('a', 'succeeded', ''), ('b', 'waiting', "
-                                       "'http_503'), ('c', 'running', ''))"),
-                     must_int(session, "SELECT 3 * count(*) FROM run WHERE organisation = 1"));
+                                       "coalesce(error_code, ''), ended_at IS NOT NULL) IN (('a', 'succeeded', '', "
+                                       "true), ('b', 'waiting', 'http_503', false), ('c', 'running', '', false), "
+                                       "('d', 'failed', 'worker_lost', true), ('e', 'queued', '', false), ('f', "
+                                       "'waiting', '', false))"),
+                     must_int(session, "SELECT 6 * count(*) FROM run WHERE organisation = 1"));
+    assert_int_equal(must_int(session, "SELECT count(*) FROM generate_series(1, 8) k WHERE open_work_name(k::smallint) "
+                                       "LIKE 'kind %'"),
+                     0);
     assert_int_equal(must_int(session, "SELECT count(*) FROM v_events WHERE type LIKE 'type %'"), 0);
     pg_session_close(session);
 }
@@ -415,6 +443,7 @@ int main(void)
         cmocka_unit_test(without_an_organisation_the_gateway_sees_no_row),
         cmocka_unit_test(views_tell_what_the_history_says),
         cmocka_unit_test(partitions_are_there_a_month_ahead_whatever_the_date),
+        cmocka_unit_test(every_partition_knows_parents_and_finds_children),
         cmocka_unit_test(a_fenced_scheduler_commits_nothing),
         cmocka_unit_test(only_a_role_without_powers_may_serve),
     };

@@ -273,7 +273,7 @@ static void an_output_that_cannot_be_made_fails_the_run(void **unused)
     world_start(&w);
     world_succeed(&w, "a", "{\"b\":1}");
     assert_int_equal(w.state->status, RUN_FAILED);
-    assert_string_equal(w.state->run_error.code, "expression_failed");
+    assert_string_equal(w.state->run_error->code, "expression_failed");
     assert_int_equal(w.state->decisive, NO_NODE);
     world_deinit(&w);
 }

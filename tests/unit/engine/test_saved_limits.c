@@ -68,8 +68,8 @@ static const struct {
     const char *fields; /* of the one step */
     const char *fault;  /* "": it is taken */
 } steps[] = {
-    {"\"call\":\"noop\",\"retry\":{\"max_attempts\":1000}", ""},
-    {"\"call\":\"noop\",\"retry\":{\"max_attempts\":1001}", "out_of_range /steps/a/retry/max_attempts\n"},
+    {"\"call\":\"noop\",\"retry\":{\"max_attempts\":20}", ""},
+    {"\"call\":\"noop\",\"retry\":{\"max_attempts\":21}", "out_of_range /steps/a/retry/max_attempts\n"},
     {"\"call\":\"noop\",\"retry\":{\"factor\":100,\"jitter\":1}", ""},
     {"\"call\":\"noop\",\"retry\":{\"jitter\":1.01}", "out_of_range /steps/a/retry/jitter\n"},
     {"\"call\":\"noop\",\"timeout\":\"366d\"", ""},

@@ -10,11 +10,43 @@
 #include <time.h>
 
 #define SMALL 500
+#define MIDDLE 1000
 #define LARGE 5000
 #define TIMES_FLAT 4.0 /* caches and a busy machine; a quadratic cost would be 10 */
 
-enum shape { CHAIN, FAN, LAYERS, BRANCHES, TIMERS, SHAPES };
-static const char *const names[SHAPES] = {"chain", "fan", "layers", "branches", "timers"};
+enum shape { CHAIN, FAN, LAYERS, BRANCHES, TIMERS, RANDOM, CHAIN_AND_FAN, SHAPES };
+static const char *const names[SHAPES] = {"chain", "fan", "layers", "branches", "timers", "random", "chain+fan"};
+
+/* Any of the steps before: four of them, drawn from a hash of the number. */
+static void write_random_needs(struct buf *doc, int i)
+{
+    uint64_t seed = (uint64_t)i;
+    int parents[4];
+
+    for (int k = 0; k < 4; k++) {
+        bool twice = false;
+        seed = seed * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        parents[k] = (int)((seed >> 33) % (uint64_t)i);
+        for (int e = 0; e < k; e++)
+            twice = twice || parents[e] == parents[k];
+        if (!twice)
+            buf_printf(doc, "%s\"step_%d\"", k == 0 ? ",\"needs\":[" : ",", parents[k]);
+    }
+    buf_append_str(doc, STR("]"));
+}
+
+/* A chain of ten, then forty side by side, then what joins them and begins the next chain. */
+static void write_chain_and_fan_needs(struct buf *doc, int i)
+{
+    int at = i % 50, chunk = i - at;
+
+    if (at == 0)
+        for (int k = i - 40; k < i; k++)
+            buf_printf(doc, "%s\"step_%d\"", k == i - 40 ? ",\"needs\":[" : ",", k);
+    else
+        buf_printf(doc, ",\"needs\":[\"step_%d\"", at < 10 ? i - 1 : chunk + 9);
+    buf_append_str(doc, STR("]"));
+}
 
 static void write_step(struct buf *doc, enum shape shape, int i, int steps)
 {
@@ -39,6 +71,10 @@ static void write_step(struct buf *doc, enum shape shape, int i, int steps)
                    i - 50 + (i % 50 < 48 ? 2 : -2));
     if (shape == BRANCHES && i >= 2)
         buf_printf(doc, ",\"needs\":{\"step_%d\":[\"%s\"]}", i % 2 == 0 ? i - 2 : i - 1, "true");
+    if (shape == RANDOM && i > 0)
+        write_random_needs(doc, i);
+    if (shape == CHAIN_AND_FAN && i > 0)
+        write_chain_and_fan_needs(doc, i);
     buf_append_str(doc, STR("}"));
 }
 
@@ -147,6 +183,11 @@ static void the_cost_of_a_step_is_flat_from_500_to_5000(void **unused)
                "%.0f and %.0f bytes of plan\n",
                names[shape], SMALL, LARGE, small.compile_us, large.compile_us, small.run_us, large.run_us,
                small.plan_bytes, large.plan_bytes);
+        if (shape == RANDOM) {
+            struct figures middle = measure(RANDOM, MIDDLE);
+            printf("random    per step at %d: compiled in %.2f us, run in %.2f us, %.0f bytes of plan\n", MIDDLE,
+                   middle.compile_us, middle.run_us, middle.plan_bytes);
+        }
         assert_true(large.compile_us < TIMES_FLAT * small.compile_us + 1);
         assert_true(large.run_us < TIMES_FLAT * small.run_us + 1);
         assert_true(large.plan_bytes < TIMES_FLAT * small.plan_bytes);
@@ -169,7 +210,39 @@ static void a_waiting_step_takes_less_than_a_kilobyte(void **unused)
     plan_unref(plan);
 }
 
-/* 500 steps that fail and are tried again, a thousand times each by their documents. */
+/* Fails each open task of the run, or lets its timer fire: one input for each row that is open. */
+static void fail_all(struct run_state *state, struct arena *arena, struct wall_us now, size_t *full)
+{
+    for (uint32_t node = 0; node < state->node_count; node++) {
+        const struct step_state *s = run_step(state, node);
+        struct engine_input in = {.kind = IN_TIMER, .seq = s->open_seq};
+        struct effects fx;
+        struct buf path;
+        struct err err;
+
+        if (s->open_seq == 0)
+            continue;
+        buf_init(&path, STEP_PATH_SIZE);
+        run_step_path(state, node, &path);
+        if (s->open_kind == WORK_TASK)
+            in = (struct engine_input){.kind = IN_RESULT,
+                                       .step = buf_str(&path),
+                                       .attempt = s->attempt,
+                                       .dispatch = s->dispatch,
+                                       .worker = STR("w"),
+                                       .result = RESULT_FAILED,
+                                       .error_class = STR("transient"),
+                                       .code = STR("connect")};
+        arena_reset(arena);
+        effects_init(&fx, arena);
+        assert_int_equal(engine_apply(state, &in, now, &fx, &err), ERR_OK);
+        for (size_t i = 0; i < fx.event_count; i++)
+            *full += fx.events[i].type == EVENT_STEP_FAILED && str_is(fx.events[i].code, "history_limit");
+        buf_deinit(&path);
+    }
+}
+
+/* 6,000 items that fail and are tried again, twenty times each by their document. */
 static void a_full_history_ends_what_would_be_tried_again(void **unused)
 {
     struct plan_faults faults = {.arena = arena_new(4096)};
@@ -180,13 +253,16 @@ static void a_full_history_ends_what_would_be_tried_again(void **unused)
     struct buf doc;
     struct effects fx;
     struct err err;
+    size_t full = 0;
 
     (void)unused;
     buf_init(&doc, 1 << 20);
-    buf_append_str(&doc, STR("{\"name\":\"x\",\"timeout\":\"366d\",\"on_failure\":\"continue\",\"steps\":{"));
-    for (int i = 0; i < SMALL; i++)
-        buf_printf(&doc, "%s\"s%d\":{\"call\":\"noop\",\"retry\":{\"max_attempts\":1000}}", i == 0 ? "" : ",", i);
-    buf_append_str(&doc, STR("}}"));
+    buf_append_str(&doc, STR("{\"name\":\"x\",\"timeout\":\"366d\",\"steps\":{\"each\":{\"call\":\"foreach\",\"with\":{"
+                             "\"concurrency\":10000,\"on_item_failure\":\"continue\",\"steps\":{\"a\":{"
+                             "\"call\":\"noop\",\"retry\":{\"max_attempts\":20}}},\"items\":["));
+    for (int i = 0; i < 6000; i++)
+        buf_append_str(&doc, i == 0 ? STR("0") : STR(",0"));
+    buf_append_str(&doc, STR("]}}}}"));
     plan = plan_compile(buf_str(&doc), &PLAN_LIMITS_DEFAULT, &faults);
     assert_non_null(plan);
     state = run_state_new(run_id_make(now, 7), 1, plan, now);
@@ -194,26 +270,11 @@ static void a_full_history_ends_what_would_be_tried_again(void **unused)
     assert_int_equal(engine_apply(state, &(struct engine_input){.kind = IN_START}, now, &fx, &err), ERR_OK);
     for (uint32_t round = 0; round < 1000 && !run_ended((enum run_status)state->status); round++) {
         now.us += 120 * US_PER_S;
-        for (uint32_t i = 0; i < plan->step_count; i++) {
-            const struct step_state *s = &state->steps[i];
-            struct engine_input in = {.kind = IN_TIMER, .seq = s->open_seq};
-            if (s->open_kind == WORK_TASK)
-                in = (struct engine_input){.kind = IN_RESULT,
-                                           .step = plan->steps[i].name,
-                                           .attempt = s->attempt,
-                                           .dispatch = s->dispatch,
-                                           .worker = STR("w"),
-                                           .result = RESULT_FAILED,
-                                           .error_class = STR("transient"),
-                                           .code = STR("connect")};
-            arena_reset(arena);
-            effects_init(&fx, arena);
-            assert_int_equal(engine_apply(state, &in, now, &fx, &err), ERR_OK);
-        }
+        fail_all(state, arena, now, &full);
     }
     assert_int_equal(state->status, RUN_PARTIALLY_COMPLETED);
-    assert_string_equal(state->run_error.code, "history_limit");
-    assert_in_range(state->last_seq, 200000, 200000 + 3 * SMALL);
+    assert_in_range(full, 1, 2 * 6000); /* steps, and the items they are of */
+    assert_in_range(state->last_seq, 200000, 200000 + 4 * 6000);
     run_state_free(state);
     plan_unref(plan);
     buf_deinit(&doc);

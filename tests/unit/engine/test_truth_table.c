@@ -1,6 +1,8 @@
 /* Two parents and a child, every combination of how each parent ends, what its edge accepts, the join, `when` and
  * on_failure, against a table that is computed here from the rules in prose (api.md, "Graph" and "Failure") and shares
- * nothing with the engine. Parents may succeed, fail, time out, end unknown, be skipped, or branch. */
+ * nothing with the engine. Parents may succeed, fail, time out, end unknown, be skipped, or branch. Every third row
+ * is also the body of a loop of one item, which fails with it or goes on. Then a few graphs under each mode of failure,
+ * with the final state of every step. */
 #include "tests/unit/engine/world.h"
 #include <setjmp.h>
 #include <stdarg.h>
@@ -124,55 +126,107 @@ static bool possible(const struct row *row)
     return true;
 }
 
-static void drive(struct world *w, const struct row *row)
+enum place { ALONE, IN_LOOP, IN_LOOP_THAT_GOES_ON, PLACES };
+
+static char *path_in(struct world *w, enum place place, const char *step)
+{
+    return arena_printf(w->arena, "%s%s", place == ALONE ? "" : "each[0].", step);
+}
+
+/* Of a step that may be forgotten already: what history says. */
+static enum step_status ended_as(struct world *w, enum place place, const char *step)
+{
+    static const struct {
+        enum event_type type;
+        enum step_status status;
+    } ends[] = {{EVENT_STEP_SUCCEEDED, STEP_SUCCEEDED}, {EVENT_STEP_FAILED, STEP_FAILED},
+                {EVENT_STEP_TIMED_OUT, STEP_TIMED_OUT}, {EVENT_STEP_SKIPPED, STEP_SKIPPED},
+                {EVENT_STEP_CANCELLED, STEP_CANCELLED}, {EVENT_STEP_OUTCOME_UNKNOWN, STEP_OUTCOME_UNKNOWN}};
+
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+        if (world_has(w, ends[i].type, path_in(w, place, step)))
+            return ends[i].status;
+    return STEP_PENDING;
+}
+
+static void drive(struct world *w, const struct row *row, enum place place)
 {
     static const char *const names[] = {"p0", "p1"};
 
     world_start(w);
+    for (int p = 0; p < 2; p++) /* begun at once, so that the failure of the other lets it finish and count */
+        if (world_open(w, path_in(w, place, names[p])))
+            world_begin(w, path_in(w, place, names[p]), "w1");
     for (int p = 0; p < 2; p++) {
-        if (world_status(w, names[p]) != STEP_QUEUED)
-            continue;
-        /* begun at once, so that the failure of the other lets it finish and count */
-        world_apply(
-            w, (struct engine_input){
-                   .kind = IN_STARTED, .step = str_of(names[p]), .attempt = 1, .dispatch = 1, .worker = STR("w1")});
-    }
-    for (int p = 0; p < 2; p++) {
-        if (world_status(w, names[p]) != STEP_RUNNING)
+        const char *path = path_in(w, place, names[p]);
+        if (!world_open(w, path))
             continue;
         if (row->end[p] == SUCCEEDS)
-            world_succeed(w, names[p], "1");
+            world_succeed(w, path, "1");
         else if (row->end[p] == FAILS)
-            world_fail(w, names[p], "permanent", "http_404", true, true);
+            world_fail(w, path, "permanent", "http_404", true, true);
         else if (row->end[p] == TIMES_OUT)
-            world_fail(w, names[p], "transient", "timeout", true, false);
+            world_fail(w, path, "transient", "timeout", true, false);
         else
-            world_fail(w, names[p], "transient", "reset", true, false);
+            world_fail(w, path, "transient", "reset", true, false);
     }
-    if (world_status(w, "child") == STEP_QUEUED)
-        world_succeed(w, "child", "1");
+    if (world_open(w, path_in(w, place, "child")))
+        world_succeed(w, path_in(w, place, "child"), "1");
 }
 
-static void check(const struct row *row)
+static void write_row(struct buf *doc, const struct row *row, enum place place)
 {
-    struct expected e = rules(row);
-    struct world w;
-    struct buf doc;
-
-    buf_init(&doc, 1 << 14);
-    buf_append_str(&doc, STR("{\"name\":\"x\",\"steps\":{"));
-    write_parent(&doc, row, 0);
-    write_parent(&doc, row, 1);
-    buf_printf(&doc, "\"child\":{\"call\":\"noop\",\"needs\":{\"p0\":%s,\"p1\":%s},\"join\":\"%s\"%s}}}",
+    buf_append_str(doc, STR("{\"name\":\"x\",\"steps\":{"));
+    if (place != ALONE)
+        buf_printf(doc, "\"each\":{\"call\":\"foreach\",\"with\":{\"items\":[0],\"on_item_failure\":\"%s\",\"steps\":{",
+                   place == IN_LOOP ? "fail" : "continue");
+    write_parent(doc, row, 0);
+    write_parent(doc, row, 1);
+    buf_printf(doc, "\"child\":{\"call\":\"noop\",\"needs\":{\"p0\":%s,\"p1\":%s},\"join\":\"%s\"%s}}}",
                edges[row->edge[0]].json, edges[row->edge[1]].json, row->join_any ? "any" : "all",
                row->when == NO_WHEN     ? ""
                : row->when == WHEN_TRUE ? ",\"when\":true"
                                         : ",\"when\":false");
+    if (place != ALONE)
+        buf_append_str(doc, STR("}}}"));
+}
+
+/* What a run of the row alone, as the only item of a loop, means for the item and the run. */
+static void in_loop(enum place place, struct expected *e, enum step_status *ret_item)
+{
+    *ret_item = e->run == RUN_FAILED ? STEP_FAILED : STEP_SUCCEEDED;
+    if (e->run == RUN_FAILED && place == IN_LOOP_THAT_GOES_ON)
+        e->run = RUN_PARTIALLY_COMPLETED;
+}
+
+/* How the parents end when nothing is cut short. */
+static bool parents_as_told(struct world *w, const struct row *row, enum place place)
+{
+    static const enum step_status statuses[ENDS] = {STEP_SUCCEEDED,       STEP_FAILED,  STEP_TIMED_OUT,
+                                                    STEP_OUTCOME_UNKNOWN, STEP_SKIPPED, STEP_SUCCEEDED,
+                                                    STEP_SUCCEEDED};
+
+    return ended_as(w, place, "p0") == statuses[row->end[0]] && ended_as(w, place, "p1") == statuses[row->end[1]];
+}
+
+static void check(const struct row *row, enum place place)
+{
+    struct expected e = rules(row);
+    bool cut = e.child == STEP_CANCELLED;
+    enum step_status item = STEP_PENDING;
+    struct world w;
+    struct buf doc;
+
+    buf_init(&doc, 1 << 14);
+    write_row(&doc, row, place);
     world_init(&w, doc.ptr);
-    drive(&w, row);
-    if (world_status(&w, "child") != e.child || w.state->status != e.run) {
+    drive(&w, row, place);
+    if (place != ALONE)
+        in_loop(place, &e, &item);
+    if (ended_as(&w, place, "child") != e.child || w.state->status != e.run ||
+        (place != ALONE && ended_as(&w, ALONE, "each[0]") != item) || (!cut && !parents_as_told(&w, row, place))) {
         fprintf(stderr, "%s\n  ends %d %d: child %s, run %s; by the rules %s, %s\n", doc.ptr, row->end[0], row->end[1],
-                step_status_name(world_status(&w, "child")), run_status_name((enum run_status)w.state->status),
+                step_status_name(ended_as(&w, place, "child")), run_status_name((enum run_status)w.state->status),
                 step_status_name(e.child), run_status_name(e.run));
         fail();
     }
@@ -206,16 +260,100 @@ static void every_outcome_edge_join_and_when_for_two_parents(void **unused)
                           .when = (enum when)d[7]};
         if (!possible(&row))
             continue;
-        check(&row);
+        check(&row, ALONE);
+        if (rows % 3 == 0) /* for time's sake */
+            check(&row, rows % 2 == 0 ? IN_LOOP : IN_LOOP_THAT_GOES_ON);
         rows++;
     } while (advance(d, bases, 8));
     assert_in_range(rows, 80000, 120000);
+}
+
+/* ---- the same graphs under each mode ---- */
+
+#define T "\"call\":\"noop\",\"retry\":{\"max_attempts\":1}"
+/* a, then b and c, then d after both; b fails */
+#define DIAMOND(of_run, of_b, more)                                                                                    \
+    "{\"name\":\"x\"" of_run ",\"steps\":{\"a\":{" T "},\"b\":{" T of_b ",\"needs\":[\"a\"]},\"c\":{" T                \
+    ",\"needs\":[\"a\"]},\"d\":{" T ",\"needs\":[\"b\",\"c\"]}" more "}}"
+#define GO_ON ",\"on_failure\":\"continue\""
+
+static const struct {
+    const char *document, *end; /* the end of each step in the order of the document, then of the run */
+} modes[] = {
+    {DIAMOND("", "", ""), "succeeded failed cancelled cancelled failed"},
+    {DIAMOND("", GO_ON, ""), "succeeded failed succeeded skipped partially_completed"},
+    {DIAMOND(GO_ON, "", ""), "succeeded failed succeeded skipped partially_completed"},
+    {DIAMOND(GO_ON, ",\"on_failure\":\"fail\"", ""), "succeeded failed cancelled cancelled failed"},
+    /* handled by h, which runs */
+    {DIAMOND("", "", ",\"h\":{" T ",\"needs\":{\"b\":[\"failed\"]}}"),
+     "succeeded failed succeeded skipped succeeded succeeded"},
+    {DIAMOND("", GO_ON, ",\"h\":{" T ",\"needs\":{\"b\":[\"failed\"]}}"),
+     "succeeded failed succeeded skipped succeeded succeeded"},
+    /* h would handle it, but does not run */
+    {DIAMOND("", "", ",\"h\":{" T ",\"when\":false,\"needs\":{\"b\":[\"failed\"]}}"),
+     "succeeded failed succeeded skipped skipped failed"},
+    {DIAMOND("", GO_ON, ",\"h\":{" T ",\"when\":false,\"needs\":{\"b\":[\"failed\"]}}"),
+     "succeeded failed succeeded skipped skipped partially_completed"},
+    {DIAMOND("", "", ",\"h\":{" T ",\"needs\":{\"b\":[\"failed\"],\"c\":[\"failed\"]}}"),
+     "succeeded failed succeeded skipped skipped failed"},
+    /* an edge for another kind of failure is none for this one */
+    {DIAMOND("", "", ",\"h\":{" T ",\"needs\":{\"b\":[\"timed_out\"]}}"),
+     "succeeded failed cancelled cancelled cancelled failed"},
+    /* what goes on without it */
+    {DIAMOND("", GO_ON, ",\"e\":{" T ",\"join\":\"any\",\"needs\":[\"b\",\"c\"]}"),
+     "succeeded failed succeeded skipped succeeded partially_completed"},
+    {DIAMOND("", GO_ON, ",\"e\":{" T ",\"needs\":{\"d\":[\"skipped\"]}}"),
+     "succeeded failed succeeded skipped succeeded partially_completed"},
+    {DIAMOND("", GO_ON, ",\"e\":{" T ",\"needs\":[\"d\"]}"),
+     "succeeded failed succeeded skipped skipped partially_completed"},
+    /* the handler fails itself */
+    {DIAMOND("", "", ",\"fails\":{" T ",\"needs\":{\"b\":[\"failed\"]}}"),
+     "succeeded failed cancelled cancelled failed failed"},
+    {DIAMOND("", "", ",\"fails\":{" T GO_ON ",\"needs\":{\"b\":[\"failed\"]}}"),
+     "succeeded failed succeeded skipped failed partially_completed"},
+};
+
+static void graphs_end_as_their_mode_says(void **unused)
+{
+    (void)unused;
+    for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+        struct world w;
+        struct buf end;
+        world_init(&w, modes[i].document);
+        world_start(&w);
+        for (uint32_t round = 0; round < 10; round++) { /* one open step after the other, failures first */
+            for (uint32_t n = 0; n < w.plan->root_count; n++) {
+                uint32_t node = (uint32_t)w.plan->root_count - 1 - n;
+                const char *name = arena_dup(w.arena, w.plan->steps[node].name.ptr, w.plan->steps[node].name.len);
+                if (strcmp(name, "c") == 0 && world_open(&w, "b"))
+                    continue;
+                if (strcmp(name, "c") == 0 && w.plan->step_count > 4 && world_open(&w, "fails"))
+                    continue;
+                if (!world_open(&w, name))
+                    continue;
+                if (strcmp(name, "b") == 0 || strcmp(name, "fails") == 0)
+                    world_fail(&w, name, "permanent", "http_404", true, true);
+                else
+                    world_succeed(&w, name, "1");
+            }
+        }
+        buf_init(&end, 1000);
+        for (uint32_t node = 0; node < w.plan->root_count; node++)
+            buf_printf(&end, "%s ", step_status_name((enum step_status)run_step(w.state, node)->status));
+        buf_append_str(&end, str_of(run_status_name((enum run_status)w.state->status)));
+        if (strcmp(end.ptr, modes[i].end) != 0)
+            fprintf(stderr, "%s\n", modes[i].document);
+        assert_string_equal(end.ptr, modes[i].end);
+        buf_deinit(&end);
+        world_deinit(&w);
+    }
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_outcome_edge_join_and_when_for_two_parents),
+        cmocka_unit_test(graphs_end_as_their_mode_says),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

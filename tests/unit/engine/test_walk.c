@@ -147,7 +147,7 @@ static void reach(struct world *w, enum state state)
 
 static size_t add_results(const struct world *w, struct engine_input *in, size_t n)
 {
-    const struct step_state *s = &w->state->steps[2];
+    const struct step_state *s = run_step(w->state, 2);
 
     for (uint32_t attempt = 0; attempt <= s->attempt + 1u; attempt++) {
         for (uint32_t dispatch = 1; dispatch <= s->dispatch + 1; dispatch++) {

@@ -45,16 +45,16 @@ void compiled_free(struct compiled *c)
     arena_free(c->arena);
 }
 
-static bool read_step(void *ctx, struct str name, struct str *status, struct str *branch, struct str *output,
-                      struct str *error)
+static bool read_step(void *ctx, struct str name, struct expr_step *ret)
 {
     struct document *d = ctx;
     struct str step = jt_get_str(jt_get(d->json, "steps"), name);
 
-    *status = jt_get(step, "status");
-    *branch = jt_get(step, "branch");
-    *output = jt_get(step, "output");
-    *error = jt_get(step, "error");
+    ret->status = jt_get(step, "status");
+    ret->branch = jt_get(step, "branch");
+    ret->output = jt_get(step, "output");
+    ret->error = jt_get(step, "error");
+    ret->failed = jt_get(step, "failed");
     return d->missing == NULL || !str_is(name, d->missing);
 }
 
@@ -80,6 +80,7 @@ void document_init(struct document *d, struct arena *arena, struct str json)
                                .input = jt_get(json, "input"),
                                .item = jt_get(json, "item"),
                                .run = jt_get(json, "run"),
+                               .output = jt_get(json, "output"),
                                .step = read_step,
                                .step_name = name_step,
                                .ctx = d};

@@ -40,12 +40,12 @@ static void write_value(struct buf *out, uint64_t *seed, unsigned depth)
     buf_append_char(out, kind < 8 ? '}' : ']');
 }
 
-static void write_step(struct buf *out, uint64_t *seed)
+static void write_step(struct buf *out, uint64_t *seed, size_t count)
 {
-    static const char *const members[] = {"status", "branch", "output", "error"};
+    static const char *const members[] = {"status", "branch", "output", "error", "failed"};
 
     buf_append_char(out, '{');
-    for (size_t i = 0; i < 4; i++) {
+    for (size_t i = 0; i < count; i++) {
         buf_printf(out, "%s\"%s\":", i == 0 ? "" : ",", members[i]);
         write_value(out, seed, 3);
     }
@@ -62,11 +62,15 @@ static struct str make_document(struct arena *arena, uint64_t *seed)
     buf_append_str(&out, STR(",\"input\":"));
     write_value(&out, seed, 5);
     buf_append_str(&out, STR(",\"steps\":{\"a\":"));
-    write_step(&out, seed);
+    write_step(&out, seed, 4);
     buf_append_str(&out, STR(",\"c d\":"));
-    write_step(&out, seed);
+    write_step(&out, seed, 5);
     buf_append_str(&out, STR("},\"item\":"));
     write_value(&out, seed, 2);
+    if (pick(seed, 2) == 0) {
+        buf_append_str(&out, STR(",\"output\":"));
+        write_value(&out, seed, 3);
+    }
     buf_printf(&out, ",\"index\":%s,\"run\":", pick(seed, 2) == 0 ? "null" : "7");
     write_value(&out, seed, 2);
     buf_append_char(&out, '}');
@@ -114,8 +118,9 @@ static void write_part(struct buf *out, uint64_t *seed, bool first)
 
 static void make_path(uint64_t *seed, char ret[PATH_MAX_BYTES])
 {
-    static const char *const roots[] = {"input", "input", "input", "trigger", "item", "index", "run", "steps", "other"};
-    static const char *const members[] = {"status", "branch", "output", "error", "other"};
+    static const char *const roots[] = {"input", "input", "input", "trigger", "item",
+                                        "index", "run",   "steps", "output",  "other"};
+    static const char *const members[] = {"status", "branch", "output", "error", "failed", "other"};
     CLEANUP(buf_deinit) struct buf out = {0};
     const char *root = roots[pick(seed, sizeof(roots) / sizeof(roots[0]))];
     unsigned parts = pick(seed, 5);
@@ -133,7 +138,7 @@ static void make_path(uint64_t *seed, char ret[PATH_MAX_BYTES])
         } else if (strcmp(root, "steps") == 0) {
             write_key(&out, seed, pick(seed, 2) == 0 ? "a" : "c d", false);
             if (pick(seed, 5) != 0)
-                write_key(&out, seed, members[pick(seed, 5)], false);
+                write_key(&out, seed, members[pick(seed, sizeof(members) / sizeof(members[0]))], false);
         }
         for (unsigned i = 0; i < parts; i++)
             write_part(&out, seed, false);

@@ -6,10 +6,10 @@ static const char text[] =
     "{\"trigger\":null,\"input\":{\"a\":[10,20,[1]],\"a b\":1,\"d\":1,\"d\":2,\"\\u0065\":\"esc\",\"x\":5},"
     "\"steps\":{\"one\":{\"status\":\"succeeded\",\"branch\":null,\"output\":{\"body\":{\"id\":0.10}},\"error\":null},"
     "\"two\":{\"status\":\"failed\",\"branch\":null,\"output\":null,\"error\":{\"code\":\"c\"}}},"
-    "\"item\":\"it\",\"index\":3,\"run\":{\"id\":\"r\"}}";
+    "\"item\":\"it\",\"output\":[6],\"index\":3,\"run\":{\"id\":\"r\"}}";
 
 /* The result is kept until the next call. */
-static const char *eval(const char *source, const char *missing)
+static const char *eval_in(const char *json, const char *source, const char *missing)
 {
     static char kept[1024];
     CLEANUP(arena_cleanup) struct arena *arena = arena_new(0);
@@ -17,11 +17,16 @@ static const char *eval(const char *source, const char *missing)
     struct document d;
 
     compile_expr(&c, source);
-    document_init(&d, arena, str_of(text));
+    document_init(&d, arena, str_of(json));
     d.missing = missing;
     snprintf(kept, sizeof(kept), "%s", render(&c, &d));
     compiled_free(&c);
     return kept;
+}
+
+static const char *eval(const char *source, const char *missing)
+{
+    return eval_in(text, source, missing);
 }
 
 static void paths_find_their_values(void **state)
@@ -39,6 +44,7 @@ static void paths_find_their_values(void **state)
     assert_string_equal(eval(".steps.one.other", NULL), "null");
     assert_string_equal(eval(".steps.two.error.code", NULL), "\"c\"");
     assert_string_equal(eval(".index", NULL), "3");
+    assert_string_equal(eval(".output[0]", NULL), "6");
     assert_string_equal(eval(".item", NULL), "\"it\"");
     assert_string_equal(eval(".run.id", NULL), "\"r\"");
     assert_string_equal(eval(".nothing.at.all[0]", NULL), "null");
@@ -66,6 +72,31 @@ static void whole_steps_are_put_together(void **state)
         eval(".steps", NULL),
         "{\"one\":{\"status\":\"succeeded\",\"branch\":null,\"output\":{\"body\":{\"id\":0.10}},\"error\":null},"
         "\"two\":{\"status\":\"failed\",\"branch\":null,\"output\":null,\"error\":{\"code\":\"c\"}}}");
+}
+
+static const char loop[] = "{\"steps\":{\"each\":{\"status\":\"succeeded\",\"branch\":null,\"output\":[1,null],"
+                           "\"error\":null,\"failed\":[1]}},\"run\":{\"id\":\"r\"}}";
+
+static void a_loop_also_says_which_items_failed(void **state)
+{
+    (void)state;
+    assert_string_equal(eval_in(loop, ".steps.each.failed", NULL), "[1]");
+    assert_string_equal(eval_in(loop, ".steps.each.failed[0]", NULL), "1");
+    assert_string_equal(eval(".steps.one.failed", NULL), "null");
+    assert_string_equal(eval_in(loop, ".steps.each", NULL),
+                        "{\"status\":\"succeeded\",\"branch\":null,\"output\":[1,null],\"error\":null,"
+                        "\"failed\":[1]}");
+}
+
+static void an_answer_is_there_for_a_poll_only(void **state)
+{
+    (void)state;
+    assert_string_equal(eval_in(loop, ".output", NULL), "null");
+    assert_string_equal(
+        eval_in(loop, ".", NULL),
+        "{\"trigger\":null,\"input\":null,\"steps\":{\"each\":{\"status\":\"succeeded\",\"branch\":null,"
+        "\"output\":[1,null],\"error\":null,\"failed\":[1]}},\"item\":null,\"index\":null,"
+        "\"run\":{\"id\":\"r\"}}");
 }
 
 static void a_body_that_is_not_here_is_asked_for(void **state)
@@ -112,6 +143,8 @@ static void a_document_has_only_what_is_read(void **state)
     assert_string_equal(document_of(arena, "1 + 1", 1000), "{\"index\":3,\"run\":{\"id\":\"r\"}}");
     assert_string_equal(document_of(arena, ".item | length", 1000),
                         "{\"item\":\"it\",\"index\":3,\"run\":{\"id\":\"r\"}}");
+    assert_string_equal(document_of(arena, ".output | length", 1000),
+                        "{\"output\":[6],\"index\":3,\"run\":{\"id\":\"r\"}}");
     assert_string_equal(
         document_of(arena, ".steps.two.error | length", 1000),
         "{\"steps\":{\"two\":{\"status\":\"failed\",\"branch\":null,\"output\":null,\"error\":{\"code\":\"c\"}}},"
@@ -123,4 +156,5 @@ static void a_document_has_only_what_is_read(void **state)
 }
 
 RUN(TEST(paths_find_their_values), TEST(wrong_indexes_fail_in_jqs_words), TEST(whole_steps_are_put_together),
+    TEST(a_loop_also_says_which_items_failed), TEST(an_answer_is_there_for_a_poll_only),
     TEST(a_body_that_is_not_here_is_asked_for), TEST(a_document_has_only_what_is_read))

@@ -20,7 +20,7 @@ static const char document[] =
     "\"steps\":{\"a\":{\"status\":\"succeeded\",\"branch\":null,\"output\":{\"a\":[1,2],\"n\":1,\"steps\":9},\"error\":"
     "null},"
     "\"b\":{\"status\":\"failed\",\"branch\":null,\"output\":{\"a\":[7],\"n\":2,\"input\":3},\"error\":{\"k\":\"e\"}}},"
-    "\"item\":{\"a\":[8],\"n\":6,\"k\":\"i\"},\"index\":0,\"run\":{\"id\":\"r\"}}";
+    "\"item\":{\"a\":[8],\"n\":6,\"k\":\"i\"},\"output\":{\"a\":[4],\"k\":\"o\"},\"index\":0,\"run\":{\"id\":\"r\"}}";
 
 static const char *const terms[] = {
     ".input",
@@ -38,6 +38,8 @@ static const char *const terms[] = {
     ".n",
     ".k",
     ".output",
+    ".output.a",
+    "{output}",
     ".",
     "..",
     ".[]?",

@@ -16,8 +16,9 @@ static const char *reads(const char *source)
         snprintf(text, sizeof(text), "%s", c.faults);
     } else {
         e = &c.template.exprs[0];
-        snprintf(text, sizeof(text), "%s%s%s%s%s", e->native ? "native " : "", e->all_steps ? "all " : "",
-                 e->uses_input ? "input " : "", e->uses_trigger ? "trigger " : "", e->uses_item ? "item " : "");
+        snprintf(text, sizeof(text), "%s%s%s%s%s%s", e->native ? "native " : "", e->all_steps ? "all " : "",
+                 e->uses_input ? "input " : "", e->uses_trigger ? "trigger " : "", e->uses_item ? "item " : "",
+                 e->uses_output ? "output " : "");
         for (size_t i = 0; i < e->step_count; i++) {
             len = strlen(text);
             snprintf(text + len, sizeof(text) - len, "%s" STR_FMT, i == 0 ? "steps: " : " ", STR_ARG(e->steps[i]));
@@ -27,7 +28,7 @@ static const char *reads(const char *source)
     return text;
 }
 
-static const char whole[] = "all input trigger item ";
+static const char whole[] = "all input trigger item output ";
 
 static void every_refused_word_is_refused_wherever_it_is_called(void **state)
 {
@@ -114,13 +115,15 @@ static void literal_paths_name_what_is_read(void **state)
     assert_string_equal(reads(".trigger"), "native trigger ");
     assert_string_equal(reads(".item[0]"), "native item ");
     assert_string_equal(reads(".run.id"), "native ");
+    assert_string_equal(reads(".output.done"), "native output ");
+    assert_string_equal(reads(".input.output | .output"), "input ");
     assert_string_equal(reads(".steps.a.output.x"), "native steps: a");
     assert_string_equal(reads(".steps[\"a b\"]"), "native steps: a b");
     assert_string_equal(reads(".[\"steps\"][\"a\"]"), "native steps: a");
     assert_string_equal(reads(".\"steps\".\"a\""), "native steps: a");
     assert_string_equal(reads(". .steps .a"), "native steps: a");
     assert_string_equal(reads(".steps"), "native all ");
-    assert_string_equal(reads("."), "native all input trigger item ");
+    assert_string_equal(reads("."), "native all input trigger item output ");
     assert_string_equal(reads(".input.steps.a"), "native input ");
     assert_string_equal(reads(".steps.a.output + .steps.b.output + .steps.a.status"), "steps: a b");
 }

@@ -21,6 +21,20 @@ static void order_space_and_metadata_are_no_content(void **state)
         "{ \"steps\" : {\"x\": {\"call\":\"noop\", \"metadata\":{\"a\":[1]}}}, \"metadata\":{}, \"name\":\"a\" }"));
 }
 
+static void metadata_of_steps_in_loops_is_no_content_either(void **state)
+{
+    (void)state;
+    assert_true(same(
+        "{\"steps\":{\"x\":{\"call\":\"foreach\",\"with\":{\"items\":[],\"steps\":{\"y\":{\"call\":\"foreach\","
+        "\"with\":"
+        "{\"items\":[],\"steps\":{\"z\":{\"call\":\"noop\"}}}}}}}}}",
+        "{\"steps\":{\"x\":{\"call\":\"foreach\",\"with\":{\"items\":[],\"steps\":{\"y\":{\"metadata\":{\"at\":1},"
+        "\"call\":\"foreach\",\"with\":{\"items\":[],\"steps\":{\"z\":{\"call\":\"noop\",\"metadata\":{}}}}}}}}}}"));
+    /* what other calls are told is theirs */
+    assert_false(same("{\"steps\":{\"x\":{\"call\":\"a.b\",\"with\":{\"steps\":{\"y\":{\"metadata\":1}}}}}}",
+                      "{\"steps\":{\"x\":{\"call\":\"a.b\",\"with\":{\"steps\":{\"y\":{}}}}}}"));
+}
+
 static void everything_else_is(void **state)
 {
     const char *base = "{\"name\":\"a\",\"steps\":{\"x\":{\"call\":\"noop\"},\"metadata\":{\"call\":\"noop\"}}}";
@@ -52,6 +66,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(order_space_and_metadata_are_no_content),
+        cmocka_unit_test(metadata_of_steps_in_loops_is_no_content_either),
         cmocka_unit_test(everything_else_is),
         cmocka_unit_test(names),
     };

@@ -4,6 +4,18 @@
 
 #include "common/base/banned.h"
 
+/* Room for one more in an array of the script's arena. */
+#define ROOM(s, array, count, cap)                                                                                     \
+    do {                                                                                                               \
+        if ((count) == (cap)) {                                                                                        \
+            void *grown_ = arena_array((s)->arena, (cap) == 0 ? 64 : 2 * (cap), sizeof(*(array)));                     \
+            if ((count) > 0)                                                                                           \
+                memcpy(grown_, (array), (count) * sizeof(*(array)));                                                   \
+            (array) = grown_;                                                                                          \
+            (cap) = (cap) == 0 ? 64 : 2 * (cap);                                                                       \
+        }                                                                                                              \
+    } while (0)
+
 static struct mono_us port_mono(void *ctx)
 {
     return (struct mono_us){((struct script *)ctx)->now};
@@ -20,6 +32,7 @@ static void port_fetch(void *ctx, uint64_t fetch, const int16_t *shards, size_t 
 
     (void)shards;
     (void)count;
+    s->fetch_calls++;
     s->fetch = fetch;
     s->fetching = true;
 }
@@ -36,6 +49,7 @@ static void port_load_runs(void *ctx, uint64_t load, const struct run_id *ids, s
 {
     struct script *s = ctx;
 
+    s->load_calls++;
     for (size_t i = 0; i < count; i++) {
         s->loads[s->load_count].load = load;
         s->loads[s->load_count++].id = ids[i];
@@ -46,8 +60,10 @@ static void port_load_bodies(void *ctx, const struct sched_body_want *wants, siz
 {
     struct script *s = ctx;
 
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
+        ROOM(s, s->bodies, s->body_count, s->body_cap);
         s->bodies[s->body_count++] = wants[i];
+    }
 }
 
 static void port_load_plans(void *ctx, const struct sched_plan_want *wants, size_t count)
@@ -71,8 +87,10 @@ static void port_commit(void *ctx, const struct sched_batch *batch)
 static void port_publish(void *ctx, const struct sched_publish *p)
 {
     struct script *s = ctx;
-    struct sent *sent = &s->sent[s->sent_count++];
+    struct sent *sent;
 
+    ROOM(s, s->sent, s->sent_count, s->sent_cap);
+    sent = &s->sent[s->sent_count++];
     snprintf(sent->queue, sizeof(sent->queue), "%s", p->queue);
     snprintf(sent->type, sizeof(sent->type), "%s", p->type);
     snprintf(sent->id, sizeof(sent->id), "%s", p->message_id == NULL ? "" : p->message_id);
@@ -101,6 +119,7 @@ static void port_evaluate(void *ctx, const struct sched_evaluation *evaluations,
     struct script *s = ctx;
 
     for (size_t i = 0; i < count; i++) {
+        ROOM(s, s->evaluations, s->evaluation_count, s->evaluation_cap);
         s->evaluations[s->evaluation_count] = evaluations[i];
         s->evaluations[s->evaluation_count++].document = str_arena(s->arena, evaluations[i].document);
     }
@@ -208,7 +227,8 @@ void script_lose(struct script *s, int16_t shard)
     sched_on_shards(s->sched, &(struct sched_shard_change){.shard = shard}, 1);
 }
 
-int64_t script_command(struct script *s, const struct script_run *run, const char *kind, const char *reply_to)
+static int64_t add_command(struct script *s, const struct script_run *run, const char *kind, struct str body,
+                           const char *reply_to)
 {
     struct script_command *c = &s->commands[s->command_count++];
 
@@ -217,9 +237,33 @@ int64_t script_command(struct script *s, const struct script_run *run, const cha
                                     .organisation = run->organisation,
                                     .run = run->id,
                                     .kind = str_of(kind),
-                                    .body = STR("{}"),
+                                    .body = body,
                                     .reply_to = str_of(reply_to)};
     return c->row.id;
+}
+
+int64_t script_command(struct script *s, const struct script_run *run, const char *kind, const char *reply_to)
+{
+    return add_command(s, run, kind, STR("{}"), reply_to);
+}
+
+int64_t script_command_body(struct script *s, const struct script_run *run, const char *kind, const char *body)
+{
+    return add_command(s, run, kind, str_of(body), "ropewalk.gateway.1");
+}
+
+void script_workflow(struct script *s, const char *name, const char *document)
+{
+    s->workflows[s->workflow_count].name = name;
+    s->workflows[s->workflow_count++].document = document;
+}
+
+struct script_run *script_child(struct script *s, const struct script_run *parent, size_t n)
+{
+    for (size_t i = 0; i < s->run_count; i++)
+        if (s->runs[i].has_parent && run_id_eq(s->runs[i].parent, parent->id) && n-- == 0)
+            return &s->runs[i];
+    return NULL;
 }
 
 struct script_run *script_run(struct script *s, int16_t shard, const char *document)
@@ -230,6 +274,9 @@ struct script_run *script_run(struct script *s, int16_t shard, const char *docum
     run->id = run_id_make(port_wall(s), (unsigned)shard);
     run->document = str_of(document);
     run->input = STR("{\"x\":3}");
+    run->event_cap = 64; /* tests write a few events themselves */
+    run->events = arena_array(s->arena, run->event_cap, sizeof(*run->events));
+    run->outputs = arena_array(s->arena, run->event_cap, sizeof(*run->outputs));
     run->organisation = 1;
     run->exists = true;
     script_command(s, run, "start", NULL);
@@ -259,9 +306,13 @@ static void answer_fetch(struct script *s)
 static void answer_shard(struct script *s)
 {
     int16_t shard = s->shards[--s->shard_count].shard;
-    struct sched_work_row *rows = arena_array(s->arena, 64 * s->run_count, sizeof(*rows));
+    struct sched_work_row *rows;
     size_t n = 0;
 
+    for (size_t i = 0; i < s->run_count; i++)
+        n += s->runs[i].work_count;
+    rows = arena_array(s->arena, n, sizeof(*rows));
+    n = 0;
     for (size_t i = 0; i < s->run_count; i++)
         for (size_t w = 0; w < s->runs[i].work_count && (int16_t)(run_id_slot(s->runs[i].id) % 16) == shard; w++)
             rows[n++] = s->runs[i].work[w];
@@ -286,6 +337,10 @@ static void answer_load(struct script *s)
         loaded.priority = PRIORITY_NORMAL;
         loaded.created_at = port_wall(s);
         loaded.input = run->input;
+        loaded.has_parent = run->has_parent;
+        loaded.parent = run->parent;
+        loaded.parent_step = run->parent_step;
+        loaded.depth = run->depth;
         loaded.event_count = run->event_count;
         loaded.events = run->events;
         loaded.work_count = run->work_count;
@@ -299,6 +354,7 @@ static void answer_body(struct script *s)
     struct sched_body_want want = s->bodies[--s->body_count];
     const struct script_run *run = find(s, want.run);
 
+    s->bodies_read++;
     sched_on_bodies(s->sched,
                     &(struct sched_body){.run = want.run,
                                          .seq = want.seq,
@@ -359,13 +415,71 @@ void script_advance(struct script *s, int64_t us)
     }
 }
 
+/* What batch_child_start.sql does: versions are not looked at. */
+static void write_child(struct script *s, const struct sched_child_row *row)
+{
+    struct script_run *child;
+    char id[UUID_TEXT_SIZE];
+
+    for (size_t i = 0; i < s->workflow_count; i++) {
+        if (!str_is(row->workflow, s->workflows[i].name) || s->workflows[i].document == NULL)
+            continue;
+        child = &s->runs[s->run_count++];
+        child->id = row->run;
+        child->document = str_of(s->workflows[i].document);
+        child->input = str_arena(s->arena, row->input);
+        child->organisation = row->organisation;
+        child->exists = child->has_parent = true;
+        child->parent = row->parent;
+        child->parent_step = str_arena(s->arena, row->parent_step);
+        child->depth = row->depth;
+        add_command(s, child, "start", STR_NONE, NULL);
+        return;
+    }
+    run_id_format(row->run, id);
+    add_command(
+        s, find(s, row->parent), "child_ended",
+        str_of(arena_printf(s->arena,
+                            "{\"child\":\"%s\",\"step\":\"" STR_FMT
+                            "\",\"status\":\"failed\",\"error\":{\"code\":\"unknown_workflow\",\"message\":\"none\"}}",
+                            id, STR_ARG(row->parent_step))),
+        NULL);
+}
+
+static void write_family(struct script *s, const struct sched_batch *b)
+{
+    for (size_t i = 0; i < b->run_count; i++) {
+        struct script_run *run = find(s, b->runs[i].run);
+
+        run->status = b->runs[i].status;
+        if (b->runs[i].reopened || b->runs[i].error_code.ptr != NULL)
+            run->error_code = str_arena(s->arena, b->runs[i].error_code);
+    }
+    for (size_t i = 0; i < b->child_count; i++)
+        write_child(s, &b->children[i]);
+    for (size_t i = 0; i < b->command_insert_count; i++) {
+        const struct sched_command_insert *row = &b->command_inserts[i];
+        const struct script_run *run = find(s, row->run);
+
+        if (!row->held && run != NULL)
+            add_command(s, run, row->kind, str_arena(s->arena, row->body), NULL);
+    }
+}
+
 static void write_rows(struct script *s, const struct sched_batch *b)
 {
+    write_family(s, b);
     for (size_t i = 0; i < b->event_count; i++) {
         const struct event *event = b->events[i].event;
         struct script_run *run = find(s, b->events[i].run);
 
         assert_int_equal(event->seq, run->event_count + 1);
+        if (run->event_count == run->event_cap) { /* the two arrays have one length */
+            size_t cap = run->event_cap;
+
+            ROOM(s, run->outputs, run->event_count, cap);
+            ROOM(s, run->events, run->event_count, run->event_cap);
+        }
         run->outputs[run->event_count] = str_arena(s->arena, event->output);
         run->events[run->event_count++] = (struct sched_event_loaded){.seq = event->seq,
                                                                       .type = (int16_t)event->type,
@@ -386,6 +500,7 @@ static void write_rows(struct script *s, const struct sched_batch *b)
         const struct sched_open_row *row = &b->opens[i];
         struct script_run *run = find(s, row->run);
 
+        ROOM(s, run->work, run->work_count, run->work_cap);
         run->work[run->work_count++] = (struct sched_work_row){.run = row->run,
                                                                .seq = row->seq,
                                                                .organisation = row->organisation,
@@ -436,103 +551,4 @@ void script_commit(struct script *s, enum sched_outcome outcome, const struct sc
     s->commits++;
     s->committed_order = ++s->order;
     sched_on_committed(s->sched, batch->number, &o);
-}
-
-void *script_deliver(struct script *s, int16_t shard, const char *type, const char *id, const char *body)
-{
-    void *delivery = arena_alloc(s->arena, 1);
-    struct sched_message message = {.delivery = delivery,
-                                    .shard = shard,
-                                    .type = str_of(type),
-                                    .message_id = str_of(id),
-                                    .body = str_arena(s->arena, str_of(body))};
-
-    sched_on_message(s->sched, &message);
-    return delivery;
-}
-
-struct str script_token(struct script *s, const char *task_id)
-{
-    char token[SCHED_TOKEN_SIZE];
-
-    sched_task_token(STR("key"), 7, str_of(task_id), token);
-    return str_arena(s->arena, str_of(token));
-}
-
-void *script_result(struct script *s, int16_t shard, const struct sent *task, const char *worker, const char *rest)
-{
-    struct str token = script_token(s, task->id);
-
-    return script_deliver(s, shard, "result", task->id,
-                          arena_printf(s->arena,
-                                       "{\"v\":1,\"results\":[{\"task_id\":\"%s\",\"token\":\"" STR_FMT
-                                       "\",\"worker\":\"%s\",%s}]}",
-                                       task->id, STR_ARG(token), worker, rest));
-}
-
-void *script_started(struct script *s, int16_t shard, const struct sent *task, const char *worker)
-{
-    struct str token = script_token(s, task->id);
-
-    return script_deliver(s, shard, "started", task->id,
-                          arena_printf(s->arena,
-                                       "{\"v\":1,\"task_id\":\"%s\",\"token\":\"" STR_FMT
-                                       "\",\"worker\":\"%s\",\"reply_to\":\"ropewalk.worker.%s\","
-                                       "\"at\":\"2027-01-15T08:00:00Z\"}",
-                                       task->id, STR_ARG(token), worker, worker));
-}
-
-void script_heartbeat(struct script *s, const char *worker, const struct sent *task)
-{
-    sched_on_heartbeat(
-        s->sched, str_of(arena_printf(s->arena, "{\"v\":1,\"worker\":\"%s\",\"tasks\":[\"%s\"]}", worker, task->id)));
-}
-
-void script_depth(struct script *s, const char *queue, uint32_t ready, uint32_t consumers)
-{
-    sched_on_queue_depth(s->sched, queue, true, ready, consumers);
-    script_settle(s);
-}
-
-const struct sent *script_last(const struct script *s, const char *type)
-{
-    for (size_t i = s->sent_count; i > 0; i--)
-        if (strcmp(s->sent[i - 1].type, type) == 0)
-            return &s->sent[i - 1];
-    return NULL;
-}
-
-size_t script_count(const struct script *s, const char *type)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < s->sent_count; i++)
-        n += strcmp(s->sent[i].type, type) == 0;
-    return n;
-}
-
-bool script_was_acked(const struct script *s, const void *delivery)
-{
-    for (size_t i = 0; i < s->acked_count; i++)
-        if (s->acked[i].delivery == delivery)
-            return true;
-    return false;
-}
-
-bool script_was_forgotten(const struct script *s, const void *delivery)
-{
-    for (size_t i = 0; i < s->forgotten_count; i++)
-        if (s->forgotten[i].delivery == delivery)
-            return true;
-    return false;
-}
-
-size_t script_events(const struct script *s, const struct script_run *run, enum event_type type)
-{
-    size_t n = 0;
-
-    (void)s;
-    for (size_t i = 0; i < run->event_count; i++)
-        n += run->events[i].type == (int16_t)type;
-    return n;
 }

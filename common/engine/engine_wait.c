@@ -1,0 +1,278 @@
+/* What waits for others than workers: signals and child runs; and what a person says of a step whose outcome nobody
+ * knows. */
+#include "common/base/banned.h"
+#include "common/engine/engine_internal.h"
+#include <inttypes.h>
+
+#define SIGNAL_NAME_MAX 255
+
+/* Takes the oldest signal of the queue for a step that waits, or begins to. */
+static void take_signal(struct ctx *c, uint32_t node, const struct signal_queue *queue)
+{
+    struct event event = {.name = str_arena(c->fx->arena, str_of(queue->name)), .ref = queue->here[0].seq};
+
+    engine_emit_step(c, EVENT_STEP_SUCCEEDED, node, event);
+    engine_children_ready(c, node);
+}
+
+static void bad_value(struct ctx *c, uint32_t node, const char *code, const char *message)
+{
+    engine_step_failed(c, node, EVENT_STEP_FAILED, engine_failure(code, "permanent", str_of(message)));
+}
+
+void engine_wait_signal(struct ctx *c, uint32_t node, struct str with)
+{
+    const struct plan_step *step = run_plan_step(c->state, node);
+    struct event event = {.waits = STR("signal"), .once = step->once};
+    struct str timeout = jt_get(with, "timeout");
+    const struct signal_queue *queue;
+    struct str text;
+    int64_t us;
+
+    if (!jt_string(jt_get(with, "signal"), c->fx->arena, &event.name) || event.name.len == 0 ||
+        event.name.len > SIGNAL_NAME_MAX) {
+        bad_value(c, node, "bad_signal", "'signal' is no name of 1 to 255 bytes");
+        return;
+    }
+    if (timeout.ptr != NULL && (!jt_string(timeout, c->fx->arena, &text) || !duration_parse(text, &us) || us <= 0)) {
+        bad_value(c, node, "bad_duration", "'timeout' is no duration such as \"2d\"");
+        return;
+    }
+    queue = signal_find(c->state, event.name);
+    if (queue != NULL && queue->count > 0) {
+        take_signal(c, node, queue);
+        return;
+    }
+    if (timeout.ptr != NULL)
+        event.due_at.us = c->now.us + us;
+    if (step->deadline_us != 0 && (timeout.ptr == NULL || step->deadline_us < us))
+        event.due_at.us = c->now.us + step->deadline_us;
+    engine_emit_step(c, EVENT_STEP_WAITING, node, event);
+}
+
+void engine_signal(struct ctx *c)
+{
+    struct run_state *state = c->state;
+    const struct engine_input *in = c->input;
+    struct signal_queue *queue;
+
+    if (run_ended((enum run_status)state->status) || state->compensating) {
+        engine_refuse(c, "run_ended",
+                      str_of(arena_printf(c->fx->arena, "the run %s '%s'", state->compensating ? "is" : "has ended",
+                                          state->compensating ? "compensating"
+                                                              : run_status_name((enum run_status)state->status))));
+        return;
+    }
+    queue = signal_get(state, in->name);
+    if (queue->once && queue->received > 0) {
+        engine_refuse(c, "already_signalled", STR("a signal of this name has come, and is taken only once"));
+        return;
+    }
+    if (state->last_seq >= HISTORY_MAX) {
+        engine_refuse(c, "history_limit", STR("the run's history is full"));
+        return;
+    }
+    if (queue->count >= SIGNALS_MAX) {
+        engine_refuse(c, "signal_queue_full", STR("100 signals of this name wait already"));
+        return;
+    }
+    engine_apply_command(c, "signal");
+    engine_emit(c, (struct event){.type = EVENT_SIGNAL_RECEIVED,
+                                  .name = in->name,
+                                  .command = in->command,
+                                  .output = str_is(in->value, "null") ? STR_NONE : in->value});
+    if (c->rc == ERR_OK && queue->waiter_count > 0)
+        take_signal(c, queue->waiters[0], queue);
+}
+
+/* ---- child runs ---- */
+
+/* A UUIDv7 of now in the parent's slot; what is random in others is drawn from who asks, so that an input applied again
+ * makes the same child. */
+static struct run_id child_id(const struct ctx *c, struct str path)
+{
+    struct run_id id = c->state->id;
+    uint64_t ms = (uint64_t)(c->now.us / US_PER_MS);
+    uint8_t digest[32];
+    struct buf seed;
+
+    buf_init(&seed, STEP_PATH_SIZE + 64);
+    buf_append(&seed, c->state->id.bytes, sizeof(c->state->id.bytes));
+    buf_printf(&seed, "%" PRIu32 "/" STR_FMT, c->state->last_seq, STR_ARG(path));
+    sha256(buf_str(&seed), digest);
+    buf_deinit(&seed);
+    for (int i = 0; i < 6; i++)
+        id.bytes[i] = (uint8_t)(ms >> (40 - 8 * i));
+    id.bytes[6] = (uint8_t)(0x70 | (digest[0] & 0x0f));
+    id.bytes[7] = digest[1];
+    id.bytes[8] = (uint8_t)(0x80 | (digest[2] & 0x3f));
+    memcpy(id.bytes + 9, digest + 3, 5);
+    id.bytes[14] = (uint8_t)((digest[8] & 0xf0) | (c->state->id.bytes[14] & 0x0f)); /* the slot: the last 12 bits */
+    return id;
+}
+
+void engine_child_begin(struct ctx *c, uint32_t node, struct str with)
+{
+    const struct plan_step *step = run_plan_step(c->state, node);
+    struct effect_child child = {.step = engine_path(c->fx->arena, c->state, node),
+                                 .input = jt_get(with, "input"),
+                                 .depth = (uint8_t)(c->state->depth + 1)};
+    struct event event = {.waits = STR("child"), .output = with};
+    struct str version = jt_get(with, "version");
+    int64_t number = 0;
+    char id[UUID_TEXT_SIZE];
+
+    if (child.depth > CHILD_LEVELS_MAX) {
+        bad_value(c, node, "child_too_deep", "child runs go three levels deep; this would be the fourth");
+        return;
+    }
+    if (!jt_string(jt_get(with, "name"), c->fx->arena, &child.workflow)) {
+        bad_value(c, node, "bad_workflow", "'name' is no text");
+        return;
+    }
+    if (version.ptr != NULL && jt_type(version) != JT_NULL &&
+        (!jt_i64(version, &number) || number < 1 || number > INT32_MAX)) {
+        bad_value(c, node, "bad_workflow", "'version' is no version number");
+        return;
+    }
+    child.version = (int32_t)number;
+    if (child.input.ptr == NULL)
+        child.input = STR("{}");
+    child.id = child_id(c, child.step);
+    run_id_format(child.id, id);
+    event.child = str_of(arena_dup(c->fx->arena, id, strlen(id)));
+    if (step->deadline_us != 0)
+        event.due_at.us = c->now.us + step->deadline_us;
+    engine_emit_step(c, EVENT_STEP_WAITING, node, event);
+    GROW(c, c->fx->children, c->fx->child_count, c->fx->child_cap);
+    c->fx->children[c->fx->child_count++] = child;
+}
+
+void engine_child_stop(struct ctx *c, uint32_t node)
+{
+    struct step_extra *extra = run_step(c->state, node)->extra;
+
+    if (extra->child_told)
+        return;
+    extra->child_told = true;
+    GROW(c, c->fx->child_cancels, c->fx->child_cancel_count, c->fx->child_cancel_cap);
+    c->fx->child_cancels[c->fx->child_cancel_count++] = extra->child;
+}
+
+static void child_failed(struct ctx *c, uint32_t node)
+{
+    const struct engine_input *in = c->input;
+    const struct run_state *state = c->state;
+    char id[UUID_TEXT_SIZE];
+    struct event event;
+
+    if (in->child_status == RUN_CANCELLED && engine_stopping(state, run_step(state, node)->frame)) {
+        engine_emit_step(c, EVENT_STEP_CANCELLED, node, (struct event){0});
+        engine_children_ready(c, node);
+        return;
+    }
+    run_id_format(in->child, id);
+    event = engine_failure(
+        "child_failed", "permanent",
+        str_of(arena_printf(c->fx->arena, "child run %s ended %s: " STR_FMT ": " STR_FMT, id,
+                            run_status_name(in->child_status), STR_ARG(in->code), STR_ARG(in->message))));
+    if (in->child_status == RUN_CANCELLED)
+        event.code = STR("child_cancelled");
+    else if (in->code.ptr != NULL)
+        event.code = in->code;
+    engine_step_failed(c, node, in->child_status == RUN_TIMED_OUT ? EVENT_STEP_TIMED_OUT : EVENT_STEP_FAILED, event);
+}
+
+void engine_child_ended(struct ctx *c)
+{
+    const struct engine_input *in = c->input;
+    bool later = false;
+    uint32_t node = run_find_step(c->state, in->step, &later);
+    const struct step_state *s = node == NO_NODE ? NULL : run_step(c->state, node);
+    struct event event = {0};
+
+    /* the parent as we have it has not begun it yet: somebody else has gone on with the run */
+    c->fx->stale_cache = later || (s != NULL && s->status == STEP_PENDING);
+    if (s == NULL || s->open_kind != WORK_CHILD || !run_id_eq(s->extra->child, in->child)) {
+        c->fx->ignored = !c->fx->stale_cache;
+        return;
+    }
+    if (in->child_status != RUN_SUCCEEDED && in->child_status != RUN_PARTIALLY_COMPLETED) {
+        child_failed(c, node);
+        return;
+    }
+    if (in->child_status == RUN_PARTIALLY_COMPLETED)
+        event = engine_failure("child_partially_completed", "permanent", in->message);
+    if (!str_is(in->output, "null"))
+        event.output = in->output;
+    engine_emit_step(c, EVENT_STEP_SUCCEEDED, node, event);
+    engine_children_ready(c, node);
+}
+
+/* ---- settling ---- */
+
+static const char *cannot_settle(const struct run_state *state, uint32_t node)
+{
+    const struct step_state *s = node == NO_NODE ? NULL : run_step(state, node);
+
+    if (s == NULL)
+        return "the run has no such step, or the iteration it was in is over";
+    if (s->open_kind == WORK_UNKNOWN)
+        return NULL;
+    if (s->status != STEP_OUTCOME_UNKNOWN)
+        return "its outcome is not unknown";
+    if (s->frame != state->root)
+        return "the iteration it was in is over";
+    if (!run_ended((enum run_status)state->status) && state->root->ended == state->plan->root_count)
+        return "the run is about to end";
+    return NULL;
+}
+
+/* A person who knows better opens the run again. One that was cancelled, or whose steps have been undone, does not go
+ * on: what is known now is only taken into account. */
+static void open_again(struct ctx *c, bool undone)
+{
+    struct event reopened = {.type = EVENT_RUN_REOPENED, .command = c->input->command, .code = STR("settle")};
+
+    if (!undone && c->state->status != RUN_CANCELLED)
+        reopened.due_at.us = c->now.us + c->state->plan->timeout_us;
+    engine_emit(c, reopened);
+    if (c->rc == ERR_OK && c->state->timeout_seq != 0)
+        engine_open_timeout(c);
+    c->fx->status_changed = true;
+}
+
+void engine_settle(struct ctx *c)
+{
+    struct run_state *state = c->state;
+    const struct engine_input *in = c->input;
+    uint32_t node = run_find_step(state, in->step, NULL);
+    const char *why = cannot_settle(state, node);
+    bool undone = state->status == RUN_COMPENSATED || state->status == RUN_COMPENSATION_FAILED;
+    struct event event = {
+        .type = EVENT_STEP_SETTLED, .command = in->command, .output = str_is(in->value, "null") ? STR_NONE : in->value};
+
+    if (why != NULL) {
+        engine_refuse(c, "not_unknown", str_of(why));
+        return;
+    }
+    engine_apply_command(c, "settle");
+    if (run_ended((enum run_status)state->status))
+        open_again(c, undone);
+    event.as = in->as_failed ? STR("failed") : STR("succeeded");
+    if (in->as_failed) {
+        event.code = STR("settled_failed");
+        event.error_class = STR("permanent");
+        event.message = STR("an operator settled it as failed");
+    }
+    engine_emit_step(c, EVENT_STEP_SETTLED, node, event);
+    if (undone)
+        engine_emit(c, (struct event){.type = EVENT_RUN_COMPENSATING, .code = STR("settle")});
+    if (c->rc != ERR_OK)
+        return;
+    engine_children_ready(c, node);
+    for (uint32_t i = 0; i < state->plan->root_count; i++) /* those that were revived and wait for nobody */
+        if (run_step(state, i)->status == STEP_PENDING && run_step(state, i)->waiting_for == 0)
+            engine_ready(c, i);
+    engine_stop_when_failing(c, run_step(state, node)->frame);
+}

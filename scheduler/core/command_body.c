@@ -1,0 +1,135 @@
+/* Bodies of commands: from JSON to what the engine takes. Those of people have been checked by the gateway; what gets
+ * here all the same and says nothing is refused. */
+#include "scheduler/core/core_internal.h"
+
+#include "common/base/banned.h"
+
+#define SIGNAL_NAME_MAX 255
+
+static bool text_of(struct command *command, const char *key, struct str *ret)
+{
+    if (command->arena == NULL)
+        command->arena = arena_new(1024);
+    return jt_string(jt_get(command->body, key), command->arena, ret);
+}
+
+/* STR_NONE for null, as outputs have it. */
+static struct str value_of(const struct command *command, const char *key)
+{
+    struct str value = jt_get(command->body, key);
+
+    return str_is(value, "null") ? STR_NONE : value;
+}
+
+/* Each gives what is wrong, or NULL. */
+static const char *read_nothing(struct command *command, struct engine_input *in)
+{
+    (void)command;
+    (void)in;
+    return NULL;
+}
+
+static const char *read_cancel(struct command *command, struct engine_input *in)
+{
+    struct str compensate = value_of(command, "compensate");
+
+    return compensate.ptr == NULL || jt_bool(compensate, &in->compensate) ? NULL : "'compensate' is not true or false";
+}
+
+static const char *read_signal(struct command *command, struct engine_input *in)
+{
+    if (!text_of(command, "name", &in->name) || in->name.len == 0 || in->name.len > SIGNAL_NAME_MAX)
+        return "'name' is no text of 1 to 255 bytes";
+    in->value = value_of(command, "payload");
+    return NULL;
+}
+
+static const char *read_step(struct command *command, struct engine_input *in)
+{
+    if (!text_of(command, "step", &in->step) || in->step.len == 0 || in->step.len >= STEP_PATH_SIZE)
+        return "'step' is no path of a step";
+    return NULL;
+}
+
+static const char *read_settle(struct command *command, struct engine_input *in)
+{
+    const char *fault = read_step(command, in);
+    struct str as;
+
+    if (fault != NULL)
+        return fault;
+    if (!text_of(command, "as", &as) || (!str_is(as, "succeeded") && !str_is(as, "failed")))
+        return "'as' is neither 'succeeded' nor 'failed'";
+    in->as_failed = str_is(as, "failed");
+    in->value = in->as_failed ? STR_NONE : value_of(command, "output");
+    return NULL;
+}
+
+static bool end_named(struct str name, enum run_status *ret)
+{
+    for (enum run_status status = RUN_SUCCEEDED; status <= RUN_COMPENSATION_FAILED; status++) {
+        if (str_is(name, run_status_name(status))) {
+            *ret = status;
+            return true;
+        }
+    }
+    return false;
+}
+
+static const char *read_child(struct command *command, struct engine_input *in)
+{
+    const char *fault = read_step(command, in);
+    struct str child, status, error;
+
+    if (fault != NULL)
+        return fault;
+    if (!text_of(command, "child", &child) || !run_id_parse(child, &in->child))
+        return "'child' is no id of a run";
+    if (!text_of(command, "status", &status) || !end_named(status, &in->child_status))
+        return "'status' is none that a run ends with";
+    in->output = value_of(command, "output");
+    error = jt_get(command->body, "error");
+    (void)jt_string(jt_get(error, "code"), command->arena, &in->code);
+    (void)jt_string(jt_get(error, "message"), command->arena, &in->message);
+    return NULL;
+}
+
+static const struct kind {
+    const char *name;
+    enum engine_input_kind kind;
+    const char *(*read)(struct command *command, struct engine_input *in);
+} kinds[] = {{"start", IN_START, read_nothing},     {"cancel", IN_CANCEL, read_cancel},
+             {"signal", IN_SIGNAL, read_signal},    {"settle", IN_SETTLE, read_settle},
+             {"child_ended", IN_CHILD, read_child}, {"compensate", IN_COMPENSATE, read_nothing}};
+
+static const char *read_body(const struct kind *kind, struct command *command)
+{
+    struct err err;
+
+    if (command->body.ptr != NULL && jt_check(command->body, &JT_LIMITS_MESSAGE, &err) != ERR_OK)
+        return "its body is not JSON, or beyond a limit";
+    return kind->read(command, &command->input.in);
+}
+
+bool command_decode(struct command *command)
+{
+    struct input *input = &command->input;
+    const struct kind *kind = NULL;
+    const char *fault;
+
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]) && kind == NULL; i++)
+        if (str_is(command->kind, kinds[i].name))
+            kind = &kinds[i];
+    if (kind == NULL)
+        return false;
+    input->in.kind = kind->kind;
+    fault = read_body(kind, command);
+    if (fault != NULL && kind->kind == IN_CHILD) {
+        input->kind = INPUT_NOTHING;
+        input->dead = fault;
+    } else if (fault != NULL) {
+        input->kind = INPUT_REFUSED;
+        input->refusal = fault;
+    }
+    return true;
+}

@@ -1,0 +1,95 @@
+/* What must hold in the history of any run, whoever wrote it: api.md's rules once more, over events by path. Knows the
+ * plan and nothing of the engine's fold, so that the one checks the other. Feed events in order; each broken rule is
+ * told as a sentence. All memory is the arena's. */
+#pragma once
+#include "common/engine/engine.h"
+
+typedef void (*history_fault_fn)(void *ctx, const char *text);
+
+/* What a step that has begun and not ended waits for, beside an attempt. */
+enum past_wait { PAST_NOTHING, PAST_DELAY, PAST_ITEMS, PAST_SIGNAL, PAST_CHILD, PAST_UNKNOWN };
+
+struct past_place;
+
+/* What has been said of one step so far. */
+struct past_step {
+    const struct plan_step *plan;
+    struct past_place *place;
+    enum step_status status; /* PENDING, RUNNING (begun), or the outcome */
+    uint8_t branch, waits;
+    bool partial, attempt_open, granted, effect; /* effect: it may have had one */
+    uint16_t attempt, tried;                     /* tried: since an action was last begun */
+    uint64_t told; /* attempts of which a late word has been kept, counted back from `attempt` */
+    uint32_t begun_seq, ended_seq, output_seq; /* output_seq: event that holds the output */
+    struct str signal;
+    struct run_id child;
+    /* loops */
+    uint32_t count, live, over[STEP_STATUSES];
+    bool item_decides, item_partial;
+    struct past_place **items;
+    /* compensation */
+    struct past_step *action;
+    enum step_status undo_status; /* what has to be undone, as far as is known */
+    uint32_t undo_seq;
+};
+
+/* Steps that live together: the run's own, those of an iteration, or one action. */
+struct past_place {
+    struct past_step *steps; /* [scope.count] */
+    struct past_step *owner; /* loop, or the step that an action belongs to; NULL */
+    uint32_t scope, index, ended, output_seq;
+    struct past_step *decisive; /* the failure that stops it */
+    enum step_status status;    /* of an iteration: PENDING until it is over */
+};
+
+struct past_signal {
+    struct past_signal *next;
+    struct str name;
+    uint32_t seq, bytes;
+    bool taken;
+};
+
+struct history {
+    const struct plan *plan;
+    struct arena *arena;
+    history_fault_fn fault;
+    void *ctx;
+    struct past_place *root;
+    struct past_step *notify;
+    struct past_signal *signals, **last_signal;
+    struct past_step **undos; /* steps with a compensation, in the order in which they ended */
+    size_t undo_count, undo_cap;
+    int64_t *answered; /* commands */
+    size_t answered_count, answered_cap;
+    enum run_status status;
+    uint32_t last_seq;
+    bool cancelling, timing_out, compensating, wants_undo;
+    bool goes_on; /* steps may run: not so when it was reopened only to undo, or for the record */
+    bool faulty;  /* a path led nowhere: what follows makes no sense */
+};
+
+struct history *history_new(struct arena *arena, const struct plan *plan, history_fault_fn fault, void *ctx);
+void history_event(struct history *h, const struct event *event);
+/* The step of a path; NULL: none, or it has not begun. */
+struct past_step *history_step(struct history *h, struct str path);
+/* May nothing new start where this step is? */
+bool history_stopping(const struct history *h, const struct past_step *step);
+/* Has this command been answered, applied or refused? */
+bool history_answered(const struct history *h, int64_t command);
+/* Calls fn for each step that waits for a child run. */
+typedef void (*history_child_fn)(void *ctx, struct run_id child);
+void history_each_child(const struct history *h, history_child_fn fn, void *ctx);
+
+/* ---- between the two files of it ---- */
+void history_fault(struct history *h, const struct event *event, const char *format, ...) PRINTF_LIKE(3, 4);
+struct past_verdict {
+    enum { PAST_SUCCEEDED, PAST_PARTIAL, PAST_FAILED } kind;
+};
+struct past_verdict history_verdict(const struct history *h, const struct past_place *place);
+/* Does any step below take this outcome? */
+bool history_accepted(const struct plan *plan, const struct past_step *step);
+void history_note_undo(struct history *h, struct past_step *step); /* it has ended: remember what may be undone */
+void history_run_event(struct history *h, const struct event *event);
+void history_action_begins(struct history *h, const struct past_step *action, const struct event *event);
+void history_restart(struct past_step *step); /* one that has ended is to be done once more */
+void history_settled(struct history *h, struct past_step *step, const struct event *event);
