@@ -467,6 +467,38 @@ static void a_giant_loop_takes_a_bounded_part_of_each_batch(void **unused)
     mem_free(doc);
 }
 
+static void iterations_with_many_steps_take_no_more_of_a_batch(void **unused)
+{
+    struct world w;
+    struct buf doc;
+    size_t largest = 0;
+
+    (void)unused;
+    buf_init(&doc, 1 << 20);
+    buf_append_str(
+        &doc,
+        STR("{\"name\":\"x\",\"steps\":{\"each\":{\"call\":\"foreach\",\"with\":{\"concurrency\":1000,\"items\":["));
+    for (int i = 0; i < 300; i++)
+        buf_append_str(&doc, i == 0 ? STR("0") : STR(",0"));
+    buf_append_str(&doc, STR("],\"steps\":{"));
+    for (int i = 0; i < 100; i++)
+        buf_printf(&doc, "%s\"s%d\":{\"call\":\"transform\",\"with\":{\"value\":1}}", i == 0 ? "" : ",", i);
+    buf_append_str(&doc, STR("}}}}}"));
+    world_init(&w, doc.ptr);
+    w.unchecked = true;
+    world_start(&w);
+    while (!run_ended((enum run_status)w.state->status)) {
+        if (w.history_count - w.mark > largest)
+            largest = w.history_count - w.mark;
+        world_timer(&w, "each");
+    }
+    assert_in_range(largest, 500, 1300);
+    assert_int_equal(w.state->status, RUN_SUCCEEDED);
+    world_check(&w);
+    world_deinit(&w);
+    buf_deinit(&doc);
+}
+
 static void a_loop_that_is_stopped_between_batches_ends_at_once(void **unused)
 {
     char *doc = loop_of(1000, 1000, "\"call\":\"transform\",\"with\":{\"value\":1}");
@@ -605,6 +637,7 @@ int main(void)
         cmocka_unit_test(results_of_iterations_that_are_over_or_have_not_begun),
         cmocka_unit_test(as_many_run_as_the_loop_allows_at_every_moment),
         cmocka_unit_test(a_giant_loop_takes_a_bounded_part_of_each_batch),
+        cmocka_unit_test(iterations_with_many_steps_take_no_more_of_a_batch),
         cmocka_unit_test(a_loop_that_is_stopped_between_batches_ends_at_once),
         cmocka_unit_test(a_loop_takes_ten_thousand_items_and_no_more),
         cmocka_unit_test(outputs_of_all_items_are_bounded_together),
