@@ -52,7 +52,10 @@ bool call_idempotency_key(struct call *call, struct str *ret)
 {
     struct str key = http_header_get(call->http, "idempotency-key");
 
-    if (key.ptr != NULL && (key.len < 1 || key.len > 255)) {
+    *ret = key;
+    if (key.ptr == NULL)
+        return true;
+    if (key.len < 1 || key.len > 255) {
         call_problem(call, 400, "bad_idempotency_key", "an Idempotency-Key has 1 to 255 bytes");
         return false;
     }
@@ -61,7 +64,6 @@ bool call_idempotency_key(struct call *call, struct str *ret)
             call_problem(call, 400, "bad_idempotency_key", "an Idempotency-Key is printable ASCII");
             return false;
         }
-    *ret = key;
     return true;
 }
 

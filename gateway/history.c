@@ -1,5 +1,6 @@
 /* Reading a run and folding its history, in pages: of what the fold has seen only what is shown is kept. */
 #include "gateway/history.h"
+#include "common/base/ensure.h"
 #include "gateway/event_json.h"
 #include "gateway/flows.h"
 #include "gateway/step_place.h"
@@ -102,6 +103,7 @@ static const struct loop_view *loop_of(struct arena *arena, const struct step_st
 /* What the fold knows better: steps that were given another chance, deferrals, loops. */
 static void views_finish(struct history *h)
 {
+    ENSURE(h->views != NULL);
     for (size_t i = 0; i < h->work_count; i++) {
         struct step_view *view = history_view(h, h->work[i].step);
 

@@ -352,11 +352,12 @@ struct effects {
     size_t child_cancel_count, child_cancel_cap;
     struct run_id *child_cancels; /* child runs that get a cancel command, in the same transaction */
     size_t output_bytes;          /* of the events, together: bounds what loops begin, too */
-    uint32_t begun;               /* iterations begun since effects_init: bounded, the rest comes with a timer */
-    enum started_answer answer;   /* to IN_STARTED of an at_most_once attempt */
-    bool status_changed;          /* the run row has to be written */
-    bool ignored;                 /* the input changed nothing: closed attempt, ended run */
-    bool stale_cache;             /* the input names an attempt or seq newer than this state: reload */
+    uint32_t
+        begun; /* iterations begun since effects_init, large ones count more: bounded, the rest comes with a timer */
+    enum started_answer answer; /* to IN_STARTED of an at_most_once attempt */
+    bool status_changed;        /* the run row has to be written */
+    bool ignored;               /* the input changed nothing: closed attempt, ended run */
+    bool stale_cache;           /* the input names an attempt or seq newer than this state: reload */
 };
 void effects_init(struct effects *effects, struct arena *arena);
 

@@ -83,7 +83,7 @@ void engine_fill(struct ctx *c, uint32_t loop)
             set_due(c, loop, c->now);
             return;
         }
-        c->fx->begun++;
+        c->fx->begun += 1 + (scope->count - 1) / 4; /* a large body takes the part of several */
         frame = frame_begin_item(state, loop, extra->next);
         for (uint32_t i = 0; i < scope->count; i++)
             if (state->plan->steps[scope->first + i].edge_count == 0)

@@ -506,6 +506,7 @@ def test_workflows_of_others_are_no_children(stack, api, stranger):
     name = "theirs-" + uuid.uuid4().hex[:6]
     assert stranger("PUT", "/v1/workflows/" + name, calls(name)).status_code == 201
     assert api("POST", "/v1/workflows:validate", calls("mine", name)).json()["warnings"][0]["code"] == "unknown_workflow"
+    assert stranger("DELETE", "/v1/workflows/" + name).status_code == 204
 
 
 def test_the_picture_of_loops_and_compensation(stack, api):

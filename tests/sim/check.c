@@ -31,6 +31,56 @@ static void rule_broken(void *ctx, const char *text)
     sim_fail(who->sim, "run %u: %s", who->run->number, text);
 }
 
+/* ---- new events ---- */
+
+static void note_stats(struct sim_stats *stats, const struct event *event)
+{
+    bool item = event->step.len > 0 && event->step.ptr[event->step.len - 1] == ']';
+    bool action = memchr(event->step.ptr == NULL ? "" : event->step.ptr, ':', event->step.len) != NULL;
+
+    stats->items += item;
+    stats->actions += action && event->type == EVENT_STEP_DISPATCHED && event->attempt == 1;
+    stats->signals += event->type == EVENT_SIGNAL_RECEIVED;
+    stats->settled += event->type == EVENT_STEP_SETTLED;
+    stats->reopened += event->type == EVENT_RUN_REOPENED;
+}
+
+static void check_event(struct sim *sim, struct db_run *run, const struct db_event *row)
+{
+    struct err err = {.code = ERR_OK};
+    struct event event = {.seq = row->seq,
+                          .type = (enum event_type)row->type,
+                          .at = {row->at},
+                          .step = row->step,
+                          .attempt = row->attempt,
+                          .output = row->output,
+                          .output_bytes = (uint32_t)row->output.len};
+
+    if (event_decode_data(row->data, sim->arena, &event, &err) != ERR_OK)
+        sim_fail(sim, "run %u: event %u cannot be read: %s", run->number, row->seq, err.message);
+    history_event(run->history, &event);
+    if (engine_fold(run->state, &event, &err) != ERR_OK)
+        sim_fail(sim, "run %u: %s", run->number, err.message);
+    if (!sim->failed)
+        check_output(sim, run, &event);
+    run->ends += event_ends_run(event.type);
+    note_stats(sim->stats, &event);
+}
+
+/* Folds what is new of the run. */
+static void check_events(struct sim *sim, struct db_run *run)
+{
+    if (run->state == NULL) {
+        struct who *who = sim_new(sim, struct who);
+
+        *who = (struct who){sim, run};
+        run->state = run_state_new(run->id, 1, run->plan, (struct wall_us){run->created_at});
+        run->history = history_new(sim->arena, run->plan, rule_broken, who);
+    }
+    while (run->checked < run->event_count && !sim->failed)
+        check_event(sim, run, &run->events[run->checked++]);
+}
+
 /* ---- families ---- */
 
 /* A step of the run waits for this child: it is open, or the news of its end is on the way. */
@@ -64,15 +114,16 @@ static bool has_cancel(struct sim *sim, const struct db_run *run)
 }
 
 /* A child that nobody waits for any more, or whose parent is stopping, is cancelled, unless it is about to end. */
-static void check_cascade(struct sim *sim, struct db_run *parent, const struct db_run *child)
+static void check_cascade(struct sim *sim, struct db_run *parent, struct db_run *child)
 {
     const struct past_step *step = history_step(parent->history, child->parent_step);
     bool awaited = step != NULL && step->waits == PAST_CHILD && run_id_eq(step->child, child->id) &&
                    !history_stopping(parent->history, step);
-    const struct history *h = child->history;
 
-    if (awaited || run_ended(child->status) || has_cancel(sim, child) ||
-        (h != NULL && (h->cancelling || h->root->ended == h->plan->root_count)))
+    if (awaited || run_ended(child->status) || has_cancel(sim, child))
+        return;
+    check_events(sim, child); /* of the same transaction */
+    if (child->history->cancelling || child->history->root->ended == child->plan->root_count)
         return;
     sim_fail(sim, "run %u is not to go on, and nobody tells its child, run %u", parent->number, child->number);
 }
@@ -168,53 +219,11 @@ static void compare_signals(struct sim *sim, const struct db_run *run)
 
 /* ---- after a commit ---- */
 
-static void note_stats(struct sim_stats *stats, const struct event *event)
-{
-    bool item = event->step.len > 0 && event->step.ptr[event->step.len - 1] == ']';
-    bool action = memchr(event->step.ptr == NULL ? "" : event->step.ptr, ':', event->step.len) != NULL;
-
-    stats->items += item;
-    stats->actions += action && event->type == EVENT_STEP_DISPATCHED && event->attempt == 1;
-    stats->signals += event->type == EVENT_SIGNAL_RECEIVED;
-    stats->settled += event->type == EVENT_STEP_SETTLED;
-    stats->reopened += event->type == EVENT_RUN_REOPENED;
-}
-
-static void check_event(struct sim *sim, struct db_run *run, const struct db_event *row)
-{
-    struct err err = {.code = ERR_OK};
-    struct event event = {.seq = row->seq,
-                          .type = (enum event_type)row->type,
-                          .at = {row->at},
-                          .step = row->step,
-                          .attempt = row->attempt,
-                          .output = row->output,
-                          .output_bytes = (uint32_t)row->output.len};
-
-    if (event_decode_data(row->data, sim->arena, &event, &err) != ERR_OK)
-        sim_fail(sim, "run %u: event %u cannot be read: %s", run->number, row->seq, err.message);
-    history_event(run->history, &event);
-    if (engine_fold(run->state, &event, &err) != ERR_OK)
-        sim_fail(sim, "run %u: %s", run->number, err.message);
-    if (!sim->failed)
-        check_output(sim, run, &event);
-    run->ends += event_ends_run(event.type);
-    note_stats(sim->stats, &event);
-}
-
 void check_run(struct sim *sim, struct db_run *run)
 {
     if (run->created_at == 0)
         return;
-    if (run->state == NULL) {
-        struct who *who = sim_new(sim, struct who);
-
-        *who = (struct who){sim, run};
-        run->state = run_state_new(run->id, 1, run->plan, (struct wall_us){run->created_at});
-        run->history = history_new(sim->arena, run->plan, rule_broken, who);
-    }
-    while (run->checked < run->event_count && !sim->failed)
-        check_event(sim, run, &run->events[run->checked++]);
+    check_events(sim, run);
     if (sim->failed)
         return;
     if (run->state->status != run->status)
