@@ -16,7 +16,6 @@ void undo_note(struct run_state *state, uint32_t node)
     }
     state->undos[state->undo_count++] =
         (struct undo){.node = node,
-                      .ended_seq = s->ended_seq,
                       .status = s->status,
                       .doubtful = s->status == STEP_OUTCOME_UNKNOWN || (s->status != STEP_SUCCEEDED && s->doubtful)};
 }
@@ -147,7 +146,6 @@ enum err_code fold_settled(struct run_state *state, uint32_t node, const struct 
 
         known.status = (uint8_t)status;
         known.doubtful = false;
-        known.ended_seq = event->seq;
         undo_drop(state, node);
         state->undos[state->undo_count++] = known;
     }
