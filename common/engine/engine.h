@@ -163,7 +163,6 @@ struct signal_queue {
 /* A step that may have to be undone, in the order in which they ended. */
 struct undo {
     uint32_t node;
-    uint32_t ended_seq;
     uint8_t status; /* outcome */
     bool doubtful;  /* whatever the outcome says, it may have had its effect */
     uint8_t undone; /* enum step_status: PENDING not tried, or the outcome of the compensation */

@@ -39,8 +39,10 @@ struct ctx {
     } while (0)
 
 uint8_t engine_outcome_bit(enum step_status status);
-/* The step whose output is that of the iteration as it stands; NULL when it is made by an expression. */
-const struct step_state *item_output_source(const struct run_state *state, const struct frame *frame);
+static inline bool step_is_failure(enum step_status status)
+{
+    return status == STEP_FAILED || status == STEP_TIMED_OUT || status == STEP_OUTCOME_UNKNOWN;
+}
 
 /* frames.c */
 struct frame *frame_new(struct run_state *state, uint32_t scope, uint32_t owner, uint32_t index);
@@ -63,6 +65,22 @@ struct str engine_path(struct arena *arena, const struct run_state *state, uint3
 struct str engine_item_path(struct arena *arena, const struct run_state *state, uint32_t loop, uint32_t index);
 void rows_add(struct run_state *state, uint32_t node);
 void rows_del(struct run_state *state, uint32_t node);
+
+/* state.c: what the other files of the fold use */
+enum err_code fold_refuse(const struct event *event, const char *why, struct err *err);
+void fold_error(struct step_error **error, const struct event *event); /* made when there is none */
+void fold_outcome(struct run_state *state, uint32_t node, const struct event *event, enum step_status status);
+void fold_failure(struct run_state *state, uint32_t node); /* is it decisive for its frame? */
+/* state_loop.c */
+enum err_code fold_item(struct run_state *state, const struct place *place, const struct event *event, struct err *err);
+/* The step whose output is that of the iteration as it stands; NULL when it is made by an expression. */
+const struct step_state *item_output_source(const struct run_state *state, const struct frame *frame);
+/* state_late.c */
+void undo_note(struct run_state *state, uint32_t node);         /* it has ended, and has a compensation */
+struct undo *undo_find(struct run_state *state, uint32_t node); /* NULL: nothing of it is to be undone */
+void undo_again(struct run_state *state);                       /* undoing begins */
+void fold_late(struct run_state *state, uint32_t node, const struct event *event);
+enum err_code fold_settled(struct run_state *state, uint32_t node, const struct event *event, struct err *err);
 
 /* signals.c */
 struct signal_queue *signal_find(const struct run_state *state, struct str name);

@@ -73,7 +73,7 @@ static void copy_text(char *to, size_t size, struct str s)
     to[n] = '\0';
 }
 
-static void copy_error(struct step_error **error, const struct event *event)
+void fold_error(struct step_error **error, const struct event *event)
 {
     if (*error == NULL)
         *error = mem_alloc(sizeof(**error));
@@ -183,34 +183,6 @@ static void note_doubt(struct step_state *s, const struct event *event)
         s->doubtful = false;
 }
 
-/* Is it of those that a compensation may be for? What has not begun has had no effect. */
-static void note_undo(struct run_state *state, uint32_t node)
-{
-    const struct step_state *s = run_step(state, node);
-
-    if (s->status == STEP_SKIPPED || (s->status != STEP_SUCCEEDED && s->attempt == 0 && s->extra == NULL))
-        return;
-    if (state->undo_count == state->undo_cap) {
-        state->undo_cap = state->undo_cap == 0 ? 4 : 2 * state->undo_cap;
-        state->undos = mem_grow(state->undos, state->undo_cap, sizeof(*state->undos));
-    }
-    state->undos[state->undo_count++] =
-        (struct undo){.node = node,
-                      .ended_seq = s->ended_seq,
-                      .status = s->status,
-                      .doubtful = s->status == STEP_OUTCOME_UNKNOWN || (s->status != STEP_SUCCEEDED && s->doubtful)};
-}
-
-static struct undo *undo_of(struct run_state *state, uint32_t node)
-{
-    if (state->undo_at > 0 && state->undos[state->undo_at - 1].node == node) /* that which is being undone */
-        return &state->undos[state->undo_at - 1];
-    for (uint32_t i = state->undo_count; i > 0; i--)
-        if (state->undos[i - 1].node == node)
-            return &state->undos[i - 1];
-    return NULL;
-}
-
 static void children_count_down(struct run_state *state, const struct frame *frame, const struct plan_step *step)
 {
     uint32_t first = state->plan->scopes[frame->scope].first;
@@ -219,12 +191,7 @@ static void children_count_down(struct run_state *state, const struct frame *fra
         run_step(state, frame->base + (step->children[c] - first))->waiting_for--;
 }
 
-static bool is_failure(enum step_status status)
-{
-    return status == STEP_FAILED || status == STEP_TIMED_OUT || status == STEP_OUTCOME_UNKNOWN;
-}
-
-static void note_failure(struct run_state *state, uint32_t node)
+void fold_failure(struct run_state *state, uint32_t node)
 {
     const struct step_state *s = run_step(state, node);
     const struct plan_step *step = &state->plan->steps[s->step];
@@ -237,7 +204,7 @@ static void note_failure(struct run_state *state, uint32_t node)
     frame->decisive = node;
 }
 
-static void step_has_ended(struct run_state *state, uint32_t node, const struct event *event, enum step_status status)
+void fold_outcome(struct run_state *state, uint32_t node, const struct event *event, enum step_status status)
 {
     struct step_state *s = run_step(state, node);
     const struct plan_step *step = &state->plan->steps[s->step];
@@ -253,21 +220,21 @@ static void step_has_ended(struct run_state *state, uint32_t node, const struct 
     s->ran = status != STEP_SKIPPED && status != STEP_CANCELLED;
     s->frame->ended++;
     children_count_down(state, s->frame, step);
-    if (is_failure(status) || (status == STEP_SUCCEEDED && event->code.ptr != NULL))
-        copy_error(&s->error, event);
+    if (step_is_failure(status) || (status == STEP_SUCCEEDED && event->code.ptr != NULL))
+        fold_error(&s->error, event);
     s->partial = status == STEP_SUCCEEDED && event->code.ptr != NULL;
     if (step->compensate != NO_NODE)
-        note_undo(state, node);
+        undo_note(state, node);
     if (step->role == ROLE_COMPENSATE) {
-        struct undo *undo = undo_of(state, s->frame->owner);
+        struct undo *undo = undo_find(state, s->frame->owner);
         if (undo != NULL)
             undo->undone = (uint8_t)status;
     }
-    if (is_failure(status))
-        note_failure(state, node);
+    if (step_is_failure(status))
+        fold_failure(state, node);
 }
 
-static enum err_code cannot_follow(const struct event *event, const char *why, struct err *err)
+enum err_code fold_refuse(const struct event *event, const char *why, struct err *err)
 {
     return err_set(err, ERR_INTERNAL, "event %" PRIu32 " (%s) cannot follow: %s", event->seq,
                    event_type_name(event->type), why);
@@ -280,7 +247,7 @@ static void run_has_ended(struct run_state *state, const struct event *event, en
     state->compensating = false;
     state->decisive = event->step.ptr == NULL ? NO_NODE : run_find_step(state, event->step, NULL);
     if (event->code.ptr != NULL)
-        copy_error(&state->run_error, event);
+        fold_error(&state->run_error, event);
 }
 
 static void run_reopened(struct run_state *state, const struct event *event)
@@ -302,22 +269,6 @@ static void run_reopened(struct run_state *state, const struct event *event)
         step_restart(state, run_step(state, notify->base));
 }
 
-/* What did not go last time is tried once more. */
-static void undo_again(struct run_state *state)
-{
-    state->undo_at = state->undo_count;
-    for (uint32_t i = 0; i < state->undo_count; i++) {
-        struct undo *undo = &state->undos[i];
-        uint32_t action = run_plan_step(state, undo->node)->compensate;
-
-        if (undo->undone == STEP_PENDING || undo->undone == STEP_SUCCEEDED)
-            continue;
-        undo->undone = STEP_PENDING;
-        undo->again = true;
-        step_restart(state, run_step(state, run_find_action(state, action, undo->node)->base));
-    }
-}
-
 static enum err_code fold_run(struct run_state *state, const struct event *event, struct err *err)
 {
     static const struct {
@@ -333,11 +284,11 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
     bool verdict = event->type >= EVENT_COMMAND_APPLIED; /* on a command: also of a run that has ended */
 
     if (run_ended((enum run_status)state->status) != (event->type == EVENT_RUN_REOPENED) && !verdict)
-        return cannot_follow(event, "the run has ended, or not", err);
+        return fold_refuse(event, "the run has ended, or not", err);
     switch (event->type) {
     case EVENT_RUN_STARTED:
         if (state->status != RUN_PENDING)
-            return cannot_follow(event, "the run has started", err);
+            return fold_refuse(event, "the run has started", err);
         state->status = RUN_ACTIVE;
         state->timeout_seq = event->seq;
         state->timeout_at = event->due_at;
@@ -353,7 +304,7 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
         state->compensating = true;
         if (event->message.ptr != NULL) { /* no step explains it: the run's output could not be made */
             struct event output = {.code = STR("expression_failed"), .message = event->message};
-            copy_error(&state->run_error, &output);
+            fold_error(&state->run_error, &output);
         }
         undo_again(state);
         break;
@@ -362,7 +313,7 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
         break;
     case EVENT_SIGNAL_RECEIVED:
         if (event->name.ptr == NULL)
-            return cannot_follow(event, "the signal has no name", err);
+            return fold_refuse(event, "the signal has no name", err);
         signal_came(state, signal_get(state, event->name), event->seq, event->output_bytes);
         break;
     default: /* verdicts on commands change nothing */
@@ -391,7 +342,7 @@ static enum err_code fold_waiting(struct run_state *state, uint32_t node, const 
 
     if (str_is(event->waits, "items")) {
         if (event->count == 0 || event->count > LOOP_ITEMS_MAX || state->plan->steps[s->step].body == NO_NODE)
-            return cannot_follow(event, "a loop has 1 to 10,000 items", err);
+            return fold_refuse(event, "a loop has 1 to 10,000 items", err);
         kind = WORK_ITEMS;
         extra = step_extra(state, s);
         extra->count = event->count;
@@ -400,12 +351,12 @@ static enum err_code fold_waiting(struct run_state *state, uint32_t node, const 
     } else if (str_is(event->waits, "child")) {
         kind = WORK_CHILD;
         if (!run_id_parse(event->child, &step_extra(state, s)->child))
-            return cannot_follow(event, "it names no child run", err);
+            return fold_refuse(event, "it names no child run", err);
     } else if (str_is(event->waits, "signal")) {
         struct signal_queue *queue;
 
         if (event->name.ptr == NULL)
-            return cannot_follow(event, "the signal has no name", err);
+            return fold_refuse(event, "the signal has no name", err);
         queue = signal_get(state, event->name);
         kind = WORK_SIGNAL;
         queue->once |= event->once;
@@ -480,27 +431,27 @@ static enum err_code may_follow(const struct run_state *state, const struct step
     bool at_work = s->open_kind == WORK_TASK;
 
     if (step_ended((enum step_status)s->status))
-        return cannot_follow(event, "the step has ended", err);
+        return fold_refuse(event, "the step has ended", err);
     if (run_ended((enum run_status)state->status))
-        return cannot_follow(event, "the run has ended", err);
+        return fold_refuse(event, "the run has ended", err);
     if (state->status == RUN_PENDING && !(state->cancelling && event->type == EVENT_STEP_CANCELLED))
-        return cannot_follow(event, "the run has not started", err);
+        return fold_refuse(event, "the run has not started", err);
     switch (event->type) {
     case EVENT_STEP_DISPATCHED:
         if (s->status != STEP_PENDING && s->open_kind != WORK_BACKOFF)
-            return cannot_follow(event, "the step is not waiting for an attempt", err);
+            return fold_refuse(event, "the step is not waiting for an attempt", err);
         if (event->attempt != s->attempt + 1)
-            return cannot_follow(event, "an attempt is missing", err);
+            return fold_refuse(event, "an attempt is missing", err);
         return ERR_OK;
     case EVENT_STEP_STARTED:
     case EVENT_ATTEMPT_FAILED:
-        return at_work ? ERR_OK : cannot_follow(event, "no attempt is open", err);
+        return at_work ? ERR_OK : fold_refuse(event, "no attempt is open", err);
     case EVENT_STEP_WAITING:
         if (event->waits.ptr != NULL && s->status != STEP_PENDING)
-            return cannot_follow(event, "the step has begun", err);
-        return at_work || s->status == STEP_PENDING ? ERR_OK : cannot_follow(event, "the step waits already", err);
+            return fold_refuse(event, "the step has begun", err);
+        return at_work || s->status == STEP_PENDING ? ERR_OK : fold_refuse(event, "the step waits already", err);
     case EVENT_STEP_SKIPPED:
-        return s->status == STEP_PENDING ? ERR_OK : cannot_follow(event, "the step has begun", err);
+        return s->status == STEP_PENDING ? ERR_OK : fold_refuse(event, "the step has begun", err);
     default: /* outcomes */
         return ERR_OK;
     }
@@ -515,126 +466,10 @@ static enum err_code fold_succeeded(struct run_state *state, uint32_t node, cons
     s->output_bytes = event->output_bytes;
     if (event->name.ptr != NULL) {
         if (!signal_take(signal_find(state, event->name), event->ref, &s->output_bytes))
-            return cannot_follow(event, "the signal that it takes is not the oldest", err);
+            return fold_refuse(event, "the signal that it takes is not the oldest", err);
         s->output_seq = s->output_bytes > 0 ? event->ref : 0;
     }
-    step_has_ended(state, node, event, STEP_SUCCEEDED);
-    return ERR_OK;
-}
-
-/* A word that came too late still says what there is to undo. */
-static void fold_late(struct run_state *state, uint32_t node, const struct event *event)
-{
-    struct step_state *s = run_step(state, node);
-    struct undo *undo = undo_of(state, node);
-
-    /* one word of each attempt is kept */
-    if (event->attempt <= s->attempt && s->attempt - event->attempt < 64)
-        s->unheard &= ~(UINT64_C(1) << (s->attempt - event->attempt));
-    if (undo == NULL || undo->status == STEP_SUCCEEDED)
-        return;
-    if (str_is(event->code, "succeeded")) {
-        undo->status = STEP_SUCCEEDED;
-        state->undo_at = state->undo_count;
-        s->output_seq = event->output_bytes > 0 ? event->seq : 0; /* what undoes it may want to read it */
-        s->output_bytes = event->output_bytes;
-    } else if (event->attempt == s->attempt && event->http_status != 0)
-        undo->doubtful = false;
-}
-
-/* May it be begun once more, after the run has been opened again? Not what has begun things of its own, and not what
- * may already have been sent the one time that it may be. */
-static bool may_restart(const struct run_state *state, const struct step_state *s)
-{
-    const struct plan_step *step = &state->plan->steps[s->step];
-
-    return s->status == STEP_CANCELLED && step->body == NO_NODE && step->kind != CALL_WORKFLOW &&
-           (!step->at_most_once || s->began_dispatch == 0);
-}
-
-static void undo_drop(struct run_state *state, uint32_t node)
-{
-    struct undo *undo = undo_of(state, node);
-
-    if (undo == NULL)
-        return;
-    state->undo_count--;
-    state->undo_at = 0;
-    memmove(undo, undo + 1, (state->undo_count - (size_t)(undo - state->undos)) * sizeof(*undo));
-}
-
-/* Steps that were not begun because of what is settled now get another chance: those that were cancelled, and those
- * below it that were skipped. */
-static void revive(struct run_state *state, uint32_t settled)
-{
-    const struct plan_scope *scope = &state->plan->scopes[0];
-    struct frame *root = state->root;
-
-    for (uint32_t i = 0; i < scope->count; i++) {
-        const struct plan_step *step = &state->plan->steps[scope->topological[i]];
-        struct step_state *s = run_step(state, scope->topological[i]);
-        bool below = false;
-
-        for (size_t e = 0; e < step->edge_count; e++)
-            below = below || step->edges[e].parent == settled ||
-                    run_step(state, step->edges[e].parent)->status == STEP_PENDING;
-        if (!may_restart(state, s) && (s->status != STEP_SKIPPED || !below))
-            continue;
-        undo_drop(state, scope->topological[i]);
-        step_restart(state, s);
-    }
-    root->failing = false;
-    root->stopped = false;
-    root->decisive = NO_NODE;
-    for (uint32_t i = 0; i < scope->count; i++) {
-        const struct plan_step *step = &state->plan->steps[i];
-        struct step_state *s = run_step(state, i);
-
-        s->waiting_for = 0;
-        for (size_t e = 0; e < step->edge_count; e++)
-            if (!step_ended((enum step_status)run_step(state, step->edges[e].parent)->status))
-                s->waiting_for++;
-        if (is_failure((enum step_status)s->status))
-            note_failure(state, i);
-    }
-}
-
-static enum err_code fold_settled(struct run_state *state, uint32_t node, const struct event *event, struct err *err)
-{
-    struct step_state *s = run_step(state, node);
-    enum step_status status = str_is(event->as, "succeeded") ? STEP_SUCCEEDED : STEP_FAILED;
-    struct undo *undo;
-
-    if (s->open_kind != WORK_UNKNOWN && (s->status != STEP_OUTCOME_UNKNOWN || s->frame != state->root))
-        return cannot_follow(event, "there is nothing to settle", err);
-    if (run_ended((enum run_status)state->status))
-        return cannot_follow(event, "the run has ended", err);
-    s->output_seq = event->output_bytes > 0 ? event->seq : 0;
-    s->output_bytes = event->output_bytes;
-    if (s->open_kind == WORK_UNKNOWN) {
-        s->doubtful = false;
-        step_has_ended(state, node, event, status);
-        return ERR_OK;
-    }
-    undo = undo_of(state, node);
-    if (undo != NULL) { /* it is the newest now */
-        struct undo known = *undo;
-
-        known.status = (uint8_t)status;
-        known.doubtful = false;
-        known.ended_seq = event->seq;
-        undo_drop(state, node);
-        state->undos[state->undo_count++] = known;
-    }
-    s->status = (uint8_t)status;
-    s->ended_seq = event->seq;
-    s->doubtful = false;
-    if (status == STEP_FAILED)
-        copy_error(&s->error, event);
-    if (state->timeout_seq != 0) /* else it is only known better: what was done has been undone, or was not wanted */
-        revive(state, node);
-    else if (status == STEP_SUCCEEDED && state->root->decisive == node)
-        state->root->decisive = NO_NODE;
+    fold_outcome(state, node, event, STEP_SUCCEEDED);
     return ERR_OK;
 }
 
@@ -655,78 +490,23 @@ static enum err_code fold_node(struct run_state *state, uint32_t node, const str
     case EVENT_STEP_SUCCEEDED:
         return fold_succeeded(state, node, event, err);
     case EVENT_STEP_FAILED:
-        step_has_ended(state, node, event, STEP_FAILED);
+        fold_outcome(state, node, event, STEP_FAILED);
         return ERR_OK;
     case EVENT_STEP_TIMED_OUT:
-        step_has_ended(state, node, event, STEP_TIMED_OUT);
+        fold_outcome(state, node, event, STEP_TIMED_OUT);
         return ERR_OK;
     case EVENT_STEP_SKIPPED:
-        step_has_ended(state, node, event, STEP_SKIPPED);
+        fold_outcome(state, node, event, STEP_SKIPPED);
         return ERR_OK;
     case EVENT_STEP_CANCELLED:
-        step_has_ended(state, node, event, STEP_CANCELLED);
+        fold_outcome(state, node, event, STEP_CANCELLED);
         return ERR_OK;
     case EVENT_STEP_OUTCOME_UNKNOWN:
-        step_has_ended(state, node, event, STEP_OUTCOME_UNKNOWN);
+        fold_outcome(state, node, event, STEP_OUTCOME_UNKNOWN);
         return ERR_OK;
     default:
         return fold_open(state, node, event, err);
     }
-}
-
-const struct step_state *item_output_source(const struct run_state *state, const struct frame *frame)
-{
-    const struct plan_step *loop = run_plan_step(state, frame->owner);
-
-    return loop->item_output_of == NO_NODE
-               ? NULL
-               : run_step(state, frame->base + (loop->item_output_of - state->plan->scopes[loop->body].first));
-}
-
-/* The end of an iteration. */
-static enum err_code fold_item(struct run_state *state, const struct place *place, const struct event *event,
-                               struct err *err)
-{
-    struct step_state *loop = run_step(state, place->loop);
-    const struct plan_step *step = &state->plan->steps[loop->step];
-    struct step_extra *extra = loop->extra;
-    struct loop_item *item = &extra->items[place->index];
-    enum step_status status = STEP_CANCELLED;
-    const struct step_state *source; /* of an output that is not copied */
-
-    if (event->type == EVENT_STEP_SUCCEEDED)
-        status = STEP_SUCCEEDED;
-    else if (event->type == EVENT_STEP_FAILED)
-        status = STEP_FAILED;
-    else if (event->type != EVENT_STEP_CANCELLED)
-        return cannot_follow(event, "an iteration succeeds, fails or is cancelled", err);
-    if (item->status != STEP_RUNNING || place->frame->ended != state->plan->scopes[place->frame->scope].count)
-        return cannot_follow(event, "the iteration is not at rest", err);
-    item->output_seq = event->output_bytes > 0 ? event->seq : 0;
-    item->output_bytes = event->output_bytes;
-    if (event->ref != 0) {
-        source = item_output_source(state, place->frame);
-        if (source == NULL || source->output_seq != event->ref)
-            return cannot_follow(event, "the iteration's output is another's", err);
-        item->output_seq = source->output_seq;
-        item->output_bytes = source->output_bytes;
-    }
-    item->status = (uint8_t)status;
-    extra->output_bytes += item->output_bytes;
-    extra->live--;
-    extra->ended[status]++;
-    if (event->code.ptr != NULL) { /* failed, or partial */
-        loop->partial = true;
-        if (extra->first_failed == NO_NODE || (status == STEP_FAILED && extra->ended[STEP_FAILED] == 1)) {
-            extra->first_failed = place->index;
-            copy_error(&extra->item_error, event);
-        }
-    }
-    if (status == STEP_FAILED && !step->continue_on_item)
-        extra->stopping = true;
-    place->frame->asked = false;
-    frame_forget(state, place->frame);
-    return ERR_OK;
 }
 
 static enum err_code fold_step(struct run_state *state, const struct event *event, struct err *err)
@@ -739,7 +519,7 @@ static enum err_code fold_step(struct run_state *state, const struct event *even
     if (place.node != NO_NODE)
         return fold_node(state, place.node, event, err);
     if (place.frame == NULL)
-        return cannot_follow(event, "the iteration has not begun", err);
+        return fold_refuse(event, "the iteration has not begun", err);
     return fold_item(state, &place, event, err);
 }
 

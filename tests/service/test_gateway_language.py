@@ -152,6 +152,18 @@ def test_a_key_of_a_signal_in_flight_is_waited_for_then_refused(stack, api):
     assert api("POST", f"/v1/runs/{run_id}/signals/go", 1, headers={"Idempotency-Key": key}).status_code == 202
 
 
+def test_a_key_that_somebody_else_commits_meanwhile_is_found(stack, api):
+    run_id = waiting(stack, {"name": "say-meanwhile", "steps": {"wait": signal("stop")}}, "wait")
+    key = uuid.uuid4().hex
+    with psycopg.connect(stack.env["ROPEWALK_ADMIN_PG_URL"]) as db, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        db.execute("insert into ropewalk.idempotency values (1, 'say-meanwhile', %s, '\\x00', gen_random_uuid(), now() + interval '1 day')", (key,))
+        answer = pool.submit(api, "POST", f"/v1/runs/{run_id}/signals/go", 1, None, {"Idempotency-Key": key})
+        drive.until("it waits for the key", lambda: stack.sql(
+            "select from pg_locks where not granted and locktype = 'transactionid'"), 5, 0.005)
+        db.commit()
+        assert (answer.result().status_code, answer.result().json()["code"]) == (422, "idempotency_key_reused")
+
+
 def test_an_expired_key_signals_anew(stack, api):
     run_id = waiting(stack, {"name": "say-expired", "steps": {"wait": signal("stop")}}, "wait")
     key = {"Idempotency-Key": uuid.uuid4().hex}

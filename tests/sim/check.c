@@ -63,13 +63,15 @@ static void check_event(struct sim *sim, struct db_run *run, const struct db_eve
         sim_fail(sim, "run %u: %s", run->number, err.message);
     if (!sim->failed)
         check_output(sim, run, &event);
-    run->ends += event_ends_run(event.type);
     note_stats(sim->stats, &event);
 }
 
-/* Folds what is new of the run. */
+/* Folds what is new of the run. One that ends, is opened again and ends once more in one transaction has ended once for
+ * everybody else. */
 static void check_events(struct sim *sim, struct db_run *run)
 {
+    bool ends = false;
+
     if (run->state == NULL) {
         struct who *who = sim_new(sim, struct who);
 
@@ -77,8 +79,11 @@ static void check_events(struct sim *sim, struct db_run *run)
         run->state = run_state_new(run->id, 1, run->plan, (struct wall_us){run->created_at});
         run->history = history_new(sim->arena, run->plan, rule_broken, who);
     }
-    while (run->checked < run->event_count && !sim->failed)
-        check_event(sim, run, &run->events[run->checked++]);
+    for (; run->checked < run->event_count && !sim->failed; run->checked++) {
+        check_event(sim, run, &run->events[run->checked]);
+        ends = ends || event_ends_run((enum event_type)run->events[run->checked].type);
+    }
+    run->ends += ends && run_ended((enum run_status)run->state->status);
 }
 
 /* ---- families ---- */

@@ -80,7 +80,7 @@ bool history_answered(const struct history *h, int64_t command);
 typedef void (*history_child_fn)(void *ctx, struct run_id child);
 void history_each_child(const struct history *h, history_child_fn fn, void *ctx);
 
-/* ---- between the two files of it ---- */
+/* ---- between the files of it ---- */
 void history_fault(struct history *h, const struct event *event, const char *format, ...) PRINTF_LIKE(3, 4);
 struct past_verdict {
     enum { PAST_SUCCEEDED, PAST_PARTIAL, PAST_FAILED } kind;
@@ -88,6 +88,8 @@ struct past_verdict {
 struct past_verdict history_verdict(const struct history *h, const struct past_place *place);
 /* Does any step below take this outcome? */
 bool history_accepted(const struct plan *plan, const struct past_step *step);
+void history_step_event(struct history *h, struct past_step *step, const struct event *event);
+void history_signal_came(struct history *h, const struct event *event);
 void history_note_undo(struct history *h, struct past_step *step); /* it has ended: remember what may be undone */
 void history_run_event(struct history *h, const struct event *event);
 void history_action_begins(struct history *h, const struct past_step *action, const struct event *event);

@@ -310,6 +310,32 @@ static void a_value_that_comes_for_an_iteration_that_is_over_is_not_anothers(voi
     world_deinit(&w);
 }
 
+static void a_back_off_is_drawn_from_what_history_holds(void **unused)
+{
+    struct run_id id = {{1}};
+    int64_t due[2];
+
+    (void)unused;
+    for (int reloaded = 0; reloaded < 2; reloaded++) {
+        struct world w;
+        world_init(
+            &w,
+            STEPS(EACH("\"items\":[\"a\",\"b\"],\"steps\":{\"go\":{\"call\":\"http\",\"with\":{\"url\":\"http://x/${ "
+                       ".item }\"}}}")));
+        w.state->id = id;
+        w.unanswered = true;
+        world_start(&w);
+        world_answer(&w, 1); /* so that who reads it again finds the second iteration first, and gives it other nodes */
+        world_answer(&w, 0);
+        if (reloaded)
+            world_reload(&w);
+        world_fail(&w, "each[1].go", "transient", "http_503", true, true);
+        due[reloaded] = world_step(&w, "each[1].go")->due_at.us;
+        world_deinit(&w);
+    }
+    assert_int_equal(due[0], due[1]);
+}
+
 /* ---- keys, late and early results ---- */
 
 static void keys_of_iterations_have_their_index(void **unused)
@@ -400,6 +426,7 @@ int main(void)
         cmocka_unit_test(a_cancelled_run_tells_what_runs_in_its_loops),
         cmocka_unit_test(a_loops_deadline_and_the_runs_timeout_cut_what_runs_in_it),
         cmocka_unit_test(a_value_that_comes_for_an_iteration_that_is_over_is_not_anothers),
+        cmocka_unit_test(a_back_off_is_drawn_from_what_history_holds),
         cmocka_unit_test(keys_of_iterations_have_their_index),
         cmocka_unit_test(results_of_iterations_that_are_over_or_have_not_begun),
     };

@@ -108,6 +108,36 @@ static void an_ended_run_is_opened_again_by_what_is_settled(void **unused)
     world_deinit(&w);
 }
 
+static void what_begins_again_is_undone_once(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, STEPS("\"a\":{" NOOP ONCE "},\"q\":{" NOOP ",\"compensate\":{" NOOP
+                         ",\"on\":[\"succeeded\",\"cancelled\"]}},\"z\":{" NOOP ",\"needs\":[\"a\",\"q\"]}"));
+    world_start(&w);
+    world_begin(&w, "a", "w1");
+    world_lost(&w, "a");
+    assert_int_equal(world_status(&w, "q"), STEP_CANCELLED);
+    world_succeed(&w, "q:compensate", "1"); /* it may have been sent */
+    assert_int_equal(w.state->status, RUN_COMPENSATED);
+    world_deinit(&w);
+
+    world_init(&w, STEPS("\"a\":{" NOOP ONCE "},\"q\":{" NOOP UNDO "},\"z\":{" NOOP ",\"needs\":[\"a\",\"q\"]}"));
+    world_start(&w);
+    world_begin(&w, "a", "w1");
+    world_lost(&w, "a");
+    assert_int_equal(w.state->status, RUN_FAILED); /* `q` was cancelled, and there is nothing to undo */
+    world_settle(&w, "a", "succeeded", "1");
+    world_succeed(&w, "q", "1");
+    world_fail(&w, "z", "permanent", "http_404", true, true);
+    world_succeed(&w, "q:compensate", "1");
+    assert_int_equal(w.state->status, RUN_COMPENSATED);
+    assert_int_equal(w.state->undo_count, 1);
+    assert_int_equal(world_count(&w, EVENT_STEP_DISPATCHED, "q:compensate"), 1);
+    world_deinit(&w);
+}
+
 static void settled_as_failed_the_run_fails_again_or_goes_on_with_who_handles_it(void **unused)
 {
     struct world w;
@@ -241,6 +271,7 @@ int main(void)
         cmocka_unit_test(a_held_step_waits_for_a_persons_word),
         cmocka_unit_test(a_late_word_settles_a_held_step_and_a_deadline_ends_it),
         cmocka_unit_test(an_ended_run_is_opened_again_by_what_is_settled),
+        cmocka_unit_test(what_begins_again_is_undone_once),
         cmocka_unit_test(settled_as_failed_the_run_fails_again_or_goes_on_with_who_handles_it),
         cmocka_unit_test(a_run_that_is_still_ending_can_be_settled_too),
         cmocka_unit_test(what_cannot_begin_again_keeps_a_settled_run_from_ending_well),

@@ -166,6 +166,7 @@ static void names_and_times_that_expressions_make_are_checked(void **unused)
         const char *input, *code;
     } rows[] = {{"{\"n\":\"\",\"t\":\"1s\"}", "bad_signal"},
                 {"{\"n\":7,\"t\":\"1s\"}", "bad_signal"},
+                {"{\"n\":\"a\\nb\",\"t\":\"1s\"}", "bad_signal"}, /* which nobody could send */
                 {"{\"n\":\"go\",\"t\":\"soon\"}", "bad_duration"},
                 {"{\"n\":\"go\",\"t\":1}", "bad_duration"}};
 
@@ -267,7 +268,7 @@ static void failures_between_tries_are_retried_and_forgiven_by_an_answer(void **
 
     (void)unused;
     world_init(&w,
-               STEPS("\"p\":{\"call\":\"poll\",\"retry\":{\"max_attempts\":2},\"with\":{\"call\":\"noop\",\"until\":"
+               STEPS("\"p\":{\"call\":\"poll\",\"retry\":{\"max_attempts\":3},\"with\":{\"call\":\"noop\",\"until\":"
                      "\"${ .output.ok }\",\"timeout\":\"1h\"}}"));
     world_start(&w);
     for (int round = 0; round < 3; round++) {
@@ -278,9 +279,13 @@ static void failures_between_tries_are_retried_and_forgiven_by_an_answer(void **
         world_reload(&w);
         world_timer(&w, "p");
     }
-    for (int lost = 0; lost < 2; lost++)
-        world_lost(&w, "p");
-    assert_int_equal(world_status(&w, "p"), STEP_FAILED); /* two in a row are too many here */
+    for (int more = 0; more < 3; more++) { /* three in a row are too many here */
+        assert_int_equal(world_status(&w, "p"), STEP_QUEUED);
+        world_fail(&w, "p", "transient", "http_503", true, true);
+        if (more < 2)
+            world_timer(&w, "p");
+    }
+    assert_int_equal(world_status(&w, "p"), STEP_FAILED);
     world_deinit(&w);
 }
 

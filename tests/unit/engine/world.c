@@ -279,6 +279,7 @@ void world_apply(struct world *w, struct engine_input input)
 {
     effects_init(&w->fx, w->arena);
     w->mark = w->history_count;
+    w->answered = 0;
     if (engine_apply(w->state, &input, w->now, &w->fx, &w->err) != ERR_OK) {
         fprintf(stderr, "apply: %s\n", w->err.message);
         ENSURE(false);
@@ -298,7 +299,7 @@ void world_answer(struct world *w, size_t index)
 
     w->unanswered = false;
     answer(w, &eval);
-    if (!w->state->evaluating)
+    if (++w->answered == w->fx.eval_count)
         commit(w);
 }
 

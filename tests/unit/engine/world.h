@@ -24,6 +24,7 @@ struct world {
     bool unchecked;    /* no comparison after each input: world_check makes it */
     struct effects fx; /* of the last input, evaluations included */
     size_t mark;       /* history_count before the last input */
+    size_t answered;   /* of its evaluations, by world_answer */
     struct err err;
 };
 
@@ -45,7 +46,7 @@ void world_signal(struct world *w, const char *name, const char *payload);
 void world_settle(struct world *w, const char *step, const char *as, const char *output);
 void world_compensate(struct world *w);
 void world_child_ended(struct world *w, const char *step, enum run_status status, const char *output, const char *code);
-/* Answers the evaluation `index` of the last input (when w->unanswered), and stores what came of it. */
+/* Answers the evaluation `index` of the last input (when w->unanswered); after the last one what came is stored. */
 void world_answer(struct world *w, size_t index);
 void world_timer(struct world *w, const char *step); /* moves the clock to the due time of the step's open work */
 void world_run_timeout(struct world *w);

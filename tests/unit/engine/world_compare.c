@@ -173,8 +173,7 @@ static void same_undos(const struct run_state *x, const struct run_state *y)
     for (uint32_t i = 0; i < x->undo_count; i++) {
         const struct undo *a = &x->undos[i], *b = &y->undos[i];
         same_node(x, a->node, y, b->node);
-        ENSURE(a->ended_seq == b->ended_seq && a->status == b->status);
-        ENSURE(a->doubtful == b->doubtful && a->undone == b->undone && a->again == b->again);
+        ENSURE(a->status == b->status && a->doubtful == b->doubtful && a->undone == b->undone && a->again == b->again);
     }
 }
 
