@@ -159,7 +159,7 @@ def test_a_key_that_somebody_else_commits_meanwhile_is_found(stack, api):
         db.execute("insert into ropewalk.idempotency values (1, 'say-meanwhile', %s, '\\x00', gen_random_uuid(), now() + interval '1 day')", (key,))
         answer = pool.submit(api, "POST", f"/v1/runs/{run_id}/signals/go", 1, None, {"Idempotency-Key": key})
         drive.until("it waits for the key", lambda: stack.sql(
-            "select from pg_locks where not granted and locktype = 'transactionid'"), 5, 0.005)
+            "select 1 from pg_locks where not granted and locktype = 'transactionid'"), 5, 0.005)
         db.commit()
         assert (answer.result().status_code, answer.result().json()["code"]) == (422, "idempotency_key_reused")
 

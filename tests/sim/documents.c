@@ -4,7 +4,7 @@
 
 #include "common/base/banned.h"
 
-#define STEPS_MAX 9
+#define STEPS_MAX 7
 #define LOOPS_MAX 2 /* inside each other */
 
 enum shape { PLAIN, TWO_WAYS, THREE_WAYS, LOOP };
@@ -389,7 +389,7 @@ static bool make_workflow(struct sim *sim, const char *name, uint32_t depth, int
 /* w0, w1, ... are started by clients. They call c0, that calls c1, ...: the last of them is a level too deep. */
 void documents_make(struct sim *sim)
 {
-    uint32_t count = 1 + rng_below(&sim->rng, 4);
+    uint32_t count = 1 + rng_below(&sim->rng, 3);
     struct db_workflow *off;
     bool calls = false;
 

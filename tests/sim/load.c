@@ -181,7 +181,7 @@ void generate_runs(struct sim *sim)
 
     while (workflows < sim->db.workflow_count && sim->db.workflows[workflows].name[0] == 'w')
         generate_run(sim, &sim->db.workflows[workflows++]);
-    for (uint32_t i = rng_below(&sim->rng, 3); i > 0; i--) /* more of one of them */
+    for (uint32_t i = rng_below(&sim->rng, 4); i > 0; i--) /* more of one of them */
         generate_run(sim, &sim->db.workflows[rng_below(&sim->rng, workflows)]);
     for (uint32_t i = 0; i < meddling; i++)
         sim_after(sim, 0, 45 * SEC, NULL, meddle, NULL);

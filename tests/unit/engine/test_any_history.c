@@ -48,6 +48,7 @@ struct rnd {
 
 static uint32_t draw(struct rnd *r, uint32_t below)
 {
+    ENSURE(below > 0);
     r->state = r->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
     return (uint32_t)((r->state >> 33) % below);
 }

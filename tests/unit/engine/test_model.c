@@ -3,6 +3,7 @@
  * of its steps, as if nothing were ever cut short; it shares no line with the engine. Where the model says that a scope
  * fails, only that is compared: what else was still done in it depends on the order of the answers. */
 #include "tests/unit/engine/world.h"
+#include "common/base/ensure.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -105,6 +106,7 @@ static void write_needs(const struct step *s, struct buf *doc)
 
 static void write_steps(const struct scope *scope, struct buf *doc)
 {
+    ENSURE(scope != NULL);
     buf_append_str(doc, STR("\"steps\":{"));
     for (int i = 0; i < scope->count; i++) {
         const struct step *s = &scope->steps[i];

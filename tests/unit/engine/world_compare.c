@@ -129,6 +129,7 @@ static void same_frame(const struct run_state *x, const struct frame *a, const s
         same_step(x, a->base + i, run_step(x, a->base + i), run_step(y, other));
         b = run_step(y, other)->frame;
     }
+    ENSURE(b != NULL); /* each scope has a step */
     SAME(scope);
     SAME(index);
     SAME(ended);
