@@ -216,8 +216,8 @@ static void random_graphs_end_as_the_model_says(void **unused)
             for (int s = 0; s < g.count; s++) {
                 if (run_step(w.state, (uint32_t)s)->status != expected[s])
                     fprintf(stderr, "seed %llu step s%d is %s, the model says %s\n%s\n", (unsigned long long)seed, s,
-                            step_status_name((enum step_status)run_step(w.state, (uint32_t)s)->status), step_status_name(expected[s]),
-                            doc.ptr);
+                            step_status_name((enum step_status)run_step(w.state, (uint32_t)s)->status),
+                            step_status_name(expected[s]), doc.ptr);
                 assert_int_equal(run_step(w.state, (uint32_t)s)->status, expected[s]);
             }
             assert_int_equal(w.state->status, run);
