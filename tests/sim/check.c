@@ -118,8 +118,8 @@ static bool has_cancel(struct sim *sim, const struct db_run *run)
     return false;
 }
 
-/* A child that nobody waits for any more, or whose parent is stopping, is cancelled, unless it is about to end. One that
- * has ended and was opened again is its operator's affair: the parent has been told. */
+/* A child that nobody waits for any more, or whose parent is stopping, is cancelled, unless it is about to end. One
+ * that has ended and was opened again is its operator's affair: the parent has been told. */
 static void check_cascade(struct sim *sim, struct db_run *parent, struct db_run *child)
 {
     const struct past_step *step = history_step(parent->history, child->parent_step);
