@@ -35,6 +35,11 @@ void lease_gain(struct lease *lease, int16_t shard, int64_t epoch)
     change(lease, shard, true, epoch);
 }
 
+void lease_lost(struct lease *lease, int16_t shard)
+{
+    change(lease, shard, false, lease->held[shard].epoch);
+}
+
 static void lose(struct lease *lease, int16_t shard)
 {
     struct held *held = &lease->held[shard];
@@ -43,7 +48,7 @@ static void lose(struct lease *lease, int16_t shard)
         return;
     held->state = SHARD_FREE;
     lease->held_count--;
-    change(lease, shard, false, held->epoch);
+    lease_lost(lease, shard);
 }
 
 void lease_tell_changes(struct lease *lease)

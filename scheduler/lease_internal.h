@@ -43,6 +43,7 @@ struct lease {
 /* lease.c */
 void lease_tick_in(struct lease *lease, int64_t ms);
 void lease_gain(struct lease *lease, int16_t shard, int64_t epoch);
+void lease_lost(struct lease *lease, int16_t shard); /* to be told, as what is gained is */
 void lease_tell_changes(struct lease *lease);
 /* lease_shards.c */
 void lease_take(struct lease *lease, const int16_t *shards, size_t count);

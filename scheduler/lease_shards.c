@@ -121,9 +121,18 @@ static void released(void *ctx, const struct pg_outcome *outcome)
     struct request *request = ctx;
     struct lease *lease = request->lease;
 
-    if (outcome->rc != ERR_OK && !lease->freed)
+    if (lease->freed) {
+        request_end(request);
+        return;
+    }
+    if (outcome->rc != ERR_OK)
         log_event(LOG_WARN, "shard.release_failed", log_err(outcome->err)); /* the next tick finds it still ours */
+    /* Whose it is now does not matter: who released it begins nothing of it any more, and messages that it goes on
+     * hearing would wait with it for ever. */
+    for (size_t i = 0; i < request->count; i++)
+        lease_lost(lease, request->shards[i]);
     request_end(request);
+    lease_tell_changes(lease);
 }
 
 void lease_release(struct lease *lease, int16_t shard)

@@ -4,8 +4,6 @@
 #include "common/engine/engine_internal.h"
 #include <inttypes.h>
 
-#define SIGNAL_NAME_MAX 255
-
 /* Takes the oldest signal of the queue for a step that waits, or begins to. */
 static void take_signal(struct ctx *c, uint32_t node, const struct signal_queue *queue)
 {
@@ -29,9 +27,8 @@ void engine_wait_signal(struct ctx *c, uint32_t node, struct str with)
     struct str text;
     int64_t us;
 
-    if (!jt_string(jt_get(with, "signal"), c->fx->arena, &event.name) || event.name.len == 0 ||
-        event.name.len > SIGNAL_NAME_MAX) {
-        bad_value(c, node, "bad_signal", "'signal' is no name of 1 to 255 bytes");
+    if (!jt_string(jt_get(with, "signal"), c->fx->arena, &event.name) || !plan_signal_name(event.name)) {
+        bad_value(c, node, "bad_signal", "'signal' is no name of 1 to 255 bytes without control characters");
         return;
     }
     if (timeout.ptr != NULL && (!jt_string(timeout, c->fx->arena, &text) || !duration_parse(text, &us) || us <= 0)) {
@@ -172,10 +169,11 @@ static void child_failed(struct ctx *c, uint32_t node)
         return;
     }
     run_id_format(in->child, id);
-    event = engine_failure(
-        "child_failed", "permanent",
-        str_of(arena_printf(c->fx->arena, "child run %s ended %s: " STR_FMT ": " STR_FMT, id,
-                            run_status_name(in->child_status), STR_ARG(in->code), STR_ARG(in->message))));
+    event =
+        engine_failure("child_failed", "permanent",
+                       str_of(arena_printf(c->fx->arena, "child run %s ended %s%s" STR_FMT "%s" STR_FMT, id,
+                                           run_status_name(in->child_status), in->code.len > 0 ? ": " : "",
+                                           STR_ARG(in->code), in->message.len > 0 ? ": " : "", STR_ARG(in->message))));
     if (in->child_status == RUN_CANCELLED)
         event.code = STR("child_cancelled");
     else if (in->code.ptr != NULL)

@@ -159,6 +159,8 @@ uint32_t plan_find(const struct plan *plan, struct str step); /* among the workf
 uint32_t plan_find_in(const struct plan *plan, uint32_t scope, struct str step); /* among those of one scope */
 /* A step of that name as seen from a scope: in it, or around it. NO_NODE: none. */
 uint32_t plan_find_visible(const struct plan *plan, uint32_t scope, struct str name);
+/* Can a signal have that name? 1 to 255 bytes, no control characters; what the API takes. */
+bool plan_signal_name(struct str name);
 
 /* Calls `fn` for each template that has expressions, with its JSON Pointer in the document. */
 typedef void (*plan_template_fn)(void *ctx, const struct template *t, struct str pointer);

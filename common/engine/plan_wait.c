@@ -5,6 +5,17 @@
 #define POLL_INTERVAL STR("\"10s\"")
 #define POLL_TIMEOUT STR("\"120s\"")
 
+#define SIGNAL_NAME_MAX 255
+
+bool plan_signal_name(struct str name)
+{
+    bool good = name.len >= 1 && name.len <= SIGNAL_NAME_MAX;
+
+    for (size_t i = 0; i < name.len && good; i++)
+        good = (unsigned char)name.ptr[i] >= 0x20 && name.ptr[i] != 0x7f;
+    return good;
+}
+
 void plan_signal(struct compile *c, struct plan_step *step, struct str with, const char *pointer)
 {
     struct str name = jt_get(with, "signal");
@@ -16,8 +27,8 @@ void plan_signal(struct compile *c, struct plan_step *step, struct str with, con
     if (!plan_template(c, with, pointer, NULL, &step->with) || jt_type(name) != JT_STRING ||
         !plan_template(c, name, at, NULL, &alone) || !alone.constant)
         return;
-    if (!jt_string(alone.literal, c->plan->arena, &step->signal) || step->signal.len == 0)
-        plan_fault(c, "out_of_range", NULL, "a signal has a name", "%s", at);
+    if (!jt_string(alone.literal, c->plan->arena, &step->signal) || !plan_signal_name(step->signal))
+        plan_fault(c, "out_of_range", NULL, "a signal's name has 1 to 255 bytes and no control characters", "%s", at);
 }
 
 /* The engine renders one object of what a try needs and how long to wait, which are left out here and there. */

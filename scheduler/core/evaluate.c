@@ -6,6 +6,8 @@
 
 #define TRIES_MAX 3
 #define VALUE_MAX_BYTES ((size_t)1 << 20)
+#define FAULT_MAX_BYTES 1024
+#define SOURCE_TOLD_BYTES 120
 
 /* EXPR_NOT_HERE: a body is being brought. */
 static enum expr_status eval_expr(struct sched *sched, struct work *work, struct eval_job *job, uint32_t index,
@@ -74,6 +76,18 @@ static void job_failed(struct work *work, struct eval_job *job, struct str messa
     job->message = str_arena(work->arena, message);
 }
 
+/* Of several expressions of a step, which it was: what jq says of values does not tell. */
+static void expr_failed(struct work *work, struct eval_job *job, uint32_t index, struct str message)
+{
+    struct str source = utf8_prefix(job->template->exprs[index].source, SOURCE_TOLD_BYTES);
+    bool cut = source.len < job->template->exprs[index].source.len;
+
+    job->failed = true;
+    job->message =
+        str_of(arena_printf(work->arena, STR_FMT ", in ${ " STR_FMT "%s }",
+                            STR_ARG(utf8_prefix(message, FAULT_MAX_BYTES)), STR_ARG(source), cut ? " ..." : ""));
+}
+
 /* Tries what has not been tried, or lacked a body. */
 static void job_run(struct sched *sched, struct work *work, struct eval_job *job)
 {
@@ -99,7 +113,7 @@ static void job_run(struct sched *sched, struct work *work, struct eval_job *job
             job->wants_body = true;
             break;
         case EXPR_FAILED:
-            job_failed(work, job, str_of(err.message));
+            expr_failed(work, job, i, str_of(err.message));
             break;
         }
     }
@@ -261,9 +275,9 @@ void sched_on_values(struct sched *sched, const struct sched_value *values, size
             job->have[index] = true;
             job->missing--;
         } else {
-            job_failed(work, job,
-                       values[i].status == VALUE_FAILED ? values[i].message
-                                                        : STR("the sandbox died whenever it was evaluated"));
+            expr_failed(work, job, index,
+                        values[i].status == VALUE_FAILED ? values[i].message
+                                                         : STR("the sandbox died whenever it was evaluated"));
         }
         resume(sched, work);
     }

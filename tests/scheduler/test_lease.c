@@ -10,7 +10,7 @@ struct member {
     uv_loop_t loop;
     struct lease *lease;
     int64_t epochs[16]; /* 0: not ours */
-    int replaced, told, left;
+    int replaced, told, left, released, lost;
     bool clock;
 };
 
@@ -19,8 +19,10 @@ static void on_shards(void *ctx, const struct sched_shard_change *changes, size_
     struct member *m = ctx;
 
     m->told++;
-    for (size_t i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++) {
         m->epochs[changes[i].shard] = changes[i].gained ? changes[i].epoch : 0;
+        m->lost += !changes[i].gained;
+    }
 }
 
 static void on_surplus(void *ctx, int16_t shard)
@@ -28,6 +30,7 @@ static void on_surplus(void *ctx, int16_t shard)
     struct member *m = ctx;
 
     m->epochs[shard] = 0;
+    m->released++;
     lease_release(m->lease, shard);
 }
 
@@ -122,6 +125,10 @@ static void shards_are_shared_by_those_who_live(void **state)
     run_until(all, (const int[]){8, 8}, 2, 3000);
     member_begin(&c, "c", LEASE_MS);
     run_until(all, (const int[]){6, 5, 5}, 3, 3000);
+    /* who gave a shard up is told that it is another's: it would hear the shard's messages for ever */
+    assert_int_equal(a.released, 10);
+    assert_true(loop_until(&a.loop, &a.lost, 10, 3000));
+    assert_true(loop_until(&b.loop, &b.lost, b.released, 3000));
     for (int i = 0; i < 16; i++)
         assert_int_equal((a.epochs[i] != 0) + (b.epochs[i] != 0) + (c.epochs[i] != 0), 1);
     member_end(&b); /* gives up in one transaction: nobody waits for a lease */

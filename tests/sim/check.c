@@ -118,14 +118,15 @@ static bool has_cancel(struct sim *sim, const struct db_run *run)
     return false;
 }
 
-/* A child that nobody waits for any more, or whose parent is stopping, is cancelled, unless it is about to end. */
+/* A child that nobody waits for any more, or whose parent is stopping, is cancelled, unless it is about to end. One
+ * that has ended and was opened again is its operator's affair: the parent has been told. */
 static void check_cascade(struct sim *sim, struct db_run *parent, struct db_run *child)
 {
     const struct past_step *step = history_step(parent->history, child->parent_step);
     bool awaited = step != NULL && step->waits == PAST_CHILD && run_id_eq(step->child, child->id) &&
                    !history_stopping(parent->history, step);
 
-    if (awaited || run_ended(child->status) || has_cancel(sim, child))
+    if (awaited || child->ends > 0 || run_ended(child->status) || has_cancel(sim, child))
         return;
     check_events(sim, child); /* of the same transaction */
     if (child->history->cancelling || child->history->root->ended == child->plan->root_count)

@@ -95,6 +95,8 @@ static void what_a_childs_end_means_for_its_parent(void **unused)
         assert_int_equal(w.state->status, rows[i].run);
         if (rows[i].step_code != NULL)
             assert_string_equal(world_step(&w, "c")->error->code, rows[i].step_code);
+        if (rows[i].child == RUN_CANCELLED) /* without a code there is nothing to be told behind it */
+            assert_string_equal(strstr(world_step(&w, "c")->error->message, " ended "), " ended cancelled");
         world_deinit(&w);
     }
 }

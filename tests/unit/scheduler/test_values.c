@@ -64,6 +64,24 @@ static void a_batch_waits_two_milliseconds_for_values_and_no_longer(void **state
     script_free(s);
 }
 
+/* What the first event of that type says went wrong. */
+static const char *message_of(const struct script_run *run, enum event_type type)
+{
+    static char text[2048];
+    struct event event = {0};
+    struct arena *arena = arena_new(4096);
+    struct err err;
+    size_t i = 0;
+
+    while (i < run->event_count && run->events[i].type != (int16_t)type)
+        i++;
+    assert_true(i < run->event_count);
+    assert_int_equal(event_decode_data(run->events[i].data, arena, &event, &err), ERR_OK);
+    (void)snprintf(text, sizeof(text), STR_FMT, STR_ARG(event.message));
+    arena_free(arena);
+    return text;
+}
+
 static void an_expressions_own_fault_fails_its_step(void **state)
 {
     struct script *s = script_new();
@@ -80,6 +98,31 @@ static void an_expressions_own_fault_fails_its_step(void **state)
     script_settle(s);
     assert_int_equal(script_events(s, run, EVENT_STEP_FAILED), 1);
     assert_int_equal(script_events(s, run, EVENT_RUN_FAILED), 1);
+    assert_string_equal(message_of(run, EVENT_STEP_FAILED), "cannot index number, in ${ .input.x > 1 }");
+    script_free(s);
+}
+
+static void a_long_expression_is_told_in_part(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct sched_value failed;
+    const char *message;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(
+        s, 0,
+        "{\"name\":\"w\",\"steps\":{\"c\":{\"call\":\"transform\",\"with\":{\"value\":\"${ .input.x + "
+        "\\\"0123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890123456789"
+        "012345678901234567890123456789\\\" }\"}}}}");
+    script_settle(s);
+    failed = (struct sched_value){.id = s->evaluations[0].id, .status = VALUE_FAILED, .message = STR("no")};
+    sched_on_values(s->sched, &failed, 1);
+    script_settle(s);
+    message = message_of(run, EVENT_STEP_FAILED);
+    assert_memory_equal(message, "no, in ${ .input.x + ", 21);
+    assert_string_equal(strstr(message, " ... }"), " ... }");
     script_free(s);
 }
 
@@ -486,6 +529,7 @@ int main(void)
         cmocka_unit_test(a_value_that_comes_at_once_is_in_the_same_batch),
         cmocka_unit_test(a_batch_waits_two_milliseconds_for_values_and_no_longer),
         cmocka_unit_test(an_expressions_own_fault_fails_its_step),
+        cmocka_unit_test(a_long_expression_is_told_in_part),
         cmocka_unit_test(a_child_that_died_of_anothers_fault_is_asked_again_three_times),
         cmocka_unit_test(values_of_a_lost_shard_find_nobody),
         cmocka_unit_test(an_output_that_is_not_cached_is_read_for_the_expression_that_names_it),
