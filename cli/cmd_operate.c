@@ -201,8 +201,10 @@ enum cli_exit cmd_diff(struct cli *cli)
         return rc;
     if (cli->json)
         (void)puts(answer.text);
-    else
-        json_array_foreach(json_object_get(answer.json, "changes"), i, change) print_change(change);
+    json_array_foreach(cli->json ? NULL : json_object_get(answer.json, "changes"), i, change)
+    {
+        print_change(change);
+    }
     answer_deinit(&answer);
     return CLI_DONE;
 }

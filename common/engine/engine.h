@@ -203,6 +203,8 @@ struct run_state {
     uint32_t *rows; /* hash table: node + 1 of each open row, by seq */
     uint32_t row_count, row_cap;
     struct signal_queue *signals;
+    uint32_t signal_count;
+    struct map *signal_names; /* to the queues, once there are many; NULL before */
     struct undo *undos;
     uint32_t undo_count, undo_cap;
     uint32_t undo_at; /* none from here on is still to be undone: where the search begins, not history */

@@ -168,6 +168,13 @@ static void child_failed(struct ctx *c, uint32_t node)
         engine_children_ready(c, node);
         return;
     }
+    if (str_is(in->code, "unknown_workflow") || str_is(in->code, "unknown_version") ||
+        str_is(in->code, "workflow_disabled")) { /* it never was */
+        event = engine_failure("child_failed", "permanent", in->message);
+        event.code = in->code;
+        engine_step_failed(c, node, EVENT_STEP_FAILED, event);
+        return;
+    }
     run_id_format(in->child, id);
     event =
         engine_failure("child_failed", "permanent",

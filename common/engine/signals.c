@@ -3,13 +3,37 @@
 #include "common/base/ensure.h"
 #include "common/engine/engine_internal.h"
 
+#define MAP_FROM 16 /* names: a run of fewer is searched one by one, and does without the map's memory */
+
 struct signal_queue *signal_find(const struct run_state *state, struct str name)
 {
     struct signal_queue *queue = state->signals;
 
+    if (state->signal_names != NULL)
+        return map_get(state->signal_names, name);
     while (queue != NULL && !str_is(name, queue->name))
         queue = queue->next;
     return queue;
+}
+
+static void put_name(struct run_state *state, struct signal_queue *queue)
+{
+    (void)map_put(state->signal_names, str_of(queue->name), queue);
+    state->extra_bytes += sizeof(void *) * 4 + strlen(queue->name); /* about what the map takes for one */
+}
+
+/* A loop may wait for a name for each of its items. */
+static void note_name(struct run_state *state, struct signal_queue *queue)
+{
+    if (++state->signal_count < MAP_FROM)
+        return;
+    if (state->signal_names != NULL) {
+        put_name(state, queue);
+        return;
+    }
+    state->signal_names = map_new();
+    for (queue = state->signals; queue != NULL; queue = queue->next)
+        put_name(state, queue);
 }
 
 struct signal_queue *signal_get(struct run_state *state, struct str name)
@@ -22,6 +46,7 @@ struct signal_queue *signal_get(struct run_state *state, struct str name)
     queue->name = mem_dup(name.ptr, name.len);
     queue->next = state->signals;
     state->signals = queue;
+    note_name(state, queue);
     state->extra_bytes += sizeof(*queue) + name.len;
     /* one that comes before its step begins is refused a second time all the same */
     for (size_t i = 0; i < state->plan->step_count; i++)
@@ -74,6 +99,7 @@ void signal_leave(struct signal_queue *queue, uint32_t node)
 
 void signals_free(struct run_state *state)
 {
+    map_free(state->signal_names);
     for (struct signal_queue *queue = state->signals, *next; queue != NULL; queue = next) {
         next = queue->next;
         mem_free(queue->name);

@@ -262,13 +262,14 @@ static void read_run(struct sim *sim, const struct db_run *run, struct sched_loa
                                      .created_at = {run->created_at},
                                      .input = run->input,
                                      .has_parent = run->parent != NULL,
-                                     .parent = run->parent == NULL ? (struct run_id){{0}} : run->parent->id,
                                      .parent_step = run->parent_step,
                                      .depth = run->depth,
                                      .event_count = run->event_count,
                                      .events = events,
                                      .work_count = read_work(run, work),
                                      .work = work};
+    if (run->parent != NULL)
+        ret->parent = run->parent->id;
 }
 
 static void runs_read(struct sim *sim, void *what)

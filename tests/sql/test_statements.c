@@ -226,7 +226,7 @@ static int check_folder(PGconn *conn, const char *folder, const char *role, stru
 
 static void every_statement_fits_the_schema_and_its_role(void **state)
 {
-    struct database db;
+    struct database db = {0};
     struct migrate_report report;
     struct faults faults = {0};
     PGconn *conn;

@@ -38,7 +38,7 @@ static void as_many_run_as_the_loop_allows_at_every_moment(void **unused)
         world_init(&w, doc);
         world_start(&w);
         for (uint32_t done = 0; done < 11; done++) {
-            uint32_t open[11], count = 0;
+            uint32_t open[11] = {0}, count = 0;
             char path[32];
             for (uint32_t i = 0; i < 11; i++) {
                 (void)snprintf(path, sizeof(path), "each[%u].go", (unsigned)i);

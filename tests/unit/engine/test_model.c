@@ -292,7 +292,7 @@ static char *last_outputs(struct model *m, const struct scope *scope, const stru
 
 static struct end eval_scope(struct model *m, const struct scope *scope, const char *prefix, int index, char **output)
 {
-    struct outcome o[MAX_STEPS];
+    struct outcome o[MAX_STEPS] = {0};
     struct end end = {false, false};
     size_t first_line = m->line_count;
 
