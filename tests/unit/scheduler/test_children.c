@@ -245,8 +245,8 @@ static void an_end_that_cannot_be_read_is_a_dead_letter(void **state)
     static const char *const bad[] = {"{\"step\":\"a\",\"status\":\"failed\"}",
                                       "{\"child\":\"x\",\"step\":\"a\",\"status\":\"failed\"}",
                                       "{\"child\":\"0190aaaa-0000-7000-8000-000000000005\",\"status\":\"failed\"}",
-                                      "{\"child\":\"0190aaaa-0000-7000-8000-000000000005\",\"step\":\"a\","
-                                      "\"status\":\"active\"}",
+                                      ("{\"child\":\"0190aaaa-0000-7000-8000-000000000005\",\"step\":\"a\","
+                                       "\"status\":\"active\"}"),
                                       "{\"child\""};
     struct script *s = script_new();
     struct script_run *run;
