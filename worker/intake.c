@@ -81,8 +81,7 @@ static void on_tasks(void *ctx, struct amqp_delivery *first)
         amqp_delivery_free(first);
         first = next;
     }
-    worker_core_flush(worker->core);
-    amqp_flush(worker->out);
+    /* results go out at the end of the turn, when what came with other loans of the lane is done too */
 }
 
 static void on_intake_lost(void *ctx)
