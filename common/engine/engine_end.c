@@ -235,13 +235,12 @@ static bool undone(struct ctx *c, enum event_type *type, struct event *event)
     struct run_state *state = c->state;
     bool wanted = *type == EVENT_RUN_FAILED || *type == EVENT_RUN_TIMED_OUT ||
                   (*type == EVENT_RUN_CANCELLED && state->compensate_wanted);
+    bool unexplained = *type == EVENT_RUN_FAILED && event->step.ptr == NULL;
     bool clean;
 
     if (!state->compensating) {
         if (!wanted || !engine_has_to_undo(state, false))
             return true;
-        bool unexplained = *type == EVENT_RUN_FAILED && event->step.ptr == NULL;
-
         engine_emit(c, (struct event){.type = EVENT_RUN_COMPENSATING,
                                       .code = str_of(event_type_name(*type) + sizeof("run.") - 1),
                                       .message = unexplained ? event->message : STR_NONE});

@@ -60,8 +60,8 @@ void engine_signal(struct ctx *c)
                                                               : run_status_name((enum run_status)state->status))));
         return;
     }
-    queue = signal_get(state, in->name);
-    if (queue->once && queue->received > 0) {
+    queue = signal_find(state, in->name); /* a refused one leaves none behind */
+    if (queue != NULL && queue->once && queue->received > 0) {
         engine_refuse(c, "already_signalled", STR("a signal of this name has come, and is taken only once"));
         return;
     }
@@ -69,7 +69,7 @@ void engine_signal(struct ctx *c)
         engine_refuse(c, "history_limit", STR("the run's history is full"));
         return;
     }
-    if (queue->count >= SIGNALS_MAX) {
+    if (queue != NULL && queue->count >= SIGNALS_MAX) {
         engine_refuse(c, "signal_queue_full", STR("100 signals of this name wait already"));
         return;
     }
@@ -78,6 +78,7 @@ void engine_signal(struct ctx *c)
                                   .name = in->name,
                                   .command = in->command,
                                   .output = str_is(in->value, "null") ? STR_NONE : in->value});
+    queue = signal_find(state, in->name);
     if (c->rc == ERR_OK && queue->waiter_count > 0)
         take_signal(c, queue->waiters[0], queue);
 }

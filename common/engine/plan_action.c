@@ -4,6 +4,10 @@
 #include "common/base/clock.h"
 #include "common/engine/plan_internal.h"
 
+/* From the moment an action is ready: the run's timeout does not reach it, and one that no worker ever takes must not
+ * keep the run open for ever. */
+#define ACTION_DEADLINE_US (INT64_C(7) * 86400 * US_PER_S)
+
 static uint8_t undone_outcomes(struct compile *c, struct str on, const char *pointer)
 {
     uint8_t mask = 0;
@@ -57,4 +61,5 @@ void plan_action(struct compile *c, uint32_t index)
     action->call = action->task;
     http = str_is(action->task, "http");
     action->timeout_us = plan_duration(c, object, "timeout", pointer, http ? 30 * US_PER_S : 0);
+    action->deadline_us = ACTION_DEADLINE_US;
 }

@@ -56,6 +56,23 @@ static void what_was_done_is_undone_newest_first(void **unused)
     world_deinit(&w);
 }
 
+/* No worker ever takes it, as in a pool without any: the run does not stay open for ever. */
+static void an_action_that_nobody_takes_ends_by_its_deadline(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    fail_c(&w, STEPS(ABC));
+    world_timer(&w, "b:compensate");
+    assert_string_equal(world_said(&w), "step.timed_out b:compensate, step.dispatched a:compensate");
+    assert_true(str_is(world_event(&w, EVENT_STEP_TIMED_OUT, "b:compensate")->code, "deadline"));
+    world_reload(&w);
+    world_timer(&w, "a:compensate");
+    assert_string_equal(world_said(&w), "step.timed_out a:compensate, run.compensation_failed c");
+    assert_non_null(strstr(world_event(&w, EVENT_RUN_COMPENSATION_FAILED, NULL)->detail.ptr, "\"a\",\"b\""));
+    world_deinit(&w);
+}
+
 static void one_that_cannot_be_undone_does_not_stop_the_others(void **unused)
 {
     struct world w;
@@ -422,6 +439,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_done_is_undone_newest_first),
+        cmocka_unit_test(an_action_that_nobody_takes_ends_by_its_deadline),
         cmocka_unit_test(one_that_cannot_be_undone_does_not_stop_the_others),
         cmocka_unit_test(an_undo_that_may_have_happened_keeps_its_key),
         cmocka_unit_test(each_outcome_is_undone_or_in_doubt_as_the_document_says),
