@@ -31,6 +31,16 @@ typedef void (*sim_fn)(struct sim *sim, void *what);
 /* node NULL: of the world; else it waits while the node is frozen and is dropped when that life of it has ended. */
 void sim_at(struct sim *sim, int64_t at, struct node *node, sim_fn fn, void *what);
 void sim_after(struct sim *sim, int64_t low, int64_t high, struct node *node, sim_fn fn, void *what);
+struct sim_event {
+    int64_t at;
+    uint64_t order;
+    struct node *node;
+    uint32_t incarnation;
+    sim_fn fn;
+    void *what;
+};
+/* The next that is to be done, with its time come: not of a life that is over, and of who is frozen when it wakes. */
+bool sim_take(struct sim *sim, struct sim_event *ret);
 #define sim_new(sim, type) ((type *)arena_alloc((sim)->arena, sizeof(type)))
 
 /* ---- PostgreSQL ---- */
