@@ -41,11 +41,13 @@ void sim_fail(struct sim *sim, const char *format, ...)
     sim->failed = true;
 }
 
-void sim_trace_line(const struct sim *sim, const char *format, ...)
+void sim_trace_line(struct sim *sim, const char *format, ...)
 {
     char text[2048];
     va_list args;
 
+    if (sim->traced++ < sim->play->trace_skip)
+        return;
     va_start(args, format);
     (void)vsnprintf(text, sizeof(text), format, args);
     va_end(args);

@@ -5,7 +5,8 @@
 #include "common/base/banned.h"
 
 #define STEPS_MAX 7
-#define LOOPS_MAX 2 /* inside each other */
+#define STEPS_NUMBERED 128 /* of a version: later ones cannot be left out */
+#define LOOPS_MAX 2        /* inside each other */
 
 enum shape { PLAIN, TWO_WAYS, THREE_WAYS, LOOP };
 
@@ -17,7 +18,10 @@ struct writer {
     bool calls;      /* a child run is begun somewhere in it */
     unsigned loops;  /* around what is written */
     uint32_t needed; /* a step that the one at hand needs */
+    uint32_t first_number, steps;
+    uint64_t seed; /* of this text; each step has its own */
     enum shape shapes[LOOPS_MAX + 1][STEPS_MAX];
+    bool written[LOOPS_MAX + 1][STEPS_MAX]; /* not left out */
 };
 
 static bool maybe(struct writer *w, uint32_t of_ten_thousand)
@@ -32,31 +36,45 @@ static char letter(const struct writer *w)
 
 /* ---- what a step needs ---- */
 
-static void put_needs(struct writer *w, uint32_t step)
+/* The step itself, or, when it was left out, one before it; NO_NODE: none is left. */
+static uint32_t left_of(const struct writer *w, uint32_t step)
+{
+    const bool *written = w->written[w->loops];
+
+    while (step > 0 && !written[step])
+        step--;
+    return written[step] ? step : NO_NODE;
+}
+
+/* False: nothing is left that it could need. */
+static bool put_needs(struct writer *w, uint32_t step)
 {
     const enum shape *shapes = w->shapes[w->loops];
     uint32_t shape = rng_below(w->rng, 4);
-    uint32_t first = shape == 0 ? step - 1 : rng_below(w->rng, step);
-    uint32_t second = rng_below(w->rng, step);
+    uint32_t first = left_of(w, shape == 0 ? step - 1 : rng_below(w->rng, step));
+    uint32_t second = left_of(w, rng_below(w->rng, step));
     static const char *const ways[] = {"true", "false", "p", "q", "r"};
     char c = letter(w);
 
+    if (first == NO_NODE || second == NO_NODE)
+        return false;
     w->needed = first;
     if (shapes[first] == TWO_WAYS || shapes[first] == THREE_WAYS) {
         const char *way = shapes[first] == TWO_WAYS ? ways[rng_below(w->rng, 2)] : ways[2 + rng_below(w->rng, 3)];
         buf_printf(&w->doc, "\"needs\":{\"%c%u\":[\"%s\"%s]}", c, first, way, maybe(w, 1500) ? ",\"failed\"" : "");
-        return;
+        return true;
     }
     if (shape == 1 && second != first && shapes[second] != TWO_WAYS && shapes[second] != THREE_WAYS) {
         buf_printf(&w->doc, "\"needs\":[\"%c%u\",\"%c%u\"]", c, first, c, second); /* a diamond's lower end */
-        return;
+        return true;
     }
     if (shape == 2) {
         buf_printf(&w->doc, "\"needs\":{\"%c%u\":[\"succeeded\",\"failed\",\"skipped\"%s]},\"join\":\"any\"", c, first,
                    maybe(w, 3000) ? ",\"timed_out\",\"outcome_unknown\"" : "");
-        return;
+        return true;
     }
     buf_printf(&w->doc, "\"needs\":[\"%c%u\"]", c, first);
+    return true;
 }
 
 /* ---- calls ---- */
@@ -184,7 +202,7 @@ static void put_loop(struct writer *w)
     w->loops++;
     put_steps(w, 1 + rng_below(w->rng, 3));
     buf_append_char(&w->doc, '}');
-    if (maybe(w, 2000))
+    if (w->written[w->loops][0] && maybe(w, 2000))
         buf_printf(&w->doc, ",\"output\":\"${ .steps.%c0.output }\"", letter(w));
     else if (maybe(w, 1500))
         buf_append_str(&w->doc, STR(",\"output\":{\"i\":\"${ .index }\",\"more\":\"${ .index + 1 }\"}"));
@@ -267,11 +285,10 @@ static void put_step(struct writer *w, uint32_t step)
     bool needs = step > 0 && maybe(w, 9000);
 
     *shape = PLAIN;
-    buf_printf(&w->doc, "%s\"%c%u\":{", step == 0 ? "" : ",", letter(w), step);
-    if (needs) {
-        put_needs(w, step);
+    buf_printf(&w->doc, "\"%c%u\":{", letter(w), step);
+    needs = needs && put_needs(w, step);
+    if (needs)
         buf_append_char(&w->doc, ',');
-    }
     if (w->depth > 0 && w->loops == 0 && maybe(w, 1500))
         kind = 11;
     if (kind == 11 && (w->depth > 3 || w->loops == LOOPS_MAX)) /* they would be too many */
@@ -316,16 +333,45 @@ static void put_step(struct writer *w, uint32_t step)
     buf_append_char(&w->doc, '}');
 }
 
+/* Steps that are left out leave the others as they are: each follows from its own number. */
 static void put_steps(struct writer *w, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++)
+    struct rng *before = w->rng;
+    bool any = false;
+
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t number = w->steps++;
+        struct rng own = {w->seed + number * UINT64_C(0xaf251af3b0f025b5)};
+        bool kept = number >= STEPS_NUMBERED || sim_keeps(w->sim, DECIDE_STEP, w->first_number + number);
+
+        w->written[w->loops][i] = kept || (i + 1 == count && !any);
+        if (!w->written[w->loops][i])
+            continue;
+        if (any)
+            buf_append_char(&w->doc, ',');
+        any = true;
+        sim_happened(w->sim, DECIDE_STEP, 0);
+        w->rng = &own;
         put_step(w, i);
+        w->rng = before;
+    }
 }
 
-static struct str write_document(struct sim *sim, const char *name, uint32_t depth, bool *ret_calls)
+/* That step of the workflow, or the next that was not left out, whichever way. */
+static uint32_t last_written(const struct writer *w, uint32_t step, uint32_t count)
 {
-    struct writer w = {.sim = sim, .rng = &sim->rng, .depth = depth};
-    uint32_t steps = 1 + rng_below(&sim->rng, depth == 0 ? STEPS_MAX : 4);
+    uint32_t left = left_of(w, step);
+
+    while (left == NO_NODE && step + 1 < count)
+        left = left_of(w, ++step);
+    return left;
+}
+
+static struct str write_document(struct sim *sim, const char *name, uint32_t depth, struct rng *rng,
+                                 uint32_t first_number, bool *ret_calls)
+{
+    struct writer w = {.sim = sim, .rng = rng, .depth = depth, .first_number = first_number, .seed = rng_next(rng)};
+    uint32_t steps = 1 + rng_below(rng, depth == 0 ? STEPS_MAX : 4);
     struct str text;
 
     buf_init(&w.doc, (size_t)1 << 20);
@@ -347,7 +393,7 @@ static struct str write_document(struct sim *sim, const char *name, uint32_t dep
     if (maybe(&w, 3000))
         buf_append_str(&w.doc, STR(",\"output\":\"${ {x: .input.x} }\""));
     else if (maybe(&w, 6000))
-        buf_printf(&w.doc, ",\"output\":\"${ .steps.s%u.output }\"", rng_below(w.rng, steps));
+        buf_printf(&w.doc, ",\"output\":\"${ .steps.s%u.output }\"", last_written(&w, rng_below(w.rng, steps), steps));
     buf_append_char(&w.doc, '}');
     text = str_arena(sim->arena, buf_str(&w.doc));
     buf_deinit(&w.doc);
@@ -371,14 +417,18 @@ static struct plan *compile(struct sim *sim, struct str document)
 /* Does it begin child runs? */
 static bool make_workflow(struct sim *sim, const char *name, uint32_t depth, int32_t versions)
 {
-    struct db_workflow *workflow = &sim->db.workflows[sim->db.workflow_count++];
+    uint32_t number = sim->db.workflow_count++;
+    struct db_workflow *workflow = &sim->db.workflows[number];
     bool any_calls = false, calls = false;
 
     workflow->name = name;
     workflow->version_count = versions;
     for (int32_t v = 0; v < versions && !sim->failed; v++) {
+        uint32_t first = (number * VERSIONS_MAX + (uint32_t)v) * STEPS_NUMBERED;
+        struct rng rng = sim_rng(sim, DECIDE_STEP, first);
+
         do {
-            workflow->documents[v] = write_document(sim, name, depth, &calls);
+            workflow->documents[v] = write_document(sim, name, depth, &rng, first, &calls);
             workflow->plans[v] = compile(sim, workflow->documents[v]);
         } while (workflow->plans[v] == NULL && !sim->failed);
         any_calls = any_calls || calls;
@@ -389,15 +439,16 @@ static bool make_workflow(struct sim *sim, const char *name, uint32_t depth, int
 /* w0, w1, ... are started by clients. They call c0, that calls c1, ...: the last of them is a level too deep. */
 void documents_make(struct sim *sim)
 {
-    uint32_t count = 1 + rng_below(&sim->rng, 3);
+    struct rng rng = sim_rng(sim, DECIDE_STEP, UINT32_MAX);
+    uint32_t count = 1 + rng_below(&rng, 3);
     struct db_workflow *off;
     bool calls = false;
 
     for (uint32_t i = 0; i < count; i++)
         calls = make_workflow(sim, arena_printf(sim->arena, "w%u", i), 0, 1) || calls;
     for (uint32_t i = 0; i < 4 && calls; i++)
-        calls = make_workflow(sim, arena_printf(sim->arena, "c%u", i), i + 1,
-                              1 + (int32_t)rng_below(&sim->rng, VERSIONS_MAX));
+        calls =
+            make_workflow(sim, arena_printf(sim->arena, "c%u", i), i + 1, 1 + (int32_t)rng_below(&rng, VERSIONS_MAX));
     off = &sim->db.workflows[sim->db.workflow_count++];
     off->name = "off";
     off->disabled = true;

@@ -1,4 +1,4 @@
-/* What happens in a history: starts, signals and all that clients and operators ask for, and faults. */
+/* What happens in a history: starts, signals and all that clients and operators ask for. */
 #include "common/base/ensure.h"
 #include "tests/sim/sim.h"
 #include <inttypes.h>
@@ -29,9 +29,10 @@ static void accept(struct sim *sim, void *what)
     if (strcmp(r->kind, "start") != 0 && r->run->created_at == 0)
         return; /* 404 */
     if (strcmp(r->kind, "start") == 0)
-        r->run->created_at = sim->start_wall + sim->now;
+        r->run->created_at = db_wall(sim);
     sim_trace(sim, "somebody asks to %s run %u " STR_FMT, r->kind, r->run->number, STR_ARG(r->body));
-    db_command_add(sim, r->run->number, r->kind, r->body, rng_chance(&sim->rng, 3000) ? STR("gateway.1") : STR_NONE);
+    db_command_add(sim, r->run->number, r->kind, r->body,
+                   rng_chance(&sim->streams[DECIDE_REQUEST], 3000) ? STR("gateway.1") : STR_NONE);
     nudge(sim, r->run->shard);
 }
 
@@ -56,7 +57,7 @@ static void watch(struct sim *sim, void *what)
 
 /* ---- what is asked of runs that there are ---- */
 
-static struct str signal_body(struct sim *sim, struct str name)
+static struct str signal_body(struct sim *sim, struct rng *rng, struct str name)
 {
     struct str body;
     struct buf text;
@@ -66,17 +67,17 @@ static struct str signal_body(struct sim *sim, struct str name)
     w = jw_to(&text);
     jw_obj(&w);
     jw_kstr(&w, "name", name); /* perhaps of a value that has quotes */
-    jw_kraw(&w, "payload", rng_chance(&sim->rng, 2000) ? STR("null") : STR("{\"by\":\"a person\"}"));
+    jw_kraw(&w, "payload", rng_chance(rng, 2000) ? STR("null") : STR("{\"by\":\"a person\"}"));
     jw_end_obj(&w);
     body = str_arena(sim->arena, buf_str(&text));
     buf_deinit(&text);
     return body;
 }
 
-static struct str settle_body(struct sim *sim, struct str step)
+static struct str settle_body(struct sim *sim, struct rng *rng, struct str step)
 {
     return str_of(arena_printf(sim->arena, "{\"step\":\"" STR_FMT "\",\"as\":\"%s\",\"output\":{\"settled\":true}}",
-                               STR_ARG(step), rng_chance(&sim->rng, 6000) ? "succeeded" : "failed"));
+                               STR_ARG(step), rng_chance(rng, 6000) ? "succeeded" : "failed"));
 }
 
 /* A step of it whose outcome nobody knows; STR_NONE: none. */
@@ -92,26 +93,26 @@ static struct str unknown_step(const struct db_run *run)
 static void meddle(struct sim *sim, void *what)
 {
     static const char *const names[] = {"go", "stop", "only", "n-1", "n-3", "nobody-waits"};
-    struct db_run *run = sim->db.runs[rng_below(&sim->rng, sim->db.run_count)];
+    struct rng *rng = what;
+    struct db_run *run = sim->db.runs[rng_below(rng, sim->db.run_count)];
     struct str unknown = unknown_step(run);
 
-    (void)what;
-    switch (rng_below(&sim->rng, 8)) {
+    switch (rng_below(rng, 8)) {
     case 0:
-        for (int i = 0; i < 120 && rng_chance(&sim->rng, 9800); i++) /* more than a run keeps, now and then */
-            request(sim, run, "signal", signal_body(sim, STR("nobody-waits")), sim->now);
+        for (int i = 0; i < 120 && rng_chance(rng, 9800); i++) /* more than a run keeps, now and then */
+            request(sim, run, "signal", signal_body(sim, rng, STR("nobody-waits")), sim->now);
         break;
     case 1:
-        request(sim, run, "cancel", rng_chance(&sim->rng, 5000) ? STR("{\"compensate\":true}") : STR_NONE, sim->now);
+        request(sim, run, "cancel", rng_chance(rng, 5000) ? STR("{\"compensate\":true}") : STR_NONE, sim->now);
         break;
     case 2:
         request(sim, run, "compensate", STR_NONE, sim->now);
         break;
     case 3:
-        request(sim, run, "settle", settle_body(sim, unknown.ptr == NULL ? STR("s0") : unknown), sim->now);
+        request(sim, run, "settle", settle_body(sim, rng, unknown.ptr == NULL ? STR("s0") : unknown), sim->now);
         break;
     default:
-        request(sim, run, "signal", signal_body(sim, str_of(names[rng_below(&sim->rng, 6)])), sim->now);
+        request(sim, run, "signal", signal_body(sim, rng, str_of(names[rng_below(rng, 6)])), sim->now);
         break;
     }
 }
@@ -119,6 +120,8 @@ static void meddle(struct sim *sim, void *what)
 /* A person looks after what waits for people without end. */
 static void look_after(struct sim *sim, void *what)
 {
+    struct rng *rng = what;
+
     for (uint32_t i = 0; i < sim->db.run_count; i++) {
         struct db_run *run = sim->db.runs[i];
 
@@ -126,24 +129,24 @@ static void look_after(struct sim *sim, void *what)
             const struct sched_open_row *row = &run->work[w].row;
             struct str name = STR_NONE;
 
-            if (!run->work[w].open || row->due_at.us != 0 || (!sim->healed && rng_chance(&sim->rng, 7000)))
+            if (!run->work[w].open || row->due_at.us != 0 || (!sim->healed && rng_chance(rng, 7000)))
                 continue;
             if (row->kind == WORK_UNKNOWN)
-                request(sim, run, "settle", settle_body(sim, row->step), sim->now);
+                request(sim, run, "settle", settle_body(sim, rng, row->step), sim->now);
             if (row->kind == WORK_SIGNAL &&
                 jt_string(jt_get(run->events[row->seq - 1].data, "name"), sim->arena, &name))
-                request(sim, run, "signal", signal_body(sim, name), sim->now);
+                request(sim, run, "signal", signal_body(sim, rng, name), sim->now);
         }
-        if (run_ended(run->status) && unknown_step(run).ptr != NULL && rng_chance(&sim->rng, 500))
-            request(sim, run, "settle", settle_body(sim, unknown_step(run)), sim->now);
+        if (run_ended(run->status) && unknown_step(run).ptr != NULL && rng_chance(rng, 500))
+            request(sim, run, "settle", settle_body(sim, rng, unknown_step(run)), sim->now);
     }
-    sim_after(sim, 3 * SEC, 6 * SEC, NULL, look_after, what);
+    sim_at(sim, sim->now + rng_between(rng, 3 * SEC, 6 * SEC), NULL, look_after, what);
 }
 
 /* Of a UUIDv7 all but the time, which nobody looks at here. */
-static struct run_id make_id(struct sim *sim)
+static struct run_id make_id(struct rng *rng)
 {
-    uint64_t bits[2] = {rng_next(&sim->rng), rng_next(&sim->rng)};
+    uint64_t bits[2] = {rng_next(rng), rng_next(rng)};
     struct run_id id;
 
     memcpy(id.bytes, bits, sizeof(id.bytes));
@@ -152,112 +155,68 @@ static struct run_id make_id(struct sim *sim)
     return id;
 }
 
+/* One that may be left out. */
+static void maybe_request(struct sim *sim, struct db_run *run, const char *kind, struct str body, int64_t at)
+{
+    if (!sim_decides(sim, DECIDE_REQUEST))
+        return;
+    sim_happened(sim, DECIDE_REQUEST, 0);
+    request(sim, run, kind, body, at);
+}
+
 static void generate_run(struct sim *sim, const struct db_workflow *workflow)
 {
-    struct rng *rng = &sim->rng;
-    struct db_run *run = db_run_add(sim, make_id(sim), workflow, 1);
+    struct rng own = sim_rng(sim, DECIDE_RUN, sim->db.run_count), *rng = &own;
+    struct db_run *run = db_run_add(sim, make_id(rng), workflow, 1);
     int64_t at = rng_between(rng, 0, 15 * SEC);
 
     run->input = str_of(arena_printf(sim->arena, "{\"x\":%u,\"list\":[%s]}", rng_below(rng, 5),
                                      rng_chance(rng, 5000) ? "\"one\",2" : "[1,2],[3]"));
-    run->refuses = rng_chance(rng, 200);
+    run->refuses = rng_chance(rng, 200) && sim_decides(sim, DECIDE_DATA);
     run->priority = (uint8_t)rng_below(rng, PRIORITY_COUNT);
+    if (run->refuses)
+        sim_happened(sim, DECIDE_DATA, 0);
+    run->left_out = !sim_decides(sim, DECIDE_RUN);
+    if (run->left_out)
+        return;
+    sim_happened(sim, DECIDE_RUN, 0);
     request(sim, run, "start", STR_NONE, at);
     if (rng_chance(rng, 1000))
-        request(sim, run, "cancel", rng_chance(rng, 5000) ? STR("{\"compensate\":true}") : STR_NONE,
-                at + rng_between(rng, 0, 10 * SEC));
+        maybe_request(sim, run, "cancel", rng_chance(rng, 5000) ? STR("{\"compensate\":true}") : STR_NONE,
+                      at + rng_between(rng, 0, 10 * SEC));
     if (rng_chance(rng, 1000))
         sim_at(sim, at + rng_between(rng, 0, 5 * SEC), NULL, watch, run);
     if ((run->refuses && rng_chance(rng, 5000)) || rng_chance(rng, 100))
-        request(sim, run, "release", STR_NONE, at + rng_between(rng, 5 * SEC, 25 * SEC));
+        maybe_request(sim, run, "release", STR_NONE, at + rng_between(rng, 5 * SEC, 25 * SEC));
     if (rng_chance(rng, 2000)) /* perhaps before anybody waits for it */
-        request(sim, run, "signal", signal_body(sim, STR("go")), at + rng_between(rng, 0, 2 * SEC));
+        maybe_request(sim, run, "signal", signal_body(sim, rng, STR("go")), at + rng_between(rng, 0, 2 * SEC));
+}
+
+static struct rng *keep_rng(struct sim *sim, enum decision kind, uint64_t number)
+{
+    struct rng *rng = sim_new(sim, struct rng);
+
+    *rng = sim_rng(sim, kind, number);
+    return rng;
 }
 
 void generate_runs(struct sim *sim)
 {
-    uint32_t meddling = rng_chance(&sim->rng, 5000) ? rng_below(&sim->rng, 12) : 0;
+    struct rng rng = sim_rng(sim, DECIDE_RUN, UINT32_MAX);
+    uint32_t meddling = rng_chance(&rng, 5000) ? rng_below(&rng, 12) : 0;
     uint32_t workflows = 0;
 
     while (workflows < sim->db.workflow_count && sim->db.workflows[workflows].name[0] == 'w')
         generate_run(sim, &sim->db.workflows[workflows++]);
-    for (uint32_t i = rng_below(&sim->rng, 4); i > 0; i--) /* more of one of them */
-        generate_run(sim, &sim->db.workflows[rng_below(&sim->rng, workflows)]);
-    for (uint32_t i = 0; i < meddling; i++)
-        sim_after(sim, 0, 45 * SEC, NULL, meddle, NULL);
-    sim_after(sim, 3 * SEC, 6 * SEC, NULL, look_after, NULL);
-}
+    for (uint32_t i = rng_below(&rng, 4); i > 0; i--) /* more of one of them */
+        generate_run(sim, &sim->db.workflows[rng_below(&rng, workflows)]);
+    for (uint32_t i = 0; i < meddling; i++) {
+        int64_t at = rng_between(&rng, 0, 45 * SEC);
 
-/* ---- faults ---- */
-
-static void fault(struct sim *sim, void *what)
-{
-    struct node *node = &sim->nodes[rng_below(&sim->rng, SCHEDULERS + WORKERS)];
-
-    (void)what;
-    if (sim->healed)
-        return;
-    switch (rng_below(&sim->rng, 12)) {
-    case 0:
-    case 1:
-    case 2:
-    case 3:
-        node_crash(sim, node);
-        sim_after(sim, 10 * MS, 8 * SEC, NULL, node_start, node);
-        break;
-    case 4:
-    case 5:
-        node_freeze(sim, node, rng_between(&sim->rng, 100 * MS, 20 * SEC));
-        break;
-    case 6:
-        sim->db.down_until = sim->now + rng_between(&sim->rng, 100 * MS, 6 * SEC);
-        sim->stats->outages++;
-        break;
-    case 7:
-        broker_restart(sim, rng_between(&sim->rng, 100 * MS, 8 * SEC));
-        if (rng_chance(&sim->rng, 3000))
-            broker_purge(sim, true);
-        break;
-    case 8:
-        broker_purge(sim, rng_chance(&sim->rng, 3000));
-        break;
-    case 9:
-        cache_flush(sim);
-        break;
-    case 10:
-        sim->cache_down_until = sim->now + rng_between(&sim->rng, 100 * MS, 10 * SEC);
-        break;
-    default:
-        node_disconnect(sim, node);
-        break;
+        if (!sim_decides(sim, DECIDE_REQUEST))
+            continue;
+        sim_happened(sim, DECIDE_REQUEST, 0);
+        sim_at(sim, at, NULL, meddle, keep_rng(sim, DECIDE_REQUEST, i));
     }
-}
-
-void faults_plan(struct sim *sim)
-{
-    uint32_t badness = rng_below(&sim->rng, 4);
-    uint32_t faults = badness == 0 ? 0 : rng_below(&sim->rng, 4 * badness);
-
-    sim->suspect = badness > 0 && rng_chance(&sim->rng, 300) ? 500 : 0;
-    sim->lose = badness * rng_below(&sim->rng, 150);
-    sim->duplicate = badness * rng_below(&sim->rng, 300);
-    sim->reorder = badness * rng_below(&sim->rng, 500);
-    sim->unknown_commit = badness * rng_below(&sim->rng, 100);
-    sim->refuse_commit = badness * rng_below(&sim->rng, 50);
-    sim->fail_load = badness * rng_below(&sim->rng, 50);
-    for (uint32_t i = 0; i < faults; i++)
-        sim_after(sim, 0, 35 * SEC, NULL, fault, NULL);
-}
-
-/* The end of all faults: everybody comes back, nothing is lost any more, and all must come to its end. */
-void sim_heal(struct sim *sim)
-{
-    sim->lose = sim->duplicate = sim->reorder = sim->unknown_commit = sim->refuse_commit = sim->fail_load = 0;
-    sim->db.down_until = 0;
-    sim->cache_down_until = 0;
-    if (sim->broker_down_until > sim->now)
-        sim->broker_down_until = sim->now;
-    for (int i = 0; i < SCHEDULERS + WORKERS; i++)
-        if (!sim->nodes[i].alive)
-            sim_after(sim, 0, SEC, NULL, node_start, &sim->nodes[i]);
+    sim_after(sim, 3 * SEC, 6 * SEC, NULL, look_after, keep_rng(sim, DECIDE_REQUEST, UINT32_MAX));
 }

@@ -1,5 +1,4 @@
-/* rw-sim: plays histories. rw-sim --seconds S [--from N]; rw-sim --histories N; rw-sim --seed N replays one. With --all
- * it goes on after a history that failed. */
+/* rw-sim: plays histories; README.md. */
 #include "tests/sim/sim.h"
 #include <inttypes.h>
 
@@ -7,21 +6,98 @@
 
 #include "common/base/banned.h"
 
-static int64_t number(const char *text)
+static const char usage[] =
+    "usage: rw-sim [--seconds S | --hours H | --histories N | --seed N] [--from N | --fresh] [--all] [--shrink]\n"
+    "              [--log] [--late] [--without LIST] [--delays N] [--until MS] [--end S]\n";
+
+struct options {
+    struct play play;
+    int64_t seconds, histories;
+    bool one, log, all, shrink;
+};
+
+static _Noreturn void misuse(const char *why, const char *what)
+{
+    fprintf(stderr, "rw-sim: %s '%s'\n%s", why, what, usage);
+    exit(2);
+}
+
+static int64_t number(const char *option, const char *text)
 {
     int64_t n = 0;
 
-    if (text == NULL || !parse_i64(str_of(text), 0, INT64_MAX, &n)) {
-        fprintf(stderr, "usage: rw-sim [--seconds S | --histories N | --seed N] [--from N] [--log] [--late] [--all]\n");
-        exit(2);
-    }
+    if (text == NULL || !parse_i64(str_of(text), 0, INT64_MAX / 4000000, &n))
+        misuse("no number follows", option);
     return n;
 }
 
-static void report(const struct sim_stats *s, double seconds)
+static uint64_t fresh_seed(void)
 {
-    printf("%" PRIu64 " histories in %.1f s: %.0f histories/s, %.0f events/s\n", s->histories, seconds,
-           (double)s->histories / seconds, (double)s->events / seconds);
+    uint64_t now = (uint64_t)clock_wall().us;
+
+    return now / 1000 * 1000; /* one a millisecond, so that campaigns begun side by side differ */
+}
+
+static bool flag(struct options *o, const char *name)
+{
+    if (strcmp(name, "--log") == 0)
+        o->log = true;
+    else if (strcmp(name, "--late") == 0)
+        o->play.late = true;
+    else if (strcmp(name, "--all") == 0)
+        o->all = true;
+    else if (strcmp(name, "--shrink") == 0)
+        o->shrink = true;
+    else if (strcmp(name, "--fresh") == 0)
+        o->play.seed = fresh_seed();
+    else
+        return false;
+    return true;
+}
+
+static void option(struct options *o, const char *name, const char *value)
+{
+    if (strcmp(name, "--seconds") == 0) {
+        o->seconds = number(name, value);
+    } else if (strcmp(name, "--hours") == 0) {
+        o->seconds = 3600 * number(name, value);
+    } else if (strcmp(name, "--histories") == 0) {
+        o->seconds = INT32_MAX, o->histories = number(name, value);
+    } else if (strcmp(name, "--from") == 0) {
+        o->play.seed = (uint64_t)number(name, value);
+    } else if (strcmp(name, "--seed") == 0) {
+        o->one = true, o->play.seed = (uint64_t)number(name, value);
+    } else if (strcmp(name, "--delays") == 0) {
+        o->play.delays = (uint64_t)number(name, value);
+    } else if (strcmp(name, "--until") == 0) {
+        o->play.until_us = number(name, value) * MS;
+    } else if (strcmp(name, "--end") == 0) {
+        o->play.end_us = number(name, value) * SEC;
+    } else if (strcmp(name, "--without") == 0) {
+        if (value == NULL || !mask_parse(value, &o->play.without))
+            misuse("no list of decisions (decisions.def) like 'crash,step:1-3' follows", name);
+    } else {
+        misuse("no such option", name);
+    }
+}
+
+static void report_effects(const struct sim_stats *s)
+{
+    printf("effects repeated %" PRIu64, s->repeated);
+    for (int kind = 0; kind < DECISIONS; kind++)
+        if (s->repeated_by[kind] > 0)
+            printf(", %s %" PRIu64, decision_names[kind], s->repeated_by[kind]);
+    printf("\ndecided");
+    for (int kind = 0; kind < DECISIONS; kind++)
+        printf("%s %s %" PRIu64, kind == 0 ? "" : ",", decision_names[kind], s->happened[kind]);
+    printf("\n");
+}
+
+static void report(const struct sim_stats *s, double seconds, double cpu)
+{
+    printf("%" PRIu64 " histories in %.1f s: %.0f histories/s, %.0f a second of processor, %.0f events each\n",
+           s->histories, seconds, (double)s->histories / seconds, (double)s->histories / cpu,
+           (double)s->events / (double)s->histories);
     printf("runs %" PRIu64 ", commits %" PRIu64 ", conflicts %" PRIu64 ", fenced %" PRIu64 ", refused %" PRIu64
            ", unknown %" PRIu64 "\n",
            s->runs, s->commits, s->conflicts, s->fenced, s->refused, s->unknown);
@@ -32,51 +108,69 @@ static void report(const struct sim_stats *s, double seconds)
     printf("children %" PRIu64 ", iterations %" PRIu64 ", signals %" PRIu64 ", actions %" PRIu64 ", settled %" PRIu64
            ", reopened %" PRIu64 "\n",
            s->children, s->items, s->signals, s->actions, s->settled, s->reopened);
+    report_effects(s);
     for (int i = RUN_SUCCEEDED; i <= RUN_COMPENSATION_FAILED; i++)
         printf("%s %" PRIu64 "%s", run_status_name((enum run_status)i), s->ended[i],
                i == RUN_COMPENSATION_FAILED ? "\n" : ", ");
 }
 
+static void tell_failure(const struct options *o, const struct play *play, const struct played *played)
+{
+    printf("seed %" PRIu64 ": %s\nreplay: rw-sim --seed %" PRIu64 " --log\n", play->seed, played->failure, play->seed);
+    if (o->shrink)
+        (void)shrink(play);
+}
+
+static bool play_all(const struct options *o, struct sim_stats *stats)
+{
+    struct mono_us begin = clock_mono();
+    int64_t minutes = 1;
+    bool failed = false;
+
+    for (int64_t n = 0; n < o->histories; n++) {
+        struct play play = o->play;
+        struct played played;
+        int64_t passed_us;
+
+        play.seed += (uint64_t)n;
+        sim_run(&play, stats, &played);
+        passed_us = clock_mono().us - begin.us;
+        if (played.failed) {
+            tell_failure(o, &play, &played);
+            failed = true;
+            if (!o->all)
+                break;
+        }
+        if (o->one || passed_us > o->seconds * SEC)
+            break;
+        if (passed_us < minutes * 60 * SEC)
+            continue;
+        printf("%" PRId64 " min: %" PRIu64 " histories, next seed %" PRIu64 ", %" PRIu64 " effects repeated%s\n",
+               minutes++, stats->histories, play.seed + 1, stats->repeated, failed ? ", failures above" : "");
+    }
+    return !failed;
+}
+
 int main(int argc, char **argv)
 {
-    int64_t seconds = 10, histories = INT64_MAX, from = 1;
-    bool one = false, log = false, late = false, all = false, failed = false;
+    struct options o = {.seconds = 10, .histories = INT64_MAX, .play = {.seed = 1}};
     struct sim_stats stats = {0};
     struct mono_us begin;
+    bool good;
 
     for (int i = 1; i < argc; i++) {
-        if (strcmp(argv[i], "--seconds") == 0)
-            seconds = number(argv[++i]);
-        else if (strcmp(argv[i], "--histories") == 0)
-            seconds = 1000000, histories = number(argv[++i]);
-        else if (strcmp(argv[i], "--from") == 0)
-            from = number(argv[++i]);
-        else if (strcmp(argv[i], "--seed") == 0)
-            one = true, from = number(argv[++i]);
-        else if (strcmp(argv[i], "--log") == 0)
-            log = true;
-        else if (strcmp(argv[i], "--late") == 0)
-            late = true;
-        else if (strcmp(argv[i], "--all") == 0)
-            all = true;
-        else
-            number(NULL);
+        if (flag(&o, argv[i]))
+            continue;
+        option(&o, argv[i], argv[i + 1]);
+        i++;
     }
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
-    log_init("sim", "sim", log ? LOG_DEBUG : (enum log_level)(LOG_ERROR + 1));
+    log_init("sim", "sim", o.log ? LOG_DEBUG : (enum log_level)(LOG_ERROR + 1));
+    o.play.verbose = o.log;
+    if (!o.one)
+        printf("seeds from %" PRIu64 "\n", o.play.seed);
     begin = clock_mono();
-    for (int64_t n = 0; n < histories; n++) {
-        char failure[1024];
-
-        if (!sim_run((uint64_t)(from + n), log, late, &stats, failure)) {
-            printf("seed %" PRId64 ": %s\nreplay: rw-sim --seed %" PRId64 " --log\n", from + n, failure, from + n);
-            failed = true;
-            if (!all)
-                return 1;
-        }
-        if (one || clock_mono().us - begin.us > seconds * US_PER_S)
-            break;
-    }
-    report(&stats, (double)(clock_mono().us - begin.us) / 1e6);
-    return failed ? 1 : 0;
+    good = play_all(&o, &stats);
+    report(&stats, (double)(clock_mono().us - begin.us) / 1e6, (double)clock() / CLOCKS_PER_SEC);
+    return good ? 0 : 1;
 }

@@ -13,6 +13,11 @@ static struct queue *find_queue(struct sim *sim, const char *name)
     return q;
 }
 
+static bool is_up(const struct sim *sim, const struct queue *q)
+{
+    return sim->broker_down_until <= sim->now && q->away_until <= sim->now;
+}
+
 static struct queue *declare(struct sim *sim, const char *name)
 {
     struct queue *q = find_queue(sim, name);
@@ -21,6 +26,8 @@ static struct queue *declare(struct sim *sim, const char *name)
         return q;
     q = sim_new(sim, struct queue);
     q->name = arena_dup(sim->arena, name, strlen(name));
+    q->home = (uint32_t)strlen(name) + (uint32_t)name[strlen(name) - 1];
+    q->home %= BROKER_NODES;
     q->next = sim->queues;
     sim->queues = q;
     return q;
@@ -111,7 +118,7 @@ static void pump(struct sim *sim, struct queue *q)
 {
     struct consumer *c;
 
-    while (q->count > 0 && sim->broker_down_until <= sim->now && (c = choose(q)) != NULL) {
+    while (q->count > 0 && is_up(sim, q) && (c = choose(q)) != NULL) {
         struct sim_delivery *delivery = sim_new(sim, struct sim_delivery);
 
         delivery->consumer = c;
@@ -177,6 +184,7 @@ void broker_close(struct sim *sim, struct consumer *consumer)
 
 void broker_close_node(struct sim *sim, struct node *node)
 {
+    node->connection++;
     for (struct queue *q = sim->queues; q != NULL; q = q->next) {
         for (struct consumer *c = q->consumers, *next; c != NULL; c = next) {
             next = c->next;
@@ -226,13 +234,13 @@ void broker_settle(struct sim *sim, struct sim_delivery *delivery, bool requeue)
 
 struct publication {
     struct node *node;
-    uint32_t incarnation;
+    uint32_t incarnation, connection;
     const char *queue;
     struct sim_message message;
     confirm_fn confirm;
     uint64_t id;
     void *ptr;
-    bool confirmed, persistent;
+    bool confirmed, persistent, was_blocked;
 };
 
 static void confirmed(struct sim *sim, void *what)
@@ -245,13 +253,13 @@ static void confirmed(struct sim *sim, void *what)
 
 static void put(struct sim *sim, struct queue *q, const struct sim_message *message)
 {
-    uint32_t copies = rng_chance(&sim->rng, sim->duplicate) ? 2 : 1;
+    uint32_t copies = sim_chances(sim, DECIDE_DUPLICATE, sim->duplicate) ? 2 : 1;
 
     sim->stats->duplicates += copies - 1;
     for (uint32_t i = 0; i < copies; i++) {
         enqueue(sim, q, message, false);
-        if (q->count > 1 && rng_chance(&sim->rng, sim->reorder)) {
-            size_t other = rng_below(&sim->rng, (uint32_t)q->count);
+        if (q->count > 1 && sim_chances(sim, DECIDE_REORDER, sim->reorder)) {
+            size_t other = rng_below(&sim->streams[DECIDE_REORDER], (uint32_t)q->count);
             struct sim_message swap = q->messages[other];
 
             q->messages[other] = q->messages[q->count - 1];
@@ -265,13 +273,18 @@ static void arrived(struct sim *sim, void *what)
 {
     struct publication *p = what;
     struct queue *q = find_queue(sim, p->queue);
-    bool up = sim->broker_down_until <= sim->now;
+    bool gone = p->was_blocked && (p->node->connection != p->connection || p->node->incarnation != p->incarnation);
 
-    p->confirmed = up && q != NULL;
+    if (sim->broker_blocked_until > sim->now && !gone) {
+        p->was_blocked = true;
+        sim_after(sim, 50 * MS, 100 * MS, NULL, arrived, p);
+        return;
+    }
+    p->confirmed = q != NULL && is_up(sim, q) && !gone;
     /* A transient message may be lost on the way; a confirmed one only with the broker's own data. */
-    if (p->confirmed && (p->persistent || !rng_chance(&sim->rng, sim->lose)))
+    if (p->confirmed && (p->persistent || !sim_chances(sim, DECIDE_LOSS, sim->lose)))
         put(sim, q, &p->message);
-    if (p->persistent && rng_chance(&sim->rng, sim->lose))
+    if (p->persistent && sim_chances(sim, DECIDE_UNCONFIRMED, sim->lose))
         p->confirmed = false; /* it is there, but nobody was told */
     if (p->confirm != NULL && p->node->alive && p->node->incarnation == p->incarnation)
         sim_after(sim, 50, 2 * MS, p->node, confirmed, p);
@@ -285,10 +298,12 @@ void broker_publish(struct node *node, const char *queue, const char *type, cons
 
     p->node = node;
     p->incarnation = node->incarnation;
+    p->connection = node->connection;
     p->queue = arena_dup(sim->arena, queue, strlen(queue));
     p->message = (struct sim_message){.type = str_arena(sim->arena, str_of(type)),
                                       .message_id = str_arena(sim->arena, str_of(message_id)),
-                                      .body = str_arena(sim->arena, body)};
+                                      .body = str_arena(sim->arena, body),
+                                      .sent_at = node_wall(node) / SEC * SEC};
     p->confirm = confirm;
     p->id = id;
     p->ptr = ptr;
@@ -308,7 +323,7 @@ void broker_put(struct sim *sim, const char *queue, const char *type, const char
     struct queue *q = find_queue(sim, queue);
     struct sim_message message = {.type = str_of(type), .message_id = str_of(message_id), .body = body};
 
-    if (q == NULL || sim->broker_down_until > sim->now || rng_chance(&sim->rng, sim->lose))
+    if (q == NULL || !is_up(sim, q) || sim_chances(sim, DECIDE_LOSS, sim->lose))
         return;
     put(sim, q, &message);
 }
@@ -333,7 +348,7 @@ void broker_heartbeat(struct node *node, struct str body)
 {
     struct sim *sim = node->sim;
 
-    if (!node->broker_up || sim->broker_down_until > sim->now)
+    if (!node->broker_up || sim->broker_down_until > sim->now || sim->broker_blocked_until > sim->now)
         return;
     body = str_arena(sim->arena, body);
     for (int i = 0; i < SCHEDULERS; i++) {
@@ -341,7 +356,7 @@ void broker_heartbeat(struct node *node, struct str body)
 
         h->node = &sim->nodes[i];
         h->body = body;
-        if (h->node->alive && !rng_chance(&sim->rng, sim->lose))
+        if (h->node->alive && !sim_chances(sim, DECIDE_LOSS, sim->lose))
             sim_after(sim, 100, 2 * MS, h->node, heartbeat_arrived, h);
     }
 }
@@ -370,7 +385,7 @@ void broker_depth(struct node *node, const char *queue)
 
     d->node = node;
     d->queue = arena_dup(sim->arena, queue, strlen(queue));
-    d->known = node->broker_up && sim->broker_down_until <= sim->now && q != NULL;
+    d->known = node->broker_up && q != NULL && is_up(sim, q);
 #ifdef PLANT_BLIND
     d->known = false; /* what is lost can then not be told from what waits */
 #endif
@@ -380,11 +395,4 @@ void broker_depth(struct node *node, const char *queue)
             d->consumers++;
     }
     sim_after(sim, 1 * MS, 3 * MS, node, depth_answered, d);
-}
-
-void broker_purge(struct sim *sim, bool everything)
-{
-    for (struct queue *q = sim->queues; q != NULL; q = q->next)
-        if (everything || rng_chance(&sim->rng, 3000))
-            q->count = 0;
 }

@@ -103,8 +103,8 @@ static struct db_work *find_row(struct db_run *run, uint32_t seq)
 static enum sched_outcome examine(struct sim *sim, const struct transaction *t, struct run_id *culprit)
 {
     /* Now and then for no reason that anybody knows of: whoever is told so has to look again. */
-    if (t->batch.event_count > 0 && rng_chance(&sim->rng, sim->refuse_commit)) {
-        *culprit = t->batch.events[rng_below(&sim->rng, (uint32_t)t->batch.event_count)].run;
+    if (t->batch.event_count > 0 && sim_chances(sim, DECIDE_CONFLICT, sim->refuse_commit)) {
+        *culprit = t->batch.events[rng_below(&sim->streams[DECIDE_CONFLICT], (uint32_t)t->batch.event_count)].run;
         return SCHED_CONFLICT;
     }
     for (size_t i = 0; i < t->batch.event_count; i++) {
@@ -352,7 +352,7 @@ static void execute(struct sim *sim, struct transaction *t)
     case SCHED_REFUSED:
         sim->db.conflicts += t->outcome.outcome == SCHED_CONFLICT;
         sim->db.refused += t->outcome.outcome == SCHED_REFUSED;
-        t->outcome.has_run = rng_chance(&sim->rng, 5000);
+        t->outcome.has_run = rng_chance(&sim->streams[DECIDE_CONFLICT], 5000);
         t->outcome.run = culprit;
         break;
     case SCHED_UNAVAILABLE:
@@ -365,7 +365,7 @@ static void answered(struct sim *sim, void *what)
 {
     struct transaction *t = what;
 
-    (void)sim;
+    t->node->db_offset = sim->db.clock_offset;
     sched_on_committed(t->node->sched, t->batch.number, &t->outcome);
     node_turn(t->node);
 }
@@ -387,17 +387,17 @@ static void arrived(struct sim *sim, void *what)
 
     if (sim->db.down_until > sim->now) {
         t->outcome.outcome = SCHED_UNAVAILABLE;
-    } else if (rng_chance(&sim->rng, sim->unknown_commit)) {
+    } else if (sim_chances(sim, DECIDE_UNKNOWN, sim->unknown_commit)) {
         struct transaction *copy = sim_new(sim, struct transaction);
         int64_t takes = 0;
 
         *copy = *t;
-        switch (rng_below(&sim->rng, 3)) {
+        switch (rng_below(&sim->streams[DECIDE_UNKNOWN], 3)) {
         case 0:
             execute(sim, copy);
             break;
         case 1: /* the connection is gone, the server is still at it */
-            takes = rng_between(&sim->rng, 1 * MS, 4 * SEC);
+            takes = rng_between(&sim->streams[DECIDE_UNKNOWN], 1 * MS, 4 * SEC);
             sim_at(sim, sim->now + takes, NULL, late, copy);
             break;
         default:
@@ -411,7 +411,7 @@ static void arrived(struct sim *sim, void *what)
 #else
         t->outcome.outcome = SCHED_UNKNOWN;
 #endif
-    } else if (rng_chance(&sim->rng, sim->refuse_commit)) {
+    } else if (sim_chances(sim, DECIDE_UNAVAILABLE, sim->refuse_commit)) {
         t->outcome.outcome = SCHED_UNAVAILABLE;
     } else {
         execute(sim, t);

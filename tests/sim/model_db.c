@@ -11,6 +11,17 @@ static struct str key_of(const struct run_id *id)
     return (struct str){(const char *)id->bytes, sizeof(id->bytes)};
 }
 
+int64_t db_wall(const struct sim *sim)
+{
+    return sim->start_wall + sim->now + sim->db.clock_offset;
+}
+
+void db_jump(struct sim *sim, int64_t us)
+{
+    sim->db.clock_offset += us;
+    sim_trace(sim, "PostgreSQL's clock jumps by %lld ms", (long long)(us / MS));
+}
+
 struct db_run *db_find(struct sim *sim, struct run_id id)
 {
     return map_get(sim->db.by_id, key_of(&id));
@@ -106,14 +117,14 @@ static void ask(struct node *node, struct question *q, sim_fn read)
 
 static bool read_fails(struct sim *sim)
 {
-    return sim->db.down_until > sim->now || rng_chance(&sim->rng, sim->fail_load);
+    return sim->db.down_until > sim->now || sim_chances(sim, DECIDE_READ, sim->fail_load);
 }
 
 static void answer(struct sim *sim, struct question *q, sim_fn fn)
 {
     /* Now and then an answer takes so long that the world has moved on. */
-    if (rng_chance(&sim->rng, sim->healed ? 0 : 100))
-        sim_after(sim, 10 * MS, 8 * SEC, q->node, fn, q);
+    if (sim_chances(sim, DECIDE_LATE, sim->late_answers))
+        sim_at(sim, sim->now + rng_between(&sim->streams[DECIDE_LATE], 10 * MS, 8 * SEC), q->node, fn, q);
     else
         sim_after(sim, 50, 2 * MS, q->node, fn, q);
 }

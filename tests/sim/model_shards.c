@@ -34,6 +34,7 @@ void db_shards_turn(struct sim *sim, void *what)
     if (sim->db.down_until > sim->now)
         return;
     sim->db.lease_until[node->index] = sim->now + LEASE_US;
+    node->db_offset = sim->db.clock_offset;
     for (int16_t s = 0; s < SHARDS; s++) {
         struct db_shard *shard = &sim->db.shards[s];
 
@@ -47,8 +48,8 @@ void db_shards_turn(struct sim *sim, void *what)
         tell(node, s, true, shard->epoch);
     }
     /* Now and then one is handed to the other. */
-    if (rng_chance(&sim->rng, sim->healed ? 100 : 1000)) {
-        int16_t s = (int16_t)rng_below(&sim->rng, SHARDS);
+    if (sim_chances(sim, DECIDE_HANDOVER, sim->healed ? 100 : 1000)) {
+        int16_t s = (int16_t)rng_below(&sim->streams[DECIDE_HANDOVER], SHARDS);
 
         if (node->known_epoch[s] != 0)
             sched_release_shard(node->sched, s);

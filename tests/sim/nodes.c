@@ -9,14 +9,25 @@ void sim_keep_ticking(struct node *node);
 
 static struct mono_us mono(void *ctx)
 {
-    return (struct mono_us){((struct node *)ctx)->sim->now};
+    return (struct mono_us){((struct node *)ctx)->sim->now + ((struct node *)ctx)->mono_base};
 }
 
+/* A scheduler goes by PostgreSQL's clock as it last saw it; a worker has but its own. */
 static struct wall_us wall(void *ctx)
 {
-    const struct sim *sim = ((struct node *)ctx)->sim;
+    const struct node *node = ctx;
+    int64_t offset = node->kind == NODE_SCHEDULER ? node->db_offset : node->wall_skew;
 
-    return (struct wall_us){sim->start_wall + sim->now};
+    return (struct wall_us){node->sim->start_wall + node->sim->now + offset};
+}
+
+int64_t node_wall(const struct node *node)
+{
+#ifdef PLANT_OWN_CLOCK
+    return node->sim->start_wall + node->sim->now + node->wall_skew;
+#else
+    return wall((void *)(uintptr_t)node).us;
+#endif
 }
 
 /* ---- scheduler ---- */
@@ -30,6 +41,8 @@ static void sched_confirm(struct sim *sim, struct node *node, uint64_t id, void 
 
 static void publish(void *ctx, const struct sched_publish *p)
 {
+    if (strcmp(p->type, "task") == 0)
+        effect_published(((struct node *)ctx)->sim, str_of(p->message_id));
     broker_publish(ctx, p->queue, p->type, p->message_id, p->body, p->persistent,
                    p->confirm != 0 ? sched_confirm : NULL, p->confirm, NULL);
 }
@@ -79,7 +92,7 @@ static void evaluate(void *ctx, const struct sched_evaluation *evaluations, size
         e->value.id = evaluations[i].id;
         e->value.status = good ? VALUE_OK : VALUE_FAILED;
         e->value.message = e->value.value;
-        if (rng_chance(&sim->rng, sim->fail_load))
+        if (sim_chances(sim, DECIDE_READ, sim->fail_load))
             e->value.status = VALUE_AGAIN;
         sim_after(sim, 50, rng_chance(&sim->rng, 1000) ? 50 * MS : 1 * MS, node, evaluate_answered, e);
     }
@@ -120,7 +133,7 @@ void scheduler_start(struct node *node)
                                 .shard_released = shard_released,
                                 .check_shards = db_check_shards};
     int16_t slots[SLOT_COUNT];
-    bool tight = rng_chance(&node->sim->rng, 2000);
+    bool tight = sim_chances(node->sim, DECIDE_TIGHT, 2000);
     struct sched_settings settings = {.name = node->name,
                                       .token_key = STR("the key of the simulation"),
                                       .incarnation = 1,
@@ -140,7 +153,7 @@ void scheduler_start(struct node *node)
     for (uint32_t i = 0; i < node->sim->db.run_count; i++) {
         struct db_run *run = node->sim->db.runs[i];
 
-        if (!rng_chance(&node->sim->rng, node->sim->suspect))
+        if (!sim_chances(node->sim, DECIDE_SUSPECT, node->sim->suspect))
             continue;
         sched_suspect(node->sched, run->id);
         run->suspected = true;
@@ -278,8 +291,7 @@ static void cache(void *ctx, struct job *job, size_t argc, const struct str *arg
 
 static void begin(void *ctx, struct job *job, const struct task *task, int64_t bound_us, bool once)
 {
-    (void)bound_us;
-    world_begin(ctx, job, task, once);
+    world_begin(ctx, job, task, bound_us, once);
 }
 
 static void abort_call(void *ctx, struct job *job)
@@ -363,105 +375,5 @@ void worker_deliver(struct node *node, struct sim_delivery *delivery)
     if (stranger_takes(node, delivery))
         return;
     worker_core_delivered(node->worker, (struct delivery_ref){delivery->consumer, 0, (uint64_t)(uintptr_t)delivery},
-                          message->redelivered, (struct wall_us){0}, message->body);
-}
-
-/* ---- the world ---- */
-
-struct ended {
-    struct call *call;
-    struct call_outcome outcome;
-};
-
-static void call_ended(struct sim *sim, void *what)
-{
-    struct ended *e = what;
-    struct call *call = e->call;
-
-    (void)sim;
-    if (call->answered || (call->aborted && !e->outcome.aborted))
-        return;
-    call->answered = true;
-    worker_core_called(call->node->worker, call->job, &e->outcome);
-    node_turn(call->node);
-}
-
-static void count_send(struct sim *sim, struct call *call)
-{
-    uintptr_t times = (uintptr_t)map_get(sim->sends, call->run_step) + 1;
-
-    sim->stats->sends++;
-    map_put(sim->sends, call->run_step, (void *)times);
-    if (times > 1)
-        sim_fail(sim, "a granted step was sent %d times: " STR_FMT, (int)times, STR_ARG(call->run_step));
-}
-
-/* How often this step has been answered: a poll waits for the third time, say. */
-static unsigned count_call(struct sim *sim, const struct call *call)
-{
-    uintptr_t times = (uintptr_t)map_get(sim->calls, call->run_step) + 1;
-
-    map_put(sim->calls, call->run_step, (void *)times);
-    return (unsigned)times;
-}
-
-void world_begin(struct node *node, struct job *job, const struct task *task, bool once)
-{
-    struct sim *sim = node->sim;
-    struct call *call = sim_new(sim, struct call);
-    struct ended *e = sim_new(sim, struct ended);
-    int64_t takes =
-        rng_chance(&sim->rng, 1500) ? rng_between(&sim->rng, SEC, 15 * SEC) : rng_between(&sim->rng, MS, 50 * MS);
-    uint32_t luck = rng_below(&sim->rng, 100);
-
-    call->job = job;
-    call->node = node;
-    call->once = once;
-    call->sent = luck >= 5;
-    call->run_step = str_of(arena_printf(sim->arena, STR_FMT "/" STR_FMT, STR_ARG(task->run_id), STR_ARG(task->step)));
-    call->next = node->calls;
-    node->calls = call;
-    e->call = call;
-    e->outcome = (struct call_outcome){.retry_after_ms = -1, .sent = call->sent};
-    if (luck < 5) {
-        e->outcome.transient = true;
-        e->outcome.code = "connect";
-        e->outcome.message = STR("could not connect");
-    } else if (luck < 20) {
-        e->outcome.transient = true;
-        e->outcome.answered = luck < 12;
-        e->outcome.code = "http_503";
-        e->outcome.message = STR("the other side is busy");
-        e->outcome.status = 503;
-    } else if (luck < 25) {
-        e->outcome.answered = true;
-        e->outcome.code = "http_422";
-        e->outcome.message = STR("the other side does not want it \\u0041");
-        e->outcome.status = 422;
-    } else {
-        e->outcome.ok = true;
-        e->outcome.answered = true;
-        e->outcome.output = str_of(arena_printf(
-            sim->arena, "{\"status\":200,\"body\":{\"n\":%u,\"s\":\"a \\\"b\\\"\"}}", count_call(sim, call)));
-    }
-    if (once && call->sent)
-        count_send(sim, call);
-    sim_after(sim, takes, takes, node, call_ended, e);
-}
-
-void world_abort(struct node *node, struct job *job)
-{
-    for (struct call *call = node->calls; call != NULL; call = call->next) {
-        struct ended *e;
-
-        if (call->job != job || call->answered || call->aborted)
-            continue;
-        e = sim_new(node->sim, struct ended);
-        e->call = call;
-        e->outcome = (struct call_outcome){
-            .aborted = true, .code = "aborted", .sent = call->sent, .retry_after_ms = -1, .transient = true};
-        call->aborted = true;
-        sim_after(node->sim, 10, 100, node, call_ended, e);
-        return;
-    }
+                          message->redelivered, (struct wall_us){message->sent_at}, message->body);
 }

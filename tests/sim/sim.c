@@ -23,7 +23,10 @@ static void turn(struct sim *sim, void *what)
         return;
     }
     wake = sched_tick(node->sched);
-    if (wake.us == INT64_MAX || (node->wake_at > node->sim->now && node->wake_at <= wake.us))
+    if (wake.us == INT64_MAX)
+        return;
+    wake.us -= node->mono_base;
+    if ((node->wake_at > node->sim->now && node->wake_at <= wake.us))
         return;
     node->wake_at = wake.us <= node->sim->now ? node->sim->now + 1 : wake.us;
     sim_at(node->sim, node->wake_at, node, turn, node);
@@ -67,6 +70,8 @@ void node_start(struct sim *sim, void *what)
     node->tick_planned = false;
     node->wake_at = 0;
     node->frozen_until = 0;
+    node->mono_base = rng_between(&sim->rng, 0, 1000000 * SEC); /* of a machine that may have run for days */
+    node->db_offset = sim->db.clock_offset;
     snprintf(node->name, sizeof(node->name), "%s%d-%u", node->kind == NODE_SCHEDULER ? "s" : "w", node->index,
              node->incarnation);
     snprintf(node->control, sizeof(node->control), "ropewalk.worker.%s", node->name);
@@ -174,7 +179,7 @@ static bool at_rest(struct sim *sim)
         return false;
     sim->db.changed = false;
     for (uint32_t i = 0; i < sim->db.run_count; i++)
-        if (!run_ended(sim->db.runs[i]->status) && !check_excused(sim, sim->db.runs[i]))
+        if (!run_ended(sim->db.runs[i]->status) && !sim->db.runs[i]->left_out && !check_excused(sim, sim->db.runs[i]))
             return false;
     for (size_t i = 0; i < sim->db.command_count; i++)
         if (!sim->db.commands[i].deleted && !sim->db.commands[i].held)
@@ -188,7 +193,7 @@ static void loop(struct sim *sim)
     uint64_t events = 0;
 
     while (!sim->failed && sim_take(sim, &event)) {
-        if (!sim->healed && sim->now >= FAULTS_US) {
+        if (!sim->healed && sim->now >= (sim->play->until_us > 0 ? sim->play->until_us : FAULTS_US)) {
             sim->healed = true;
             sim->db.changed = true;
             sim_heal(sim);
@@ -196,7 +201,7 @@ static void loop(struct sim *sim)
         event.fn(sim, event.what);
         if (at_rest(sim))
             return;
-        if (sim->now > END_US || ++events > EVENTS_MAX) {
+        if (sim->now > (sim->play->end_us > 0 ? sim->play->end_us : END_US) || ++events > EVENTS_MAX) {
             check_end(sim);
             sim_fail(sim, "not at rest after %lld s and %llu events", (long long)(sim->now / SEC),
                      (unsigned long long)events);
@@ -245,6 +250,7 @@ static void teardown(struct sim *sim)
     map_free(sim->cache);
     map_free(sim->sends);
     map_free(sim->calls);
+    map_free(sim->effects);
     mem_free(sim->heap);
 }
 
@@ -266,20 +272,21 @@ static void count(struct sim *sim)
     }
 }
 
-bool sim_run(uint64_t seed, bool verbose, bool late, struct sim_stats *stats, char failure[1024])
+static void set_up(struct sim *sim, const struct play *play, struct sim_stats *stats)
 {
-    static struct sim storage; /* large; one at a time */
-    struct sim *sim = &storage;
-
-    *sim = (struct sim){.seed = seed, .rng = {seed * UINT64_C(0x9e3779b97f4a7c15) + 1}, .stats = stats};
+    *sim = (struct sim){.play = play, .seed = play->seed, .stats = stats, .verbose = play->verbose, .late = play->late};
+    sim->rng = sim_rng(sim, DECISIONS, play->delays);
+    for (int kind = 0; kind < DECISIONS; kind++)
+        sim->streams[kind] = sim_rng(sim, (enum decision)kind, UINT64_MAX);
+    for (int kind = 0; kind < DECISIONS; kind++)
+        sim->last[kind] = -1;
     sim->arena = arena_new((size_t)1 << 20);
-    sim->verbose = verbose;
-    sim->late = late;
     sim->start_wall = INT64_C(1800000000) * SEC;
     sim->now = 1;
     sim->cache = map_new();
     sim->sends = map_new();
     sim->calls = map_new();
+    sim->effects = map_new();
     sim->db.by_id = map_new();
     broker_init(sim);
     for (int i = 0; i < SCHEDULERS + WORKERS; i++) {
@@ -290,6 +297,28 @@ bool sim_run(uint64_t seed, bool verbose, bool late, struct sim_stats *stats, ch
         node->index = i < SCHEDULERS ? i : i - SCHEDULERS;
         sim_after(sim, 0, 20 * MS, NULL, node_start, node);
     }
+}
+
+static void tell(const struct sim *sim, uint64_t events_before, struct played *ret)
+{
+    ret->failed = sim->failed;
+    memcpy(ret->failure, sim->failure, sizeof(ret->failure));
+    memcpy(ret->asked, sim->asked, sizeof(ret->asked));
+    ret->made = sim->made;
+    ret->traced = sim->traced;
+    ret->events = sim->stats->events - events_before;
+    ret->rows = 0;
+    for (uint32_t i = 0; i < sim->db.run_count; i++)
+        ret->rows += sim->db.runs[i]->event_count;
+}
+
+void sim_run(const struct play *play, struct sim_stats *stats, struct played *ret)
+{
+    static struct sim storage; /* large; one at a time */
+    struct sim *sim = &storage;
+    uint64_t events_before = stats->events;
+
+    set_up(sim, play, stats);
     documents_make(sim);
     generate_runs(sim);
     faults_plan(sim);
@@ -298,9 +327,7 @@ bool sim_run(uint64_t seed, bool verbose, bool late, struct sim_stats *stats, ch
     if (!sim->failed)
         check_end(sim);
     count(sim);
+    tell(sim, events_before, ret);
     teardown(sim);
-    if (sim->failed)
-        memcpy(failure, sim->failure, 1024);
     arena_free(sim->arena);
-    return !sim->failed;
 }

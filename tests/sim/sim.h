@@ -21,6 +21,36 @@ struct node;
 struct rng {
     uint64_t s;
 };
+/* Everything that chance adds to the bare course of a history, by kind (decisions.def). Each kind has a stream of
+ * chance of its own, and each decision a number within its kind, by which it can be left out: so histories are shrunk.
+ */
+enum decision {
+#define DECISION(id, name, explains, what) DECIDE_##id,
+#include "tests/sim/decisions.def"
+#undef DECISION
+    DECISIONS
+};
+extern const char *const decision_names[DECISIONS];
+extern const bool decision_explains[DECISIONS]; /* may an effect be repeated because of it? */
+#define MASK_BITS 2048
+struct mask { /* what is left out */
+    bool all[DECISIONS];
+    uint64_t bits[DECISIONS][MASK_BITS / 64];
+};
+/* "run:1-3,crash,step:7"; false: it does not say that. */
+bool mask_parse(const char *text, struct mask *ret);
+void mask_print(const struct mask *mask, const uint32_t asked[DECISIONS]);
+bool mask_has(const struct mask *mask, enum decision kind, uint32_t number);
+void mask_set(struct mask *mask, enum decision kind, uint32_t number, bool out);
+/* The next decision of its kind is taken; false: it is left out. */
+bool sim_decides(struct sim *sim, enum decision kind);
+/* ... when chance wants it. */
+bool sim_chances(struct sim *sim, enum decision kind, uint32_t of_ten_thousand);
+/* The decision of a number that does not follow from the order of asking. */
+bool sim_keeps(struct sim *sim, enum decision kind, uint32_t number);
+/* It has happened, or goes on until then. */
+void sim_happened(struct sim *sim, enum decision kind, int64_t until);
+struct rng sim_rng(const struct sim *sim, enum decision kind, uint64_t number); /* chance of its own for one of them */
 uint64_t rng_next(struct rng *rng);
 uint32_t rng_below(struct rng *rng, uint32_t n);
 bool rng_chance(struct rng *rng, uint32_t of_ten_thousand);
@@ -77,6 +107,7 @@ struct db_run {
     int64_t created_at, ended_at; /* created_at 0: nobody has asked for it yet */
     bool refuses;                 /* PostgreSQL refuses its third event: a data error */
     bool quarantined;             /* has a row */
+    bool left_out;                /* nobody ever starts it */
     bool suspected;               /* a scheduler has accused it of its death */
     uint32_t ends, told;          /* how often it has ended, and its parent was told so */
     size_t event_count, event_cap;
@@ -113,9 +144,12 @@ struct db {
     int64_t lease_until[SCHEDULERS];
     size_t commits, conflicts, fenced, refused, unknown, dead_letters;
     int64_t down_until;
-    bool changed;   /* since somebody looked whether all is at rest */
-    bool late_hold; /* a transaction that nobody waited for any more has quarantined or released a run */
+    int64_t clock_offset; /* of its clock, to ours */
+    bool changed;         /* since somebody looked whether all is at rest */
+    bool late_hold;       /* a transaction that nobody waited for any more has quarantined or released a run */
 };
+int64_t db_wall(const struct sim *sim); /* what PostgreSQL's clock shows */
+void db_jump(struct sim *sim, int64_t us);
 struct db_run *db_find(struct sim *sim, struct run_id id); /* NULL: none */
 struct db_run *db_run_add(struct sim *sim, struct run_id id, const struct db_workflow *workflow, int32_t version);
 struct db_workflow *db_workflow_find(struct sim *sim, struct str name);
@@ -127,6 +161,7 @@ void db_release_shard(struct node *node, int16_t shard);
 /* ---- RabbitMQ ---- */
 struct sim_message {
     struct str type, message_id, body;
+    int64_t sent_at; /* in whole seconds, of the clock of who sent it; 0: not said */
     bool redelivered;
 };
 struct consumer;
@@ -154,7 +189,10 @@ struct queue {
     size_t first, count, cap;
     struct consumer *consumers;
     uint32_t turn;
+    uint32_t home; /* node of the broker */
+    int64_t away_until;
 };
+#define BROKER_NODES 3
 void broker_init(struct sim *sim);
 struct consumer *broker_consume(struct node *node, const char *queue, int16_t shard, bool large, int64_t priority,
                                 uint32_t prefetch);
@@ -167,13 +205,18 @@ void broker_publish(struct node *node, const char *queue, const char *type, cons
 void broker_put(struct sim *sim, const char *queue, const char *type, const char *message_id, struct str body);
 void broker_heartbeat(struct node *node, struct str body);
 void broker_depth(struct node *node, const char *queue);
-void broker_purge(struct sim *sim, bool everything);
+void broker_purge(struct sim *sim, struct rng *rng, bool everything);
+void broker_lose_node(struct sim *sim, uint32_t lost, int64_t down_us, bool empty);
+void broker_block(struct sim *sim, int64_t us);
+void broker_heal(struct sim *sim);
 void broker_restart(struct sim *sim, int64_t down_us);
 void broker_pump(struct sim *sim);
 
 /* ---- Redis ---- */
 void cache_ask(struct node *node, struct job *job, size_t argc, const struct str *argv);
 void cache_flush(struct sim *sim);
+void cache_fail_over(struct sim *sim, int64_t lost_us);           /* what was written in the last moments is gone */
+void cache_read_old(struct sim *sim, int64_t lag_us, int64_t us); /* for a while reads are answered by a replica */
 
 /* ---- nodes ---- */
 enum node_kind { NODE_SCHEDULER, NODE_WORKER };
@@ -184,6 +227,8 @@ struct node {
     uint32_t incarnation; /* lives so far; the current one when alive */
     bool alive, broker_up;
     int64_t frozen_until;
+    uint32_t connection;                     /* to the broker: how many it has lost */
+    int64_t mono_base, wall_skew, db_offset; /* of its clocks to the simulation's; of PostgreSQL's as last seen */
     char name[32], control[64];
     /* scheduler */
     struct sched *sched;
@@ -200,6 +245,7 @@ struct node {
     struct waiting_batch *batches;
 };
 void node_start(struct sim *sim, void *node);
+int64_t node_wall(const struct node *node); /* what its messages say of the time: PostgreSQL's clock, or its own */
 void node_crash(struct sim *sim, struct node *node);
 void node_freeze(struct sim *sim, struct node *node, int64_t us);
 void node_disconnect(struct sim *sim, struct node *node); /* from the broker, for a moment */
@@ -223,7 +269,8 @@ struct call {
     bool answered, aborted, once, sent;
     struct str key, run_step;
 };
-void world_begin(struct node *node, struct job *job, const struct task *task, bool once);
+void world_begin(struct node *node, struct job *job, const struct task *task, int64_t bound_us, bool once);
+void effect_published(struct sim *sim, struct str task_id); /* a task goes out, for the first time or again */
 void world_abort(struct node *node, struct job *job);
 
 /* What jq would give for an expression that documents.c writes. False: *ret is the message of its failure. */
@@ -250,9 +297,10 @@ __attribute__((format(printf, 2, 3))) void sim_fail(struct sim *sim, const char 
 
 /* One line to stderr with the virtual time, with --log; else its arguments are not even looked at. */
 #define sim_trace(sim, ...) ((sim)->verbose ? sim_trace_line((sim), __VA_ARGS__) : (void)0)
-__attribute__((format(printf, 2, 3))) void sim_trace_line(const struct sim *sim, const char *format, ...);
+__attribute__((format(printf, 2, 3))) void sim_trace_line(struct sim *sim, const char *format, ...);
 
 struct sim_stats {
+    uint64_t happened[DECISIONS], repeated, repeated_by[DECISIONS];
     uint64_t dead_letters, released, children, items, signals, actions, settled, reopened;
     uint64_t histories, runs, events, commits, conflicts, fenced, refused, unknown, crashes, freezes, outages,
         republished, duplicates, sends, quarantined, ended[16];
@@ -260,27 +308,57 @@ struct sim_stats {
 
 struct sim {
     struct arena *arena;
+    const struct play *play;
     uint64_t seed;
-    struct rng rng;
+    struct rng rng; /* delays, and what no decision hangs on */
+    struct rng streams[DECISIONS];
+    uint32_t asked[DECISIONS]; /* decisions so far, those left out among them */
+    uint32_t made;             /* those not left out */
+    int64_t last[DECISIONS];   /* until when the last of each kind lasted */
     int64_t now, start_wall;
     struct sim_event *heap;
     size_t heap_len, heap_cap;
     uint64_t next_order;
     struct db db;
     struct queue *queues;
-    int64_t broker_down_until;
+    int64_t broker_down_until, broker_blocked_until;
     struct map *cache;
-    int64_t cache_down_until;
+    int64_t cache_down_until, cache_old_until, cache_lag_us;
+    struct {
+        int64_t from, to;
+    } cache_forgotten[8]; /* writes of then are gone */
+    uint32_t cache_forgotten_count;
     struct node nodes[SCHEDULERS + WORKERS];
-    struct map *sends; /* at_most_once: run/step -> times sent */
-    struct map *calls; /* run/step -> times called */
-    bool healed;       /* no more faults */
+    struct map *sends;   /* at_most_once: run/step -> times sent */
+    struct map *calls;   /* run/step -> times called */
+    struct map *effects; /* task id, attempt -> what is known of it */
+    bool healed;         /* no more faults */
     bool failed;
     bool verbose;
+    uint64_t traced;
     bool late; /* transactions may be carried out after they were called unknown */
     char failure[1024];
     /* how bad this history is: chances of ten thousand */
-    uint32_t lose, duplicate, reorder, unknown_commit, refuse_commit, fail_load, strangers, suspect;
+    uint32_t lose, duplicate, reorder, unknown_commit, refuse_commit, fail_load, late_answers, strangers, suspect;
     struct sim_stats *stats;
 };
-bool sim_run(uint64_t seed, bool verbose, bool late, struct sim_stats *stats, char failure[1024]);
+/* What a history follows from. */
+struct play {
+    uint64_t seed;
+    uint64_t delays;  /* another course of the same decisions; 0: the seed's own */
+    int64_t until_us; /* faults end then; 0: after 40 s */
+    int64_t end_us;   /* what is not at rest then is stuck; 0: after 4 h */
+    struct mask without;
+    bool verbose, late;
+    uint64_t trace_skip; /* verbose: so many lines are not written */
+};
+struct played {
+    bool failed;
+    char failure[1024];
+    uint32_t asked[DECISIONS], made; /* made: not left out, of all kinds */
+    uint64_t events, rows;           /* of the simulation; of all histories in the table */
+    uint64_t traced;                 /* verbose: lines */
+};
+void sim_run(const struct play *play, struct sim_stats *stats, struct played *ret);
+/* Reduces a history that fails to a short one that fails the same way; prints it. False: it does not fail. */
+bool shrink(const struct play *play);

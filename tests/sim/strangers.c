@@ -3,6 +3,9 @@
 
 #include "common/base/banned.h"
 
+/* The word of an attempt that history does not know holds up its run for a minute; it may have been doubled. */
+#define HELD_UP_US (300 * SEC)
+
 static const struct str KEY = {"the key of the simulation", 25};
 
 static struct str result(struct sim *sim, struct str task_id, struct str token, const char *status)
@@ -31,11 +34,11 @@ bool stranger_takes(struct node *node, struct sim_delivery *delivery)
 {
     struct sim *sim = node->sim;
     struct str body = delivery->message.body;
-    uint32_t luck = rng_below(&sim->rng, 10);
+    uint32_t luck = rng_below(&sim->streams[DECIDE_FOREIGN], 10);
     const char *status = luck < 5 ? "deferred" : luck < 7 ? "abandoned" : luck < 8 ? "failed" : "succeeded";
     struct str reply_to;
 
-    if (!rng_chance(&sim->rng, sim->strangers) || delivery->message.redelivered)
+    if (delivery->message.redelivered || !sim_chances(sim, DECIDE_FOREIGN, sim->strangers))
         return false;
     if (str_is(text(sim, body, "delivery"), "at_most_once") && luck >= 7)
         status = "deferred"; /* it has not asked */
@@ -49,14 +52,14 @@ bool stranger_takes(struct node *node, struct sim_delivery *delivery)
 /* Messages that must change nothing, and harm nobody. */
 static void nonsense(struct sim *sim, void *what)
 {
-    const struct db_run *run = sim->db.runs[rng_below(&sim->rng, sim->db.run_count)];
-    char *queue = arena_printf(sim->arena, "ropewalk.inbox.%u", rng_below(&sim->rng, SHARDS));
+    struct rng *rng = what;
+    const struct db_run *run = sim->db.runs[rng_below(rng, sim->db.run_count)];
+    char *queue = arena_printf(sim->arena, "ropewalk.inbox.%u", rng_below(rng, SHARDS));
     char id[UUID_TEXT_SIZE], token[SCHED_TOKEN_SIZE];
     struct str task_id;
 
-    (void)what;
     run_id_format(run->id, id);
-    switch (rng_below(&sim->rng, 6)) {
+    switch (rng_below(rng, 6)) {
     case 0:
         broker_put(sim, queue, "result", "not a task id", STR("{\"v\":1,\"results\":[{\"task_id\":"));
         break;
@@ -90,10 +93,19 @@ static void nonsense(struct sim *sim, void *what)
 
 void strangers_plan(struct sim *sim)
 {
-    uint32_t count = rng_chance(&sim->rng, 1500) ? rng_below(&sim->rng, 4) : 0;
+    struct rng rng = sim_rng(sim, DECIDE_NONSENSE, UINT32_MAX);
+    uint32_t count = rng_chance(&rng, 1500) ? rng_below(&rng, 4) : 0;
 
-    if (rng_chance(&sim->rng, 3000))
-        sim->strangers = rng_below(&sim->rng, 3000);
-    for (uint32_t i = 0; i < count; i++)
-        sim_after(sim, SEC, 30 * SEC, NULL, nonsense, NULL);
+    if (rng_chance(&rng, 3000))
+        sim->strangers = rng_below(&rng, 3000);
+    for (uint32_t i = 0; i < count; i++) {
+        struct rng *own = sim_new(sim, struct rng);
+        int64_t at = rng_between(&rng, SEC, 30 * SEC);
+
+        *own = sim_rng(sim, DECIDE_NONSENSE, i);
+        if (!sim_decides(sim, DECIDE_NONSENSE))
+            continue;
+        sim_happened(sim, DECIDE_NONSENSE, at + HELD_UP_US);
+        sim_at(sim, at, NULL, nonsense, own);
+    }
 }
