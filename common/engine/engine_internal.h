@@ -137,6 +137,10 @@ void engine_child_begin(struct ctx *c, uint32_t node, struct str with);
 void engine_child_stop(struct ctx *c, uint32_t node);
 void engine_child_ended(struct ctx *c);
 void engine_settle(struct ctx *c);
+/* Why nobody can say what became of `node`, or NULL when somebody can. */
+const char *engine_cannot_settle(const struct run_state *state, uint32_t node);
+/* The worker itself says, late, what became of a step that ended in doubt: `event` as for its success or failure. */
+void engine_settle_by_word(struct ctx *c, uint32_t node, struct event event);
 void engine_refuse(struct ctx *c, const char *code, struct str message);
 void engine_apply_command(struct ctx *c, const char *code);
 

@@ -233,14 +233,22 @@ void engine_until_value(struct ctx *c, uint32_t node)
     }
 }
 
-static void succeeded(struct ctx *c, uint32_t node)
+static struct event success_event(const struct ctx *c)
 {
     const struct engine_input *in = c->input;
-    struct event event = {
-        .attempt = (uint16_t)in->attempt, .worker = in->worker, .started_at = in->started_at, .ended_at = in->ended_at};
+    bool empty = in->output.ptr == NULL || str_is(in->output, "null");
 
-    if (in->output.ptr != NULL && !str_is(in->output, "null"))
-        event.output = in->output;
+    return (struct event){.attempt = (uint16_t)in->attempt,
+                          .output = empty ? STR_NONE : in->output,
+                          .worker = in->worker,
+                          .started_at = in->started_at,
+                          .ended_at = in->ended_at};
+}
+
+static void succeeded(struct ctx *c, uint32_t node)
+{
+    struct event event = success_event(c);
+
     if (run_plan_step(c->state, node)->kind == CALL_POLL && run_step(c->state, node)->open_kind == WORK_TASK) {
         try_answered(c, node, event);
         return;
@@ -257,8 +265,25 @@ static bool was_unheard(const struct step_state *s, uint32_t attempt)
     return attempt >= 1 && attempt <= s->attempt && back < 64 && ((s->unheard >> back) & 1) != 0;
 }
 
-/* A result of what is not open (any more): the truth of an attempt that was given up counts while the step is open, and
- * is kept once when it is not; everything else has been heard before. */
+/* Does it say what became of the request, one way or the other? */
+static bool is_truth(const struct engine_input *in)
+{
+    return in->result == RESULT_SUCCEEDED || (in->result == RESULT_FAILED && (in->answered || !in->sent));
+}
+
+/* The one who sent it tells, after all, of a step that has ended in doubt. A run that has ended is opened again only
+ * by people: there it is kept. */
+static bool settles(const struct ctx *c, uint32_t node)
+{
+    const struct step_state *s = run_step(c->state, node);
+
+    return s->status == STEP_OUTCOME_UNKNOWN && c->input->attempt == s->attempt &&
+           !run_ended((enum run_status)c->state->status) && is_truth(c->input) &&
+           engine_cannot_settle(c->state, node) == NULL;
+}
+
+/* A result of what is not open (any more): the truth of an attempt that was given up counts while the step is open or
+ * in doubt, and is kept once when it is not; everything else has been heard before. */
 static void late(struct ctx *c, uint32_t node)
 {
     const struct engine_input *in = c->input;
@@ -278,12 +303,16 @@ static void late(struct ctx *c, uint32_t node)
         succeeded(c, node); /* the truth came late, but it came */
         return;
     }
-    if (unsettled && in->result == RESULT_FAILED && in->answered) {
+    if (unsettled && is_truth(in)) {
         engine_step_failed(c, node, EVENT_STEP_FAILED, failure_event(c));
         return;
     }
     if (in->result > RESULT_FAILED || !was_unheard(s, in->attempt)) {
         c->fx->ignored = true;
+        return;
+    }
+    if (settles(c, node)) {
+        engine_settle_by_word(c, node, in->result == RESULT_SUCCEEDED ? success_event(c) : failure_event(c));
         return;
     }
     engine_emit_step(c, EVENT_LATE_RESULT, node,

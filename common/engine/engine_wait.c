@@ -217,7 +217,7 @@ void engine_child_ended(struct ctx *c)
 
 /* ---- settling ---- */
 
-static const char *cannot_settle(const struct run_state *state, uint32_t node)
+const char *engine_cannot_settle(const struct run_state *state, uint32_t node)
 {
     const struct step_state *s = node == NO_NODE ? NULL : run_step(state, node);
 
@@ -248,12 +248,24 @@ static void open_again(struct ctx *c, bool undone)
     c->fx->status_changed = true;
 }
 
+/* With what waited for the step that is settled now, and with what its doubt had stopped. */
+static void go_on(struct ctx *c, uint32_t node)
+{
+    if (c->rc != ERR_OK)
+        return;
+    engine_children_ready(c, node);
+    for (uint32_t i = 0; i < c->state->plan->root_count; i++) /* those that were revived and wait for nobody */
+        if (run_step(c->state, i)->status == STEP_PENDING && run_step(c->state, i)->waiting_for == 0)
+            engine_ready(c, i);
+    engine_stop_when_failing(c, run_step(c->state, node)->frame);
+}
+
 void engine_settle(struct ctx *c)
 {
     struct run_state *state = c->state;
     const struct engine_input *in = c->input;
     uint32_t node = run_find_step(state, in->step, NULL);
-    const char *why = cannot_settle(state, node);
+    const char *why = engine_cannot_settle(state, node);
     bool undone = state->status == RUN_COMPENSATED || state->status == RUN_COMPENSATION_FAILED;
     struct event event = {
         .type = EVENT_STEP_SETTLED, .command = in->command, .output = str_is(in->value, "null") ? STR_NONE : in->value};
@@ -274,11 +286,12 @@ void engine_settle(struct ctx *c)
     engine_emit_step(c, EVENT_STEP_SETTLED, node, event);
     if (undone)
         engine_emit(c, (struct event){.type = EVENT_RUN_COMPENSATING, .code = STR("settle")});
-    if (c->rc != ERR_OK)
-        return;
-    engine_children_ready(c, node);
-    for (uint32_t i = 0; i < state->plan->root_count; i++) /* those that were revived and wait for nobody */
-        if (run_step(state, i)->status == STEP_PENDING && run_step(state, i)->waiting_for == 0)
-            engine_ready(c, i);
-    engine_stop_when_failing(c, run_step(state, node)->frame);
+    go_on(c, node);
+}
+
+void engine_settle_by_word(struct ctx *c, uint32_t node, struct event event)
+{
+    event.as = c->input->result == RESULT_SUCCEEDED ? STR("succeeded") : STR("failed");
+    engine_emit_step(c, EVENT_STEP_SETTLED, node, event);
+    go_on(c, node);
 }

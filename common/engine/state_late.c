@@ -46,15 +46,20 @@ void undo_again(struct run_state *state)
     }
 }
 
+/* One word of each attempt is kept. */
+static void note_heard(struct step_state *s, uint32_t attempt)
+{
+    if (attempt <= s->attempt && s->attempt - attempt < 64)
+        s->unheard &= ~(UINT64_C(1) << (s->attempt - attempt));
+}
+
 /* A word that came too late still says what there is to undo. */
 void fold_late(struct run_state *state, uint32_t node, const struct event *event)
 {
     struct step_state *s = run_step(state, node);
     struct undo *undo = undo_find(state, node);
 
-    /* one word of each attempt is kept */
-    if (event->attempt <= s->attempt && s->attempt - event->attempt < 64)
-        s->unheard &= ~(UINT64_C(1) << (s->attempt - event->attempt));
+    note_heard(s, event->attempt);
     if (undo == NULL || undo->status == STEP_SUCCEEDED)
         return;
     if (str_is(event->code, "succeeded")) {
@@ -135,6 +140,8 @@ enum err_code fold_settled(struct run_state *state, uint32_t node, const struct 
         return fold_refuse(event, "the run has ended", err);
     s->output_seq = event->output_bytes > 0 ? event->seq : 0;
     s->output_bytes = event->output_bytes;
+    if (event->attempt != 0) /* by the worker's own word, not a person's */
+        note_heard(s, event->attempt);
     if (s->open_kind == WORK_UNKNOWN) {
         s->doubtful = false;
         fold_outcome(state, node, event, status);

@@ -333,6 +333,8 @@ void history_settled(struct history *h, struct past_step *step, const struct eve
 
     if (!held && (step->status != STEP_OUTCOME_UNKNOWN || step->place != h->root))
         history_fault(h, event, "there is nothing to settle");
+    if (event->command == 0)
+        history_word(h, step, event);
     step->status = str_is(event->as, "succeeded") ? STEP_SUCCEEDED : STEP_FAILED;
     step->ended_seq = step->output_seq = event->seq;
     step->waits = PAST_NOTHING;

@@ -95,3 +95,5 @@ void history_run_event(struct history *h, const struct event *event);
 void history_action_begins(struct history *h, const struct past_step *action, const struct event *event);
 void history_restart(struct past_step *step); /* one that has ended is to be done once more */
 void history_settled(struct history *h, struct past_step *step, const struct event *event);
+/* A worker's late word of an attempt: each has one. */
+void history_word(struct history *h, struct past_step *step, const struct event *event);

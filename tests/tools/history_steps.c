@@ -249,7 +249,7 @@ static void ended(struct history *h, struct past_step *step, const struct event 
     note_failure(h, step);
 }
 
-static void late_result(struct history *h, struct past_step *step, const struct event *event)
+void history_word(struct history *h, struct past_step *step, const struct event *event)
 {
     unsigned back = (unsigned)(step->attempt - event->attempt);
 
@@ -261,6 +261,11 @@ static void late_result(struct history *h, struct past_step *step, const struct 
         history_fault(h, event, "attempt %u has had its word", (unsigned)event->attempt);
     if (back < 64)
         step->told |= UINT64_C(1) << back;
+}
+
+static void late_result(struct history *h, struct past_step *step, const struct event *event)
+{
+    history_word(h, step, event);
     if (step->undo_seq != 0 && str_is(event->code, "succeeded"))
         step->undo_status = STEP_SUCCEEDED;
 }

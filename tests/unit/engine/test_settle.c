@@ -75,6 +75,65 @@ static void a_late_word_settles_a_held_step_and_a_deadline_ends_it(void **unused
     }
 }
 
+static void a_late_word_settles_a_step_that_ended_in_doubt_while_the_run_is_open(void **unused)
+{
+    (void)unused;
+    for (int failed = 0; failed < 2; failed++) {
+        struct world w;
+        world_init(&w, STEPS("\"a\":{" NOOP ONCE "},\"b\":{" NOOP ",\"needs\":[\"a\"]},\"c\":{" NOOP "},\"d\":{" NOOP
+                             ",\"needs\":{\"a\":[\"failed\"]}}"));
+        world_start(&w);
+        world_begin(&w, "a", "w1");
+        world_begin(&w, "c", "w2");
+        world_lost(&w, "a");
+        assert_string_equal(world_said(&w), "step.outcome_unknown a, step.cancelled b, step.cancelled d");
+        if (failed) {
+            world_fail(&w, "a", "permanent", "http_404", true, true);
+            assert_string_equal(world_said(&w), "step.settled a, step.skipped b, step.dispatched d");
+            assert_string_equal(world_step(&w, "a")->error->code, "http_404");
+        } else {
+            world_succeed(&w, "a", "{\"id\":1}");
+            assert_string_equal(world_said(&w), "step.settled a, step.dispatched b, step.skipped d");
+            assert_string_equal(world_output(&w, "a"), "{\"id\":1}");
+        }
+        world_reload(&w);
+        world_result(&w, "a", RESULT_SUCCEEDED); /* heard: a copy of it says nothing new */
+        assert_string_equal(world_said(&w), "");
+        world_succeed(&w, "c", "null");
+        world_succeed(&w, failed ? "d" : "b", "null");
+        assert_int_equal(w.state->status, RUN_SUCCEEDED);
+        world_deinit(&w);
+    }
+}
+
+/* Only what is open, of the last attempt, and says what became of the request. */
+static void other_late_words_settle_nothing(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, STEPS("\"a\":{" NOOP ONCE "},\"c\":{" NOOP "}"));
+    world_start(&w);
+    world_begin(&w, "a", "w1");
+    world_begin(&w, "c", "w2");
+    world_lost(&w, "a");
+    world_fail(&w, "a", "transient", "reset", true, false); /* it does not know either */
+    assert_string_equal(world_said(&w), "step.late_result a");
+    assert_int_equal(world_status(&w, "a"), STEP_OUTCOME_UNKNOWN);
+    world_deinit(&w);
+
+    world_init(&w, STEPS("\"a\":{" NOOP ONCE "},\"c\":{" NOOP "}"));
+    world_start(&w);
+    world_begin(&w, "a", "w1");
+    world_begin(&w, "c", "w2");
+    world_lost(&w, "a");
+    world_settle(&w, "a", "failed", NULL);
+    world_succeed(&w, "a", "1"); /* a person was first: kept, and changes nothing */
+    assert_string_equal(world_said(&w), "step.late_result a");
+    assert_int_equal(world_status(&w, "a"), STEP_FAILED);
+    world_deinit(&w);
+}
+
 static void an_ended_run_is_opened_again_by_what_is_settled(void **unused)
 {
     struct world w;
@@ -270,6 +329,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_held_step_waits_for_a_persons_word),
         cmocka_unit_test(a_late_word_settles_a_held_step_and_a_deadline_ends_it),
+        cmocka_unit_test(a_late_word_settles_a_step_that_ended_in_doubt_while_the_run_is_open),
+        cmocka_unit_test(other_late_words_settle_nothing),
         cmocka_unit_test(an_ended_run_is_opened_again_by_what_is_settled),
         cmocka_unit_test(what_begins_again_is_undone_once),
         cmocka_unit_test(settled_as_failed_the_run_fails_again_or_goes_on_with_who_handles_it),
