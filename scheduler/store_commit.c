@@ -1,9 +1,11 @@
-/* One batch is one transaction: the guard first, then rows as arrays, one statement per table. */
+/* One batch is one transaction: the guard first, then rows as arrays, one statement per table, but for large bodies. */
 #include "scheduler/store_internal.h"
 #include "common/base/log.h"
 #include "rw_scheduler_sql.h"
 
 #include "common/base/banned.h"
+
+#define LARGE_BODY_BYTES 32768 /* of an output: from here on a row costs less by a statement of its own */
 
 struct commit {
     struct store *store;
@@ -79,37 +81,51 @@ static void committed(void *ctx, const struct pg_outcome *o)
         tell(commit);
 }
 
+/* In the order of the statements' parameters. */
+enum { EVENT_COLUMNS = 9 };
+static const enum pg_elem event_types[EVENT_COLUMNS] = {PG_E_UUID, PG_E_I32, PG_E_I32,  PG_E_TIME, PG_E_I16,
+                                                        PG_E_TEXT, PG_E_I16, PG_E_JSON, PG_E_JSON};
+
+static void event_columns(const struct sched_event_row *row, struct pg_param ret[EVENT_COLUMNS])
+{
+    const struct event *e = row->event;
+
+    ret[0] = pg_uuid(row->run);
+    ret[1] = pg_i32((int32_t)e->seq);
+    ret[2] = pg_i32(row->organisation);
+    ret[3] = pg_time(e->at);
+    ret[4] = pg_i16((int16_t)e->type);
+    ret[5] = pg_text(e->step);
+    ret[6] = e->attempt == 0 ? pg_null() : pg_i16((int16_t)e->attempt);
+    ret[7] = pg_json(row->data);
+    ret[8] = pg_json(e->output);
+}
+
 static void add_events(struct pg_batch *pg, const struct sched_batch *b)
 {
-    struct pg_array *run, *seq, *organisation, *at, *type, *step, *attempt, *data, *output;
+    struct pg_array *columns[EVENT_COLUMNS];
+    struct pg_param values[EVENT_COLUMNS];
+    size_t together = 0;
 
     if (b->event_count == 0)
         return;
-    run = pg_array_new(pg, PG_E_UUID);
-    seq = pg_array_new(pg, PG_E_I32);
-    organisation = pg_array_new(pg, PG_E_I32);
-    at = pg_array_new(pg, PG_E_TIME);
-    type = pg_array_new(pg, PG_E_I16);
-    step = pg_array_new(pg, PG_E_TEXT);
-    attempt = pg_array_new(pg, PG_E_I16);
-    data = pg_array_new(pg, PG_E_JSON);
-    output = pg_array_new(pg, PG_E_JSON);
+    for (size_t k = 0; k < EVENT_COLUMNS; k++)
+        columns[k] = pg_array_new(pg, event_types[k]);
     for (size_t i = 0; i < b->event_count; i++) {
-        const struct sched_event_row *row = &b->events[i];
-        const struct event *e = row->event;
-        pg_array_add(run, pg_uuid(row->run));
-        pg_array_add(seq, pg_i32((int32_t)e->seq));
-        pg_array_add(organisation, pg_i32(row->organisation));
-        pg_array_add(at, pg_time(e->at));
-        pg_array_add(type, pg_i16((int16_t)e->type));
-        pg_array_add(step, pg_text(e->step));
-        pg_array_add(attempt, e->attempt == 0 ? pg_null() : pg_i16((int16_t)e->attempt));
-        pg_array_add(data, pg_json(row->data));
-        pg_array_add(output, pg_json(e->output));
+        event_columns(&b->events[i], values);
+        if (b->events[i].event->output.len >= LARGE_BODY_BYTES) {
+            (void)pg_batch_add(pg, SQL_BATCH_EVENT_APPEND_ONE, values, EVENT_COLUMNS);
+            continue;
+        }
+        for (size_t k = 0; k < EVENT_COLUMNS; k++)
+            pg_array_add(columns[k], values[k]);
+        together++;
     }
-    (void)pg_add(pg, SQL_BATCH_EVENT_APPEND, pg_array_param(run), pg_array_param(seq), pg_array_param(organisation),
-                 pg_array_param(at), pg_array_param(type), pg_array_param(step), pg_array_param(attempt),
-                 pg_array_param(data), pg_array_param(output));
+    if (together == 0)
+        return;
+    for (size_t k = 0; k < EVENT_COLUMNS; k++)
+        values[k] = pg_array_param(columns[k]);
+    (void)pg_batch_add(pg, SQL_BATCH_EVENT_APPEND, values, EVENT_COLUMNS);
 }
 
 static void add_opens(struct pg_batch *pg, const struct sched_batch *b)

@@ -550,6 +550,39 @@ static void commands_with_large_bodies_come_in_slices(void **state)
     assert_true(heard.complete);
 }
 
+/* They take another statement: every column of theirs must be there, and the same conflict be told. */
+static void an_event_with_a_large_output_is_written_like_any_other(void **state)
+{
+    struct fixture *f = *state;
+    struct run_id run = make_run(f, 3);
+    struct event events[2];
+    struct sched_event_row rows[2];
+    struct sched_batch batch = {.event_count = 2, .events = rows};
+    struct buf large;
+
+    buf_init(&large, 1 << 20);
+    buf_append_char(&large, '"');
+    for (int i = 0; i < 40000; i++)
+        buf_append_char(&large, 'x');
+    buf_append_char(&large, '"');
+    two_events(events, rows, run);
+    events[1].output = buf_str(&large);
+    commit(f, &batch);
+    assert_int_equal(heard.outcome.outcome, SCHED_COMMITTED);
+    assert_int_equal(must_int(f->admin,
+                              "SELECT count(*) FROM event WHERE organisation = 1 AND type = 24 AND step = 's' AND "
+                              "attempt = 1 AND at IS NOT NULL AND data ->> 'branch' = 'true' AND "
+                              "octet_length(output::text) = 40002 AND seq = 2"),
+                     1);
+    commit(f, &batch);
+    assert_int_equal(heard.outcome.outcome, SCHED_CONFLICT);
+    batch = (struct sched_batch){.event_count = 1, .events = rows + 1}; /* no small one beside it */
+    commit(f, &batch);
+    assert_int_equal(heard.outcome.outcome, SCHED_CONFLICT);
+    assert_int_equal(must_int(f->admin, "SELECT count(*) FROM event"), 2);
+    buf_deinit(&large);
+}
+
 static void bodies_and_documents_are_found(void **state)
 {
     struct fixture *f = *state;
@@ -818,6 +851,7 @@ int main(void)
         STORE_TEST(a_batch_writes_all_its_rows_and_a_load_reads_them),
         STORE_TEST(rows_are_closed_changed_held_and_released),
         STORE_TEST(an_event_that_is_there_is_a_conflict),
+        STORE_TEST(an_event_with_a_large_output_is_written_like_any_other),
         STORE_TEST(another_owner_or_epoch_fences_also_an_empty_batch),
         STORE_TEST(what_postgresql_refuses_is_told_as_such),
         STORE_TEST(an_unknown_outcome_is_told_when_it_is_decided),

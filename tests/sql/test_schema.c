@@ -295,6 +295,31 @@ static void partitions_are_there_a_month_ahead_whatever_the_date(void **state)
     pg_session_close(session);
 }
 
+/* Those of before and those made later; not "lz4" by name, because a server may be built without it. */
+static void every_partition_compresses_bodies_as_the_parent_does(void **state)
+{
+    struct pg_session *session = must_open(db.url);
+
+    (void)state;
+    must_script(session, "SET ROLE ropewalk_scheduler; SELECT partitions_ensure(now() + interval '300 days', 1)");
+    must_script(session, "RESET ROLE");
+    assert_true(must_int(session,
+                         "SELECT count(*) FROM pg_inherits i JOIN pg_attribute a ON a.attrelid = i.inhrelid AND "
+                         "(a.attname = 'output' OR a.attname = 'input') JOIN pg_attribute p ON p.attrelid = "
+                         "i.inhparent AND p.attname = a.attname WHERE a.attcompression = p.attcompression") > 12);
+    assert_int_equal(must_int(session,
+                              "SELECT count(*) FROM pg_inherits i JOIN pg_attribute a ON a.attrelid = i.inhrelid JOIN "
+                              "pg_attribute p ON p.attrelid = i.inhparent AND p.attname = a.attname "
+                              "WHERE a.attcompression <> p.attcompression"),
+                     0);
+    assert_int_equal(must_int(session,
+                              "SELECT count(*) FROM pg_settings s, pg_attribute a WHERE s.name = "
+                              "'default_toast_compression' AND ('lz4' = ANY (s.enumvals)) <> (a.attcompression "
+                              "= 'l') AND a.attname = 'output' AND a.attrelid = 'event'::regclass"),
+                     0);
+    pg_session_close(session);
+}
+
 static void every_partition_knows_parents_and_finds_children(void **state)
 {
     struct pg_session *session = must_open(db.url);
@@ -443,6 +468,7 @@ int main(void)
         cmocka_unit_test(without_an_organisation_the_gateway_sees_no_row),
         cmocka_unit_test(views_tell_what_the_history_says),
         cmocka_unit_test(partitions_are_there_a_month_ahead_whatever_the_date),
+        cmocka_unit_test(every_partition_compresses_bodies_as_the_parent_does),
         cmocka_unit_test(every_partition_knows_parents_and_finds_children),
         cmocka_unit_test(a_fenced_scheduler_commits_nothing),
         cmocka_unit_test(only_a_role_without_powers_may_serve),
