@@ -36,6 +36,7 @@ import urllib.parse
 HEAD_LIMIT = 65536
 BODY_LIMIT = 16 << 20
 HUGE = 1 << 30
+BOMB = 64 << 20
 CHUNK = b"\0" * 65536
 MARKER = re.compile(rb"mark-[a-z0-9-]+-[0-9a-f]{12}")
 PLAIN = {"Content-Type": "application/json"}
@@ -132,9 +133,9 @@ class Request:
 
     # --- answers ---------------------------------------------------------------------------------------------------
 
-    async def answer(self, status=200, body=None, headers=None, how="full"):
+    async def answer(self, status=200, body=None, headers=None, how="full", **more):
         """The whole answer; the line says so before it leaves."""
-        self.note("answered", status=status, how=how, gone=self.conn.is_gone())
+        self.note("answered", status=status, how=how, gone=self.conn.is_gone(), **more)
         await self.ledger.journal.sync()
         await self.conn.send(head(status, len(body or b""), {**PLAIN, **(headers or {})}) + (body or b""))
 
@@ -261,8 +262,8 @@ async def stripe(request):
 async def state(request):
     """For polls: {"state": "busy"} turns=N (2) times, then "done". A question, not an effect."""
     await request.pause("before")
-    done = request.turn() >= request.number_of("turns", 2)
-    await request.answer(body=request.json(state="done" if done else "busy"))
+    said = "done" if request.turn() >= request.number_of("turns", 2) else "busy"
+    await request.answer(body=request.json(state=said), said=said)
 
 
 async def redirect(request):
@@ -281,10 +282,9 @@ async def huge(request):
 
 
 async def bomb(request):
-    """Applies, answers with a small gzip body that unpacks to 256 MiB."""
+    """Applies, answers with a small gzip body that unpacks to 64 MiB."""
     await begun(request)
-    body = request.ledger.bomb_body()
-    await request.answer(body=body, headers={"Content-Type": "text/plain", "Content-Encoding": "gzip"}, how="bomb")
+    await request.answer(body=request.ledger.bomb, headers={"Content-Type": "text/plain", "Content-Encoding": "gzip"}, how="bomb")
 
 
 SCRIPTS = {one.__name__: one for one in
@@ -377,12 +377,7 @@ class Ledger:
         self.journal = Journal(path, loop)
         self.effects, self.turns, self.firsts = {}, {}, {}
         self.numbers = itertools.count(1)
-        self.bomb = None
-
-    def bomb_body(self):
-        if self.bomb is None:
-            self.bomb = gzip.compress(bytes(256 << 20), 1)
-        return self.bomb
+        self.bomb = gzip.compress(bytes(BOMB), 1)      # now: nobody else is served while it is made
 
     async def connected(self, reader, writer):
         conn = Connection(self, next(self.numbers), reader, writer)
