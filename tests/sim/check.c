@@ -56,7 +56,9 @@ static void check_event(struct sim *sim, struct db_run *run, const struct db_eve
                           .output = row->output,
                           .output_bytes = (uint32_t)row->output.len};
 
-    if (event_decode_data(row->data, sim->arena, &event, &err) != ERR_OK)
+    if (row->seq != run->checked + 1)
+        sim_fail(sim, "a gap: event %u of run %u follows %zu", row->seq, run->number, run->checked);
+    else if (event_decode_data(row->data, sim->arena, &event, &err) != ERR_OK)
         sim_fail(sim, "run %u: event %u cannot be read: %s", run->number, row->seq, err.message);
     history_event(run->history, &event);
     if (engine_fold(run->state, &event, &err) != ERR_OK)

@@ -5,6 +5,7 @@
 #include "common/base/banned.h"
 
 struct transaction {
+    struct transaction *next; /* of those that are open, or whose answers are held back */
     struct node *node;
     uint32_t incarnation;
     struct sched_batch batch;
@@ -91,12 +92,38 @@ static enum sched_outcome fenced(struct sim *sim, const struct transaction *t)
     return SCHED_COMMITTED;
 }
 
-static struct db_work *find_row(struct db_run *run, uint32_t seq)
+static bool event_twice(const struct sched_batch *b, size_t n)
 {
-    for (size_t i = 0; i < run->work_count; i++)
-        if (run->work[i].row.seq == seq)
-            return &run->work[i];
-    return NULL;
+    /* As a rule those of a run come in order. */
+    if (n == 0 || !run_id_eq(b->events[n].run, b->events[n - 1].run) ||
+        b->events[n].event->seq > b->events[n - 1].event->seq)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (b->events[i].event->seq == b->events[n].event->seq && run_id_eq(b->events[i].run, b->events[n].run))
+            return true;
+    return false;
+}
+
+/* Rows are closed before others are opened. */
+static bool work_is_there(struct sim *sim, const struct sched_batch *b, size_t n)
+{
+    const struct sched_open_row *row = &b->opens[n];
+    bool there = db_find_work(db_find(sim, row->run), row->seq) != NULL;
+
+    for (size_t i = 0; there && i < b->close_count; i++)
+        there = b->closes[i].seq != row->seq || !run_id_eq(b->closes[i].run, row->run);
+    for (size_t i = 0; !there && i < n; i++)
+        there = b->opens[i].seq == row->seq && run_id_eq(b->opens[i].run, row->run);
+    return there;
+}
+
+static bool child_is_there(struct sim *sim, const struct sched_batch *b, size_t n)
+{
+    bool there = db_find(sim, b->children[n].run) != NULL;
+
+    for (size_t i = 0; !there && i < n; i++)
+        there = run_id_eq(b->children[i].run, b->children[n].run) && db_child_fault(sim, &b->children[i]) == NULL;
+    return there;
 }
 
 /* Would it be refused? Nothing is written yet. */
@@ -114,191 +141,20 @@ static enum sched_outcome examine(struct sim *sim, const struct transaction *t, 
         *culprit = row->run;
         if (run->refuses && row->event->seq >= 3 && row->event->type < EVENT_COMMAND_APPLIED)
             return SCHED_REFUSED;
-        if (row->event->seq <= run->event_count)
-            return SCHED_CONFLICT;
-    }
-    for (size_t i = 0; i < t->batch.child_count; i++) {
-        *culprit = t->batch.children[i].parent;
-        if (db_find(sim, t->batch.children[i].run) != NULL)
+        if (db_find_event(run, row->event->seq) != NULL || event_twice(&t->batch, i))
             return SCHED_CONFLICT;
     }
     for (size_t i = 0; i < t->batch.open_count; i++) {
         *culprit = t->batch.opens[i].run;
-        if (find_row(db_find(sim, *culprit), t->batch.opens[i].seq) != NULL)
+        if (work_is_there(sim, &t->batch, i))
+            return SCHED_CONFLICT;
+    }
+    for (size_t i = 0; i < t->batch.child_count; i++) {
+        *culprit = t->batch.children[i].parent;
+        if (db_child_fault(sim, &t->batch.children[i]) == NULL && child_is_there(sim, &t->batch, i))
             return SCHED_CONFLICT;
     }
     return SCHED_COMMITTED;
-}
-
-static void insert_event(struct sim *sim, const struct sched_event_row *row)
-{
-    struct db_run *run = db_find(sim, row->run);
-
-    if (row->event->seq != run->event_count + 1) {
-        sim_fail(sim, "a gap: event %u of run %u follows %zu", row->event->seq, run->number, run->event_count);
-        return;
-    }
-    if (run->event_count == run->event_cap) {
-        struct db_event *grown;
-
-        run->event_cap = run->event_cap == 0 ? 32 : 2 * run->event_cap;
-        grown = arena_array(sim->arena, run->event_cap, sizeof(*grown));
-        if (run->event_count > 0)
-            memcpy(grown, run->events, run->event_count * sizeof(*grown));
-        run->events = grown;
-    }
-    run->events[run->event_count++] = (struct db_event){.seq = row->event->seq,
-                                                        .type = (int16_t)row->event->type,
-                                                        .at = row->event->at.us,
-                                                        .step = row->event->step,
-                                                        .data = row->data,
-                                                        .output = row->event->output,
-                                                        .attempt = row->event->attempt};
-}
-
-static void insert_work(struct sim *sim, const struct sched_open_row *row)
-{
-    struct db_run *run = db_find(sim, row->run);
-
-    if (run->work_count == run->work_cap) {
-        struct db_work *grown;
-
-        run->work_cap = run->work_cap == 0 ? 16 : 2 * run->work_cap;
-        grown = arena_array(sim->arena, run->work_cap, sizeof(*grown));
-        if (run->work_count > 0)
-            memcpy(grown, run->work, run->work_count * sizeof(*grown));
-        run->work = grown;
-    }
-    run->work[run->work_count++] = (struct db_work){.open = true, .row = *row};
-}
-
-static struct db_command *find_command(struct sim *sim, struct sched_command_key key)
-{
-    ENSURE(key.id >= 1 && (size_t)key.id <= sim->db.command_count);
-    return &sim->db.commands[key.id - 1];
-}
-
-/* A child run and its command, or the news for the parent that there is none: batch_child_start.sql. */
-static void insert_child(struct sim *sim, const struct sched_child_row *row)
-{
-    const struct db_workflow *workflow = db_workflow_find(sim, row->workflow);
-    const char *fault = NULL;
-    struct db_run *parent = db_find(sim, row->parent), *run;
-    char id[UUID_TEXT_SIZE];
-
-    run_id_format(row->run, id);
-    if (row->depth != parent->depth + 1 || row->depth > CHILD_LEVELS_MAX || row->shard != parent->shard ||
-        (int16_t)(run_id_slot(row->run) % SHARDS) != parent->shard)
-        sim_fail(sim, "child %s of run %u is in another shard, or too deep", id, parent->number);
-    if (workflow == NULL)
-        fault = "unknown_workflow";
-    else if (workflow->disabled)
-        fault = "workflow_disabled";
-    else if (row->version > workflow->version_count)
-        fault = "unknown_version";
-    if (fault != NULL) {
-        (void)db_command_add(
-            sim, parent->number, "child_ended",
-            str_of(arena_printf(sim->arena,
-                                "{\"child\":\"%s\",\"step\":\"" STR_FMT
-                                "\",\"status\":\"failed\",\"error\":{\"code\":\"%s\",\"message\":\"no child\"}}",
-                                id, STR_ARG(row->parent_step), fault)),
-            STR_NONE);
-        return;
-    }
-    run = db_run_add(sim, row->run, workflow, row->version == 0 ? workflow->version_count : row->version);
-    run->parent = parent;
-    run->parent_step = row->parent_step;
-    run->depth = row->depth;
-    run->priority = row->priority;
-    run->input = row->input;
-    run->created_at = row->created_at.us;
-    sim->stats->children++;
-    (void)db_command_add(sim, run->number, "start", STR_NONE, STR_NONE);
-}
-
-static void insert_command(struct sim *sim, const struct sched_command_insert *row)
-{
-    struct db_run *run = db_find(sim, row->run);
-    char text[UUID_TEXT_SIZE + 2];
-    int64_t id;
-
-    if (run == NULL)
-        return;
-    id = db_command_add(sim, run->number, row->kind, row->body, STR_NONE);
-    sim->db.commands[id - 1].held = row->held;
-    if (strcmp(row->kind, "child_ended") != 0)
-        return;
-    for (uint32_t i = 0; i < sim->db.run_count; i++) {
-        text[0] = '"';
-        run_id_format(sim->db.runs[i]->id, text + 1);
-        text[UUID_TEXT_SIZE] = '"';
-        if (str_eq(jt_get(row->body, "child"), (struct str){text, UUID_TEXT_SIZE + 1}))
-            sim->db.runs[i]->told++;
-    }
-}
-
-/* The runs of commands that are gone, of children that ended, ... are looked at like those that have new events. */
-static void delete_command(struct sim *sim, struct sched_command_key key)
-{
-    find_command(sim, key)->deleted = true;
-}
-
-static void write_rows(struct sim *sim, const struct sched_batch *b)
-{
-    for (size_t i = 0; i < b->event_count && !sim->failed; i++)
-        insert_event(sim, &b->events[i]);
-    for (size_t i = 0; i < b->close_count; i++) {
-        struct db_work *row = find_row(db_find(sim, b->closes[i].run), b->closes[i].seq);
-
-        if (row != NULL)
-            row->open = false;
-    }
-    for (size_t i = 0; i < b->open_count; i++)
-        insert_work(sim, &b->opens[i]);
-    for (size_t i = 0; i < b->change_count; i++) {
-        struct db_work *row = find_row(db_find(sim, b->changes[i].run), b->changes[i].seq);
-
-        if (row == NULL || !row->open || row->row.dispatch > b->changes[i].dispatch)
-            continue;
-        row->row.dispatch = b->changes[i].dispatch;
-        row->row.due_at = b->changes[i].due_at;
-        row->row.reason = b->changes[i].reason;
-    }
-    for (size_t i = 0; i < b->run_count; i++) {
-        struct db_run *run = db_find(sim, b->runs[i].run);
-
-        run->status = b->runs[i].status;
-        if (b->runs[i].ended_at.us != 0 || b->runs[i].reopened)
-            run->ended_at = b->runs[i].ended_at.us;
-    }
-    for (size_t i = 0; i < b->command_delete_count; i++)
-        delete_command(sim, b->command_deletes[i]);
-    for (size_t i = 0; i < b->command_hold_count; i++)
-        find_command(sim, b->command_holds[i])->held = true;
-    for (size_t i = 0; i < b->child_count; i++)
-        insert_child(sim, &b->children[i]);
-    for (size_t i = 0; i < b->command_insert_count; i++) {
-#ifdef PLANT_TELL_EARLY
-        if (strcmp(b->command_inserts[i].kind, "child_ended") == 0)
-            continue;
-#endif
-        insert_command(sim, &b->command_inserts[i]);
-    }
-    for (size_t i = 0; i < b->quarantine_count; i++)
-        db_find(sim, b->quarantines[i].run)->quarantined = true;
-    for (size_t i = 0; i < b->release_count; i++) {
-        struct db_run *run = db_find(sim, b->releases[i].run);
-
-        run->quarantined = false;
-        sim->stats->released++;
-        run->refuses = false; /* whoever released it has mended what was wrong */
-        for (size_t c = 0; c < sim->db.command_count; c++)
-            if (sim->db.commands[c].run == run->number)
-                sim->db.commands[c].held = false;
-    }
-    sim->db.dead_letters += b->dead_letter_count;
-    sim->db.changed = true;
 }
 
 static void check_touched(struct sim *sim, const struct sched_batch *b)
@@ -313,8 +169,10 @@ static void check_touched(struct sim *sim, const struct sched_batch *b)
         last = run;
     }
     for (size_t i = 0; i < b->command_delete_count && !sim->failed; i++) {
-        const struct db_command *command = find_command(sim, b->command_deletes[i]);
+        const struct db_command *command = db_find_command(sim, b->command_deletes[i]);
 
+        if (command == NULL)
+            continue;
         check_run(sim, sim->db.runs[command->run]);
         check_command_gone(sim, command);
     }
@@ -341,7 +199,7 @@ static void execute(struct sim *sim, struct transaction *t)
             if (t->batch.epochs[i] < sim->db.shards[t->batch.shards[i]].epoch)
                 sim_fail(sim, "a batch of epoch %lld was committed in epoch %lld", (long long)t->batch.epochs[i],
                          (long long)sim->db.shards[t->batch.shards[i]].epoch);
-        write_rows(sim, &t->batch);
+        db_write_rows(sim, &t->batch);
         check_touched(sim, &t->batch);
         sim->db.commits++;
         break;
@@ -370,13 +228,96 @@ static void answered(struct sim *sim, void *what)
     node_turn(t->node);
 }
 
+/* It keeps its shards until it ends: nobody takes them meanwhile. */
+static void open_transaction(struct sim *sim, struct transaction *t)
+{
+    t->next = sim->db.open;
+    sim->db.open = t;
+}
+
+/* False: somebody has ended it. */
+static bool close_transaction(struct sim *sim, const struct transaction *t)
+{
+    for (struct transaction **at = &sim->db.open; *at != NULL; at = &(*at)->next)
+        if (*at == t) {
+            *at = t->next;
+            return true;
+        }
+    return false;
+}
+
+static bool is_of(const struct transaction *t, int16_t shard)
+{
+    for (size_t i = 0; i < t->batch.shard_count; i++)
+        if (t->batch.shards[i] == shard)
+            return true;
+    return false;
+}
+
+bool db_is_locked(const struct sim *sim, int16_t shard)
+{
+    for (const struct transaction *t = sim->db.open; t != NULL; t = t->next)
+        if (is_of(t, shard))
+            return true;
+    return false;
+}
+
 static void late(struct sim *sim, void *what)
 {
     struct transaction *t = what;
 
+    if (!sim->late && !close_transaction(sim, t))
+        return;
     execute(sim, t);
     if (t->outcome.outcome == SCHED_COMMITTED && t->batch.quarantine_count + t->batch.release_count > 0)
         sim->db.late_hold = true;
+}
+
+static void reply(struct sim *sim, struct transaction *t, int64_t decided_us)
+{
+    if (sim->db.mute) {
+        t->next = sim->db.muted;
+        sim->db.muted = t;
+    } else if (t->node->alive && t->node->incarnation == t->incarnation) {
+        sim_after(sim, decided_us + 100, decided_us + 3 * MS, t->node, answered, t);
+    }
+}
+
+void db_hold(struct sim *sim, bool hold)
+{
+    sim->db.hold = hold;
+    while (!hold && sim->db.open != NULL) {
+        struct transaction *t = sim->db.open;
+
+        sim->db.open = t->next;
+        execute(sim, t);
+        reply(sim, t, 0);
+    }
+}
+
+void db_end_holders(struct sim *sim, int16_t shard, enum sched_outcome outcome)
+{
+    for (struct transaction *t = sim->db.open, *next; t != NULL; t = next) {
+        next = t->next;
+        if (shard >= 0 && !is_of(t, shard))
+            continue;
+        (void)close_transaction(sim, t);
+        t->outcome.outcome = outcome;
+        reply(sim, t, 0);
+    }
+}
+
+void db_cut(struct sim *sim)
+{
+    sim->db.mute = false;
+    db_end_holders(sim, -1, SCHED_UNKNOWN);
+    while (sim->db.muted != NULL) {
+        struct transaction *t = sim->db.muted;
+
+        sim->db.muted = t->next;
+        t->outcome.outcome = SCHED_UNKNOWN;
+        reply(sim, t, 0);
+    }
 }
 
 /* At the server: carried out whether or not the one that asked still lives. */
@@ -387,6 +328,9 @@ static void arrived(struct sim *sim, void *what)
 
     if (sim->db.down_until > sim->now) {
         t->outcome.outcome = SCHED_UNAVAILABLE;
+    } else if (sim->db.hold && fenced(sim, t) == SCHED_COMMITTED) {
+        open_transaction(sim, t);
+        return;
     } else if (sim_chances(sim, DECIDE_UNKNOWN, sim->unknown_commit)) {
         struct transaction *copy = sim_new(sim, struct transaction);
         int64_t takes = 0;
@@ -398,6 +342,8 @@ static void arrived(struct sim *sim, void *what)
             break;
         case 1: /* the connection is gone, the server is still at it */
             takes = rng_between(&sim->streams[DECIDE_UNKNOWN], 1 * MS, 4 * SEC);
+            if (!sim->late && fenced(sim, copy) == SCHED_COMMITTED)
+                open_transaction(sim, copy);
             sim_at(sim, sim->now + takes, NULL, late, copy);
             break;
         default:
@@ -416,8 +362,7 @@ static void arrived(struct sim *sim, void *what)
     } else {
         execute(sim, t);
     }
-    if (t->node->alive && t->node->incarnation == t->incarnation)
-        sim_after(sim, decided_us + 100, decided_us + 3 * MS, t->node, answered, t);
+    reply(sim, t, decided_us);
 }
 
 void db_commit(void *ctx, const struct sched_batch *batch)
@@ -431,7 +376,7 @@ void db_commit(void *ctx, const struct sched_batch *batch)
 #ifdef PLANT_TELL_EARLY
     for (size_t i = 0; i < t->batch.command_insert_count; i++)
         if (strcmp(t->batch.command_inserts[i].kind, "child_ended") == 0)
-            insert_command(node->sim, &t->batch.command_inserts[i]);
+            db_insert_command(node->sim, &t->batch.command_inserts[i]);
 #endif
     sim_after(node->sim, 100, 3 * MS, NULL, arrived, t);
 }

@@ -2,7 +2,7 @@
  * later than anybody believes; unique keys; fencing by epoch. */
 #include "common/base/ensure.h"
 #include "common/base/map.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/model_commit.h"
 
 #include "common/base/banned.h"
 
@@ -85,6 +85,8 @@ int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct s
 }
 
 /* ---- reads: read at one moment, answered at another ---- */
+#define COMMANDS_MAX 4000 /* of one answer: of each shard its part */
+
 struct question {
     struct node *node;
     uint64_t number;
@@ -96,7 +98,7 @@ struct question {
     struct sched_body_want *bodies;
     struct sched_plan_want *plans;
     /* answers */
-    bool failed;
+    bool failed, complete;
     struct sched_command *commands;
     size_t row_count;
     struct sched_work_row *work;
@@ -134,7 +136,7 @@ static void commands_answered(struct sim *sim, void *what)
     struct question *q = what;
 
     (void)sim;
-    sched_on_commands(q->node->sched, q->number, q->commands, q->row_count, true, q->failed);
+    sched_on_commands(q->node->sched, q->number, q->commands, q->row_count, q->complete, q->failed);
     node_turn(q->node);
 }
 
@@ -142,14 +144,19 @@ static void commands_read(struct sim *sim, void *what)
 {
     struct question *q = what;
 
+    size_t part = (COMMANDS_MAX + q->count - 1) / q->count, counts[SHARDS] = {0};
+
     q->failed = read_fails(sim);
+    q->complete = true;
     q->commands = arena_array(sim->arena, sim->db.command_count, sizeof(*q->commands));
     for (size_t i = 0; i < sim->db.command_count && !q->failed; i++) {
         const struct db_command *c = &sim->db.commands[i];
 
         for (size_t s = 0; s < q->count; s++) {
-            if (q->shards[s] != c->shard || c->deleted || c->held)
+            if (q->shards[s] != c->shard || c->deleted || c->held || counts[c->shard] == part)
                 continue;
+            if (++counts[c->shard] == part)
+                q->complete = false;
             q->commands[q->row_count++] = (struct sched_command){.shard = c->shard,
                                                                  .id = c->id,
                                                                  .organisation = 1,
@@ -272,6 +279,7 @@ static void read_run(struct sim *sim, const struct db_run *run, struct sched_loa
                                      .priority = run->priority,
                                      .created_at = {run->created_at},
                                      .input = run->input,
+                                     .trigger = run->trigger,
                                      .has_parent = run->parent != NULL,
                                      .parent_step = run->parent_step,
                                      .depth = run->depth,
@@ -328,6 +336,7 @@ static void bodies_read(struct sim *sim, void *what)
     q->texts = arena_array(sim->arena, q->count, sizeof(*q->texts));
     for (size_t i = 0; i < q->count; i++) {
         const struct db_run *run = db_find(sim, q->bodies[i].run);
+        const struct db_event *event;
         uint32_t seq = q->bodies[i].seq;
 
         q->texts[i] = (struct sched_body){.run = q->bodies[i].run, .seq = seq, .failed = failed};
@@ -335,8 +344,8 @@ static void bodies_read(struct sim *sim, void *what)
             continue;
         if (seq == 0)
             q->texts[i].body = run->input;
-        else if (seq <= run->event_count)
-            q->texts[i].body = run->events[seq - 1].output;
+        else if ((event = db_find_event(run, seq)) != NULL)
+            q->texts[i].body = event->output;
     }
     answer(sim, q, bodies_answered);
 }
@@ -364,13 +373,16 @@ static void plans_answered(struct sim *sim, void *what)
 static void plans_read(struct sim *sim, void *what)
 {
     struct question *q = what;
+    bool failed = read_fails(sim);
 
     q->documents = arena_array(sim->arena, q->count, sizeof(*q->documents));
     for (size_t i = 0; i < q->count; i++) {
         const struct db_workflow *workflow = db_workflow_find(sim, q->plans[i].workflow);
+        int32_t version = q->plans[i].version;
 
-        q->documents[i] = (struct sched_plan_loaded){
-            .key = q->plans[i], .failed = read_fails(sim), .document = workflow->documents[q->plans[i].version - 1]};
+        q->documents[i] = (struct sched_plan_loaded){.key = q->plans[i], .failed = failed};
+        if (!failed && workflow != NULL && version >= 1 && version <= workflow->version_count)
+            q->documents[i].document = workflow->documents[version - 1];
     }
     answer(sim, q, plans_answered);
 }

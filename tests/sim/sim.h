@@ -99,7 +99,7 @@ struct db_run {
     const struct db_workflow *workflow;
     int32_t version;
     struct plan *plan; /* of the workflow's version */
-    struct str input;
+    struct str input, trigger;
     uint8_t priority, depth;
     struct db_run *parent;
     struct str parent_step;
@@ -143,6 +143,8 @@ struct db {
     struct db_shard shards[SHARDS];
     int64_t lease_until[SCHEDULERS];
     size_t commits, conflicts, fenced, refused, unknown, dead_letters;
+    struct transaction *open, *muted;
+    bool hold, mute; /* batches go no further than to their first row; their answers do not come */
     int64_t down_until;
     int64_t clock_offset; /* of its clock, to ours */
     bool changed;         /* since somebody looked whether all is at rest */
