@@ -85,7 +85,10 @@ static void check_events(struct sim *sim, struct db_run *run)
         check_event(sim, run, &run->events[run->checked]);
         ends = ends || event_ends_run((enum event_type)run->events[run->checked].type);
     }
-    run->ends += ends && run_ended((enum run_status)run->state->status);
+    if (!ends || !run_ended((enum run_status)run->state->status))
+        return;
+    run->ends++;
+    run->closed_at = sim->now;
 }
 
 /* ---- families ---- */

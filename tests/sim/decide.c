@@ -112,7 +112,8 @@ bool sim_decides(struct sim *sim, enum decision kind)
 
 bool sim_chances(struct sim *sim, enum decision kind, uint32_t of_ten_thousand)
 {
-    if (of_ten_thousand == 0 || !rng_chance(&sim->streams[kind], of_ten_thousand) || !sim_decides(sim, kind))
+    if (of_ten_thousand == 0 || sim->quiet || !rng_chance(&sim->streams[kind], of_ten_thousand) ||
+        !sim_decides(sim, kind))
         return false;
     sim_trace(sim, "chance: %s:%u", decision_names[kind], sim->asked[kind] - 1);
     sim_happened(sim, kind, sim->now);

@@ -436,6 +436,16 @@ static bool make_workflow(struct sim *sim, const char *name, uint32_t depth, int
     return any_calls;
 }
 
+void documents_add(struct sim *sim, const char *name, struct str document)
+{
+    struct db_workflow *workflow = &sim->db.workflows[sim->db.workflow_count++];
+
+    *workflow = (struct db_workflow){.name = name, .version_count = 1, .documents = {document}};
+    workflow->plans[0] = compile(sim, document);
+    if (workflow->plans[0] == NULL)
+        sim_fail(sim, "'%s' does not compile", name);
+}
+
 /* w0, w1, ... are started by clients. They call c0, that calls c1, ...: the last of them is a level too deep. */
 void documents_make(struct sim *sim)
 {

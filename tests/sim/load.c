@@ -32,7 +32,7 @@ static void accept(struct sim *sim, void *what)
         r->run->created_at = db_wall(sim);
     sim_trace(sim, "somebody asks to %s run %u " STR_FMT, r->kind, r->run->number, STR_ARG(r->body));
     db_command_add(sim, r->run->number, r->kind, r->body,
-                   rng_chance(&sim->streams[DECIDE_REQUEST], 3000) ? STR("gateway.1") : STR_NONE);
+                   !sim->quiet && rng_chance(&sim->streams[DECIDE_REQUEST], 3000) ? STR("gateway.1") : STR_NONE);
     nudge(sim, r->run->shard);
 }
 
@@ -42,6 +42,16 @@ static void request(struct sim *sim, struct db_run *run, const char *kind, struc
 
     *r = (struct request){run, kind, body};
     sim_at(sim, at, NULL, accept, r);
+}
+
+void load_request(struct sim *sim, struct db_run *run, const char *kind, struct str body)
+{
+    request(sim, run, kind, body, sim->now);
+}
+
+void load_start(struct sim *sim, void *run)
+{
+    request(sim, run, "start", STR_NONE, sim->now);
 }
 
 static void watch(struct sim *sim, void *what)
@@ -200,6 +210,11 @@ static struct rng *keep_rng(struct sim *sim, enum decision kind, uint64_t number
     return rng;
 }
 
+void load_look_after(struct sim *sim)
+{
+    sim_after(sim, 3 * SEC, 6 * SEC, NULL, look_after, keep_rng(sim, DECIDE_REQUEST, UINT32_MAX));
+}
+
 void generate_runs(struct sim *sim)
 {
     struct rng rng = sim_rng(sim, DECIDE_RUN, UINT32_MAX);
@@ -218,5 +233,5 @@ void generate_runs(struct sim *sim)
         sim_happened(sim, DECIDE_REQUEST, 0);
         sim_at(sim, at, NULL, meddle, keep_rng(sim, DECIDE_REQUEST, i));
     }
-    sim_after(sim, 3 * SEC, 6 * SEC, NULL, look_after, keep_rng(sim, DECIDE_REQUEST, UINT32_MAX));
+    load_look_after(sim);
 }

@@ -1,5 +1,5 @@
 /* rw-sim: plays histories; README.md. */
-#include "tests/sim/sim.h"
+#include "tests/sim/script.h"
 #include <inttypes.h>
 
 #include "common/base/log.h"
@@ -8,12 +8,14 @@
 
 static const char usage[] =
     "usage: rw-sim [--seconds S | --hours H | --histories N | --seed N] [--from N | --fresh] [--all] [--shrink]\n"
-    "              [--log] [--late] [--without LIST] [--delays N] [--until MS] [--end S]\n";
+    "              [--log] [--late] [--without LIST] [--delays N] [--until MS] [--end S]\n"
+    "       rw-sim --directed NAME [--histories N | --seed N [--noise]] [--log]\n"
+    "       rw-sim --list\n";
 
 struct options {
     struct play play;
     int64_t seconds, histories;
-    bool one, log, all, shrink;
+    bool one, log, all, shrink, list;
 };
 
 static _Noreturn void misuse(const char *why, const char *what)
@@ -48,6 +50,10 @@ static bool flag(struct options *o, const char *name)
         o->all = true;
     else if (strcmp(name, "--shrink") == 0)
         o->shrink = true;
+    else if (strcmp(name, "--list") == 0)
+        o->list = true;
+    else if (strcmp(name, "--noise") == 0)
+        o->play.noise = true;
     else if (strcmp(name, "--fresh") == 0)
         o->play.seed = fresh_seed();
     else
@@ -73,6 +79,10 @@ static void option(struct options *o, const char *name, const char *value)
         o->play.until_us = number(name, value) * MS;
     } else if (strcmp(name, "--end") == 0) {
         o->play.end_us = number(name, value) * SEC;
+    } else if (strcmp(name, "--directed") == 0) {
+        o->play.script = value == NULL ? NULL : script_find(value);
+        if (o->play.script == NULL)
+            misuse("no directed history (--list tells them) follows", name);
     } else if (strcmp(name, "--without") == 0) {
         if (value == NULL || !mask_parse(value, &o->play.without))
             misuse("no list of decisions (decisions.def) like 'crash,step:1-3' follows", name);
@@ -116,9 +126,39 @@ static void report(const struct sim_stats *s, double seconds, double cpu)
 
 static void tell_failure(const struct options *o, const struct play *play, const struct played *played)
 {
-    printf("seed %" PRIu64 ": %s\nreplay: rw-sim --seed %" PRIu64 " --log\n", play->seed, played->failure, play->seed);
+    printf("seed %" PRIu64 ": %s\nreplay: rw-sim --seed %" PRIu64, play->seed, played->failure, play->seed);
+    if (play->script != NULL)
+        printf(" --directed %s%s", play->script->name, play->noise ? " --noise" : "");
+    printf(" --log\n");
     if (o->shrink)
         (void)shrink(play);
+}
+
+static void list_one(void *ctx, const struct script *script)
+{
+    (void)ctx;
+    printf("%s\n", script->name);
+}
+
+/* A directed history: every sixth time with nothing but other delays, when it must come to the end that is written
+ * down; around the others there are faults of chance. */
+static bool play_directed(const struct options *o, struct sim_stats *stats)
+{
+    int64_t times = o->play.script->lengthy ? (o->histories + 9) / 10 : o->histories;
+
+    for (int64_t n = 0; n < times; n++) {
+        struct play play = o->play;
+        struct played played;
+
+        play.seed += (uint64_t)n;
+        play.noise = n % 6 != 0;
+        sim_run(&play, stats, &played);
+        if (!played.failed)
+            continue;
+        tell_failure(o, &play, &played);
+        return false;
+    }
+    return true;
 }
 
 static bool play_all(const struct options *o, struct sim_stats *stats)
@@ -167,10 +207,14 @@ int main(int argc, char **argv)
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     log_init("sim", "sim", o.log ? LOG_DEBUG : (enum log_level)(LOG_ERROR + 1));
     o.play.verbose = o.log;
+    if (o.list) {
+        script_each(list_one, NULL);
+        return 0;
+    }
     if (!o.one)
         printf("seeds from %" PRIu64 "\n", o.play.seed);
     begin = clock_mono();
-    good = play_all(&o, &stats);
+    good = o.play.script != NULL && !o.one ? play_directed(&o, &stats) : play_all(&o, &stats);
     report(&stats, (double)(clock_mono().us - begin.us) / 1e6, (double)clock() / CLOCKS_PER_SEC);
     return good ? 0 : 1;
 }

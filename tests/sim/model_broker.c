@@ -82,6 +82,9 @@ static void deliver(struct sim *sim, void *what)
     sim_trace(sim, "%s gets %s%s", consumer->node->name, delivery->message.redelivered ? "again " : "",
               arena_printf(sim->arena, STR_FMT " " STR_FMT, STR_ARG(delivery->message.type),
                            STR_ARG(delivery->message.body)));
+    if (sim->on_point != NULL)
+        (void)sim_point(sim, consumer->node, "delivered " STR_FMT " %s", STR_ARG(delivery->message.type),
+                        sim_task_name(sim, &delivery->message));
     if (consumer->node->kind == NODE_SCHEDULER)
         scheduler_deliver(consumer->node, delivery);
     else
@@ -240,7 +243,8 @@ struct publication {
     confirm_fn confirm;
     uint64_t id;
     void *ptr;
-    bool confirmed, persistent, was_blocked;
+    bool confirmed, persistent, was_blocked, is_late;
+    struct point point;
 };
 
 static void confirmed(struct sim *sim, void *what)
@@ -281,10 +285,21 @@ static void arrived(struct sim *sim, void *what)
         return;
     }
     p->confirmed = q != NULL && is_up(sim, q) && !gone;
+    if (sim->on_point != NULL && !p->is_late) {
+        p->point = sim_point(sim, p->node, "published " STR_FMT " %s", STR_ARG(p->message.type),
+                             sim_task_name(sim, &p->message));
+        p->is_late = p->point.late_us > 0;
+        if (p->is_late) {
+            sim_at(sim, sim->now + p->point.late_us, NULL, arrived, p);
+            return;
+        }
+    }
     /* A transient message may be lost on the way; a confirmed one only with the broker's own data. */
-    if (p->confirmed && (p->persistent || !sim_chances(sim, DECIDE_LOSS, sim->lose)))
+    if (p->confirmed && !p->point.lost && (p->persistent || !sim_chances(sim, DECIDE_LOSS, sim->lose)))
         put(sim, q, &p->message);
-    if (p->persistent && sim_chances(sim, DECIDE_UNCONFIRMED, sim->lose))
+    if (p->confirmed && p->point.doubled)
+        put(sim, q, &p->message);
+    if (p->point.unconfirmed || (p->persistent && sim_chances(sim, DECIDE_UNCONFIRMED, sim->lose)))
         p->confirmed = false; /* it is there, but nobody was told */
     if (p->confirm != NULL && p->node->alive && p->node->incarnation == p->incarnation)
         sim_after(sim, 50, 2 * MS, p->node, confirmed, p);
@@ -349,6 +364,8 @@ void broker_heartbeat(struct node *node, struct str body)
     struct sim *sim = node->sim;
 
     if (!node->broker_up || sim->broker_down_until > sim->now || sim->broker_blocked_until > sim->now)
+        return;
+    if (sim_point(sim, node, "published heartbeat w%d", node->index).lost)
         return;
     body = str_arena(sim->arena, body);
     for (int i = 0; i < SCHEDULERS; i++) {

@@ -219,6 +219,23 @@ static void execute(struct sim *sim, struct transaction *t)
     }
 }
 
+static struct point passes(struct sim *sim, const struct transaction *t, const char *what)
+{
+    struct point all = {0};
+
+    for (size_t i = 0; i < t->batch.event_count && sim->on_point != NULL; i++) {
+        const struct sched_event_row *row = &t->batch.events[i];
+        struct point point = sim_point(sim, t->node, "%s %u:%s " STR_FMT, what, db_find(sim, row->run)->number,
+                                       event_type_name(row->event->type), STR_ARG(row->event->step));
+
+        all.unknown |= point.unknown;
+        all.undone |= point.undone;
+        all.conflict |= point.conflict;
+        all.unavailable |= point.unavailable;
+    }
+    return all;
+}
+
 static void answered(struct sim *sim, void *what)
 {
     struct transaction *t = what;
@@ -320,48 +337,54 @@ void db_cut(struct sim *sim)
     }
 }
 
+/* Nobody will know whether it was carried out: it is, it is not, or it is later. Returns when that is decided. */
+static int64_t lose_answer(struct sim *sim, struct transaction *t, const struct point *point)
+{
+    struct transaction *copy = sim_new(sim, struct transaction);
+    uint32_t luck = point->unknown ? (point->undone ? 2 : 0) : rng_below(&sim->streams[DECIDE_UNKNOWN], 3);
+    int64_t takes = 0;
+
+    *copy = *t;
+    if (luck == 0) {
+        execute(sim, copy);
+    } else if (luck == 1) { /* the connection is gone, the server is still at it */
+        takes = rng_between(&sim->streams[DECIDE_UNKNOWN], 1 * MS, 4 * SEC);
+        if (!sim->late && fenced(sim, copy) == SCHED_COMMITTED)
+            open_transaction(sim, copy);
+        sim_at(sim, sim->now + takes, NULL, late, copy);
+    }
+    sim->db.unknown++;
+#ifdef PLANT_UNKNOWN_IS_DONE
+    t->outcome.outcome = SCHED_COMMITTED;
+#else
+    t->outcome.outcome = SCHED_UNKNOWN;
+#endif
+    return sim->late ? 0 : takes; /* the store calls an outcome unknown only when it is decided */
+}
+
 /* At the server: carried out whether or not the one that asked still lives. */
 static void arrived(struct sim *sim, void *what)
 {
     struct transaction *t = what;
+    struct point point = passes(sim, t, "committing");
     int64_t decided_us = 0;
 
-    if (sim->db.down_until > sim->now) {
+    if (sim->db.down_until > sim->now || point.unavailable) {
         t->outcome.outcome = SCHED_UNAVAILABLE;
     } else if (sim->db.hold && fenced(sim, t) == SCHED_COMMITTED) {
         open_transaction(sim, t);
         return;
-    } else if (sim_chances(sim, DECIDE_UNKNOWN, sim->unknown_commit)) {
-        struct transaction *copy = sim_new(sim, struct transaction);
-        int64_t takes = 0;
-
-        *copy = *t;
-        switch (rng_below(&sim->streams[DECIDE_UNKNOWN], 3)) {
-        case 0:
-            execute(sim, copy);
-            break;
-        case 1: /* the connection is gone, the server is still at it */
-            takes = rng_between(&sim->streams[DECIDE_UNKNOWN], 1 * MS, 4 * SEC);
-            if (!sim->late && fenced(sim, copy) == SCHED_COMMITTED)
-                open_transaction(sim, copy);
-            sim_at(sim, sim->now + takes, NULL, late, copy);
-            break;
-        default:
-            break;
-        }
-        /* The store calls an outcome unknown only when it is decided. */
-        decided_us = sim->late ? 0 : takes;
-        sim->db.unknown++;
-#ifdef PLANT_UNKNOWN_IS_DONE
-        t->outcome.outcome = SCHED_COMMITTED;
-#else
-        t->outcome.outcome = SCHED_UNKNOWN;
-#endif
+    } else if (point.conflict) {
+        t->outcome.outcome = SCHED_CONFLICT;
+    } else if (point.unknown || sim_chances(sim, DECIDE_UNKNOWN, sim->unknown_commit)) {
+        decided_us = lose_answer(sim, t, &point);
     } else if (sim_chances(sim, DECIDE_UNAVAILABLE, sim->refuse_commit)) {
         t->outcome.outcome = SCHED_UNAVAILABLE;
     } else {
         execute(sim, t);
     }
+    if (t->outcome.outcome == SCHED_COMMITTED)
+        (void)passes(sim, t, "committed");
     reply(sim, t, decided_us);
 }
 
@@ -370,6 +393,8 @@ void db_commit(void *ctx, const struct sched_batch *batch)
     struct node *node = ctx;
     struct transaction *t = sim_new(node->sim, struct transaction);
 
+    if (node->dying)
+        return;
     t->node = node;
     t->incarnation = node->incarnation;
     copy_batch(node->sim->arena, batch, &t->batch);

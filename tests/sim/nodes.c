@@ -2,6 +2,7 @@
 #include "common/base/ensure.h"
 #include "common/base/map.h"
 #include "tests/sim/model_commit.h"
+#include "tests/sim/script.h"
 
 #include "common/base/banned.h"
 
@@ -39,8 +40,44 @@ static void sched_confirm(struct sim *sim, struct node *node, uint64_t id, void 
     sched_on_confirm(node->sched, id, confirmed ? SCHED_CONFIRMED : SCHED_NOT_CONFIRMED);
 }
 
+/* The journal survives the process. */
+static void journal_enter(void *ctx, struct run_id run)
+{
+    struct node *node = ctx;
+    const struct script *script = node->sim->play->script;
+
+    if (node->dying)
+        return;
+    node->has_journal = true;
+    node->journal = run;
+    node->dying = script != NULL && script->deadly && run_id_eq(run, node->sim->db.runs[0]->id);
+}
+
+static void journal_leave(void *ctx, struct run_id run)
+{
+    struct node *node = ctx;
+
+    (void)run;
+    if (!node->dying)
+        node->has_journal = false;
+}
+
+/* What was being applied when this scheduler died, for the second time, is accused. */
+static void read_journal(struct node *node)
+{
+    const struct db_run *run = node->has_journal ? db_find(node->sim, node->journal) : NULL;
+
+    node->has_journal = false;
+    if (run == NULL || run->number >= DEATHS_NOTED || ++node->deaths[run->number] < 2)
+        return;
+    sched_suspect(node->sched, run->id);
+    db_find(node->sim, run->id)->suspected = true;
+}
+
 static void publish(void *ctx, const struct sched_publish *p)
 {
+    if (((struct node *)ctx)->dying)
+        return;
     if (strcmp(p->type, "task") == 0)
         effect_published(((struct node *)ctx)->sim, str_of(p->message_id));
     broker_publish(ctx, p->queue, p->type, p->message_id, p->body, p->persistent,
@@ -52,6 +89,8 @@ static void ack(void *ctx, void *delivery)
     struct sim *sim = ((struct node *)ctx)->sim;
     const struct sim_delivery *d = delivery;
 
+    if (((struct node *)ctx)->dying)
+        return;
     if (str_is(d->message.type, "result"))
         check_acknowledged(sim, d);
 #ifndef PLANT_ACK_EARLY
@@ -86,6 +125,7 @@ static void evaluate(void *ctx, const struct sched_evaluation *evaluations, size
 
     for (size_t i = 0; i < count; i++) {
         struct evaluated *e = sim_new(sim, struct evaluated);
+        struct point point;
         bool good = world_evaluate(sim->arena, evaluations[i].source, evaluations[i].document, &e->value.value);
 
         e->node = node;
@@ -94,7 +134,9 @@ static void evaluate(void *ctx, const struct sched_evaluation *evaluations, size
         e->value.message = e->value.value;
         if (sim_chances(sim, DECIDE_READ, sim->fail_load))
             e->value.status = VALUE_AGAIN;
-        sim_after(sim, 50, rng_chance(&sim->rng, 1000) ? 50 * MS : 1 * MS, node, evaluate_answered, e);
+        point = sim_point(sim, node, "evaluating " STR_FMT, STR_ARG(evaluations[i].source));
+        sim_after(sim, point.late_us + 50, point.late_us + (rng_chance(&sim->rng, 1000) ? 50 * MS : 1 * MS), node,
+                  evaluate_answered, e);
     }
 }
 
@@ -142,7 +184,8 @@ void scheduler_start(struct node *node)
                                       .cache_bodies_bytes = tight ? 1 : 0,
                                       .window_min = tight ? 2 : 0,
                                       .window_max = tight ? 3 : 0,
-                                      .batch_inputs = tight ? 3 : 0};
+                                      .batch_inputs = tight ? 3 : 0,
+                                      .journal = {node, journal_enter, journal_leave}};
 
     for (int i = 0; i < SLOT_COUNT; i++)
         slots[i] = (int16_t)(i % SHARDS);
@@ -150,6 +193,7 @@ void scheduler_start(struct node *node)
     memset(node->known_epoch, 0, sizeof(node->known_epoch));
     memset(node->inboxes, 0, sizeof(node->inboxes));
     node->sched = sched_new(&ports, &settings);
+    read_journal(node);
     for (uint32_t i = 0; i < node->sim->db.run_count; i++) {
         struct db_run *run = node->sim->db.runs[i];
 

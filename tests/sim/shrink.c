@@ -1,7 +1,7 @@
 /* Reduces a history that fails to a short one that fails the same way: whole kinds of decisions are left out, then
  * halves of what is left, quarters, ... down to single ones; faults end earlier. What is left out changes what happens
  * around it, so each attempt is made with several courses of delays. */
-#include "tests/sim/sim.h"
+#include "tests/sim/script.h"
 #include <inttypes.h>
 
 #include "common/base/banned.h"
@@ -161,6 +161,8 @@ static void print_end(struct shrinker *s)
 static void print_command(const struct shrinker *s)
 {
     printf("replay: rw-sim --seed %" PRIu64, s->play.seed);
+    if (s->play.script != NULL)
+        printf(" --directed %s%s", s->play.script->name, s->play.noise ? " --noise" : "");
     if (s->play.delays != 0)
         printf(" --delays %" PRIu64, s->play.delays);
     if (s->play.until_us != 0)

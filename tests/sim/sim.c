@@ -1,5 +1,5 @@
 /* The loop of a history: events in order of time, nodes that live, freeze and die, and the end. */
-#include "tests/sim/sim.h"
+#include "tests/sim/script.h"
 #include "common/base/ensure.h"
 #include "common/base/map.h"
 
@@ -16,13 +16,17 @@ static void turn(struct sim *sim, void *what)
     struct node *node = what;
     struct mono_us wake;
 
-    (void)sim;
     node->tick_planned = false;
     if (node->kind == NODE_WORKER) {
         worker_core_flush(node->worker);
         return;
     }
     wake = sched_tick(node->sched);
+    if (node->dying) {
+        node_crash(sim, node);
+        sim_after(sim, SEC, SEC, NULL, node_start, node);
+        return;
+    }
     if (wake.us == INT64_MAX)
         return;
     wake.us -= node->mono_base;
@@ -46,8 +50,10 @@ static void connected(struct sim *sim, void *what)
 
     if (node->broker_up)
         return;
-    if (sim->broker_down_until > sim->now) {
-        sim_at(sim, sim->broker_down_until + 10 * MS, node, connected, node);
+    if (sim->broker_down_until > sim->now || node->link_until > sim->now) {
+        int64_t at = sim->broker_down_until > node->link_until ? sim->broker_down_until : node->link_until;
+
+        sim_at(sim, at + 10 * MS, node, connected, node);
         return;
     }
     node->broker_up = true;
@@ -66,6 +72,7 @@ void node_start(struct sim *sim, void *what)
         return;
     node->incarnation++;
     node->alive = true;
+    node->dying = false;
     node->broker_up = false;
     node->tick_planned = false;
     node->wake_at = 0;
@@ -176,6 +183,8 @@ void broker_restart(struct sim *sim, int64_t down_us)
 static bool at_rest(struct sim *sim)
 {
     if (!sim->healed || !sim->db.changed)
+        return false;
+    if (sim->play->script != NULL && sim->now < script_rests_at(sim))
         return false;
     sim->db.changed = false;
     for (uint32_t i = 0; i < sim->db.run_count; i++)
@@ -319,13 +328,24 @@ void sim_run(const struct play *play, struct sim_stats *stats, struct played *re
     uint64_t events_before = stats->events;
 
     set_up(sim, play, stats);
-    documents_make(sim);
-    generate_runs(sim);
-    faults_plan(sim);
-    strangers_plan(sim);
+    if (play->script != NULL) {
+        script_plan(sim);
+    } else {
+        documents_make(sim);
+        generate_runs(sim);
+    }
+    sim->quiet = sim->healed = play->script != NULL && !play->noise;
+    if (!sim->quiet) {
+        faults_plan(sim);
+        strangers_plan(sim);
+    }
+    if (play->noise)
+        load_look_after(sim);
     loop(sim);
     if (!sim->failed)
         check_end(sim);
+    if (!sim->failed && sim->quiet)
+        script_check(sim);
     count(sim);
     tell(sim, events_before, ret);
     teardown(sim);

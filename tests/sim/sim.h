@@ -109,6 +109,7 @@ struct db_run {
     bool quarantined;             /* has a row */
     bool left_out;                /* nobody ever starts it */
     bool suspected;               /* a scheduler has accused it of its death */
+    int64_t closed_at;            /* when its end was committed */
     uint32_t ends, told;          /* how often it has ended, and its parent was told so */
     size_t event_count, event_cap;
     struct db_event *events;
@@ -221,6 +222,7 @@ void cache_fail_over(struct sim *sim, int64_t lost_us);           /* what was wr
 void cache_read_old(struct sim *sim, int64_t lag_us, int64_t us); /* for a while reads are answered by a replica */
 
 /* ---- nodes ---- */
+#define DEATHS_NOTED 16
 enum node_kind { NODE_SCHEDULER, NODE_WORKER };
 struct node {
     struct sim *sim;
@@ -229,6 +231,10 @@ struct node {
     uint32_t incarnation; /* lives so far; the current one when alive */
     bool alive, broker_up;
     int64_t frozen_until;
+    int64_t link_until;      /* no connection to the broker sooner */
+    bool has_journal, dying; /* a run is being applied; it is the last that this life does */
+    struct run_id journal;
+    uint32_t deaths[DEATHS_NOTED];           /* by run */
     uint32_t connection;                     /* to the broker: how many it has lost */
     int64_t mono_base, wall_skew, db_offset; /* of its clocks to the simulation's; of PostgreSQL's as last seen */
     char name[32], control[64];
@@ -278,9 +284,27 @@ void world_abort(struct node *node, struct job *job);
 /* What jq would give for an expression that documents.c writes. False: *ret is the message of its failure. */
 bool world_evaluate(struct arena *arena, struct str source, struct str document, struct str *ret);
 
+/* ---- points at which a directed history does something (script.h) ---- */
+/* What is to become of the message or transaction at a point. */
+struct point {
+    bool lost, doubled, unconfirmed, unknown, undone, conflict, unavailable;
+    int64_t late_us;
+};
+/* A point is passed, by that node; its name is only put together for who listens. */
+__attribute__((format(printf, 3, 4))) struct point sim_point(struct sim *sim, struct node *node, const char *format,
+                                                             ...);
+/* "0:s0/1/1" of a message that names a task of run 0. */
+const char *sim_task_name(struct sim *sim, const struct sim_message *message);
+
 /* ---- load, faults, checks ---- */
 void documents_make(struct sim *sim); /* the workflows of a history */
 void generate_runs(struct sim *sim);
+void documents_add(struct sim *sim, const char *name, struct str document);
+void load_start(struct sim *sim, void *run);
+void load_request(struct sim *sim, struct db_run *run, const char *kind, struct str body);
+void load_look_after(struct sim *sim);
+void stranger_sends(struct sim *sim, const struct db_run *run, const char *kind, const char *task);
+void world_tell_sends(struct sim *sim, struct buf *out);
 void faults_plan(struct sim *sim);
 void strangers_plan(struct sim *sim);
 bool stranger_takes(struct node *node, struct sim_delivery *delivery);
@@ -334,6 +358,10 @@ struct sim {
     struct map *sends;   /* at_most_once: run/step -> times sent */
     struct map *calls;   /* run/step -> times called */
     struct map *effects; /* task id, attempt -> what is known of it */
+    struct step_sends *step_sends;
+    struct point (*on_point)(struct sim *sim, struct node *node, const char *name); /* NULL: nobody listens */
+    uint32_t points[16]; /* how often each point of the script was passed */
+    bool quiet;          /* nothing happens by chance */
     bool healed;         /* no more faults */
     bool failed;
     bool verbose;
@@ -347,9 +375,11 @@ struct sim {
 /* What a history follows from. */
 struct play {
     uint64_t seed;
-    uint64_t delays;  /* another course of the same decisions; 0: the seed's own */
-    int64_t until_us; /* faults end then; 0: after 40 s */
-    int64_t end_us;   /* what is not at rest then is stuck; 0: after 4 h */
+    uint64_t delays;             /* another course of the same decisions; 0: the seed's own */
+    int64_t until_us;            /* faults end then; 0: after 40 s */
+    const struct script *script; /* a directed history; NULL: all follows from the seed */
+    bool noise;                  /* directed, with faults of chance around it */
+    int64_t end_us;              /* what is not at rest then is stuck; 0: after 4 h */
     struct mask without;
     bool verbose, late;
     uint64_t trace_skip; /* verbose: so many lines are not written */

@@ -91,6 +91,24 @@ static void nonsense(struct sim *sim, void *what)
     }
 }
 
+void stranger_sends(struct sim *sim, const struct db_run *run, const char *kind, const char *task)
+{
+    char *queue = arena_printf(sim->arena, "ropewalk.inbox.%d", run->shard);
+    char id[UUID_TEXT_SIZE], token[SCHED_TOKEN_SIZE];
+    struct str task_id;
+
+    run_id_format(run->id, id);
+    task_id = str_of(arena_printf(sim->arena, "%s/%s", id, task));
+    if (strcmp(kind, "garbage") == 0) {
+        broker_put(sim, queue, "result", task_id.ptr, STR("{\"v\":1,\"results\":[{\"task_id\":"));
+        return;
+    }
+    sched_task_token(KEY, strcmp(kind, "restored") == 0 ? 2 : 1, task_id, token);
+    broker_put(
+        sim, queue, "result", task_id.ptr,
+        result(sim, task_id, str_arena(sim->arena, str_of(token)), strcmp(kind, "restored") == 0 ? "succeeded" : kind));
+}
+
 void strangers_plan(struct sim *sim)
 {
     struct rng rng = sim_rng(sim, DECIDE_NONSENSE, UINT32_MAX);

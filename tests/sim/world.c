@@ -1,6 +1,6 @@
 /* The world that steps call: what it answers, how often it is called, and whether it was right to call it. */
 #include "common/base/map.h"
-#include "tests/sim/sim.h"
+#include "tests/sim/script.h"
 
 #include "common/base/banned.h"
 
@@ -118,6 +118,38 @@ static void count_grant(struct sim *sim, const struct call *call)
         sim_fail(sim, "a granted step was sent %d times: " STR_FMT, (int)times, STR_ARG(call->run_step));
 }
 
+/* How often each step was sent, by name. */
+struct step_sends {
+    struct step_sends *next;
+    const char *step;
+    uint32_t times;
+};
+
+static void note_send(struct sim *sim, const struct call *call, const struct db_run *run)
+{
+    struct str step = call->run_step;
+    struct step_sends **at = &sim->step_sends, *sends;
+    const char *name;
+
+    (void)str_cut(&step, '/');
+    name = arena_printf(sim->arena, "%u:" STR_FMT, run->number, STR_ARG(step));
+    while (*at != NULL && strcmp((*at)->step, name) < 0)
+        at = &(*at)->next;
+    if (*at != NULL && strcmp((*at)->step, name) == 0) {
+        (*at)->times++;
+        return;
+    }
+    sends = sim_new(sim, struct step_sends);
+    *sends = (struct step_sends){*at, name, 1};
+    *at = sends;
+}
+
+void world_tell_sends(struct sim *sim, struct buf *out)
+{
+    for (const struct step_sends *sends = sim->step_sends; sends != NULL; sends = sends->next)
+        buf_printf(out, "%s%s %u", out->len > 0 ? ", " : "", sends->step, sends->times);
+}
+
 static void check_send(struct sim *sim, const struct call *call, const struct task *task)
 {
     struct run_id id;
@@ -127,6 +159,8 @@ static void check_send(struct sim *sim, const struct call *call, const struct ta
     count_effect(sim, call, task, run);
     if (call->once)
         count_grant(sim, call);
+    if (sim->on_point != NULL && run != NULL)
+        note_send(sim, call, run);
 }
 
 /* ---- answers ---- */
@@ -170,6 +204,24 @@ static void answer_badly(struct sim *sim, struct call_outcome *ret)
         fail(ret, "http_422", 422, "the other side does not want it \\u0041");
 }
 
+static int64_t answer_as_written(struct sim *sim, struct call *call, struct call_outcome *ret)
+{
+    unsigned nth = count_call(sim, call) - 1;
+    const struct script_answer *answer = script_answer(sim, call->run_step, nth);
+    char *padding = arena_array(sim->arena, answer->bytes + 1, 1);
+
+    memset(padding, 'x', answer->bytes);
+    *ret = (struct call_outcome){.retry_after_ms = -1, .sent = true, .answered = !answer->unanswered};
+    if (answer->code != NULL) {
+        fail(ret, answer->code, answer->status, "as the script has it");
+    } else {
+        ret->ok = true;
+        ret->output =
+            str_of(arena_printf(sim->arena, "{\"status\":200,\"body\":{\"n\":%u,\"s\":\"%s\"}}", nth + 1, padding));
+    }
+    return answer->takes > 0 ? answer->takes : 10 * MS;
+}
+
 static int64_t decide_answer(struct sim *sim, struct call *call, struct call_outcome *ret)
 {
     bool slow = sim_chances(sim, DECIDE_SLOW, 1500);
@@ -196,7 +248,7 @@ void world_begin(struct node *node, struct job *job, const struct task *task, in
     call->next = node->calls;
     node->calls = call;
     e->call = call;
-    takes = decide_answer(sim, call, &e->outcome);
+    takes = sim->on_point != NULL ? answer_as_written(sim, call, &e->outcome) : decide_answer(sim, call, &e->outcome);
     if (bound_us > 0 && takes > bound_us) {
         takes = bound_us;
         e->outcome = (struct call_outcome){.retry_after_ms = -1, .sent = true};
@@ -205,6 +257,11 @@ void world_begin(struct node *node, struct job *job, const struct task *task, in
     call->sent = e->outcome.sent;
     if (call->sent)
         check_send(sim, call, task);
+    if (sim->on_point != NULL)
+        (void)sim_point(sim, node, "called %s",
+                        sim_task_name(sim, &(struct sim_message){
+                                               .body = str_of(arena_printf(sim->arena, "{\"task_id\":\"" STR_FMT "\"}",
+                                                                           STR_ARG(task->task_id)))}));
     sim_after(sim, takes, takes, node, call_ended, e);
 }
 
