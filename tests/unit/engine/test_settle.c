@@ -302,6 +302,25 @@ static void what_was_cancelled_or_undone_does_not_go_on_when_it_is_settled(void 
     world_deinit(&w);
 }
 
+static void a_run_that_is_opened_again_tells_of_its_end_once_more(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, NOTIFY("\"a\":{" NOOP ONCE "}"));
+    world_start(&w);
+    world_begin(&w, "a", "w1");
+    world_lost(&w, "a");
+    world_succeed(&w, ":notify", "1");
+    assert_int_equal(w.state->status, RUN_FAILED);
+    world_settle(&w, "a", "failed", NULL);
+    assert_string_equal(world_said(&w), "command.applied, run.reopened, step.settled a, step.dispatched :notify");
+    world_reload(&w);
+    world_succeed(&w, ":notify", "1");
+    assert_string_equal(world_said(&w), "step.succeeded :notify, run.failed a");
+    world_deinit(&w);
+}
+
 static void settling_is_refused_where_there_is_nothing_to_settle(void **unused)
 {
     struct world w;
@@ -337,6 +356,7 @@ int main(void)
         cmocka_unit_test(a_run_that_is_still_ending_can_be_settled_too),
         cmocka_unit_test(what_cannot_begin_again_keeps_a_settled_run_from_ending_well),
         cmocka_unit_test(what_was_cancelled_or_undone_does_not_go_on_when_it_is_settled),
+        cmocka_unit_test(a_run_that_is_opened_again_tells_of_its_end_once_more),
         cmocka_unit_test(settling_is_refused_where_there_is_nothing_to_settle),
     };
 

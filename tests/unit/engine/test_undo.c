@@ -316,6 +316,23 @@ static void a_run_whose_output_cannot_be_made_is_undone_too(void **unused)
 
 /* ---- on_failure_notify ---- */
 
+/* Its output is asked for once before somebody is told, not again each time the run comes to rest meanwhile. */
+static void a_run_with_an_output_that_completes_in_part_tells_and_ends(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, "{\"name\":\"x\",\"on_failure_notify\":{" NOOP "},\"output\":\"${ .input }\",\"steps\":{\"a\":{" NOOP
+                   ",\"on_failure\":\"continue\"}}}");
+    world_start(&w);
+    world_fail(&w, "a", "permanent", "http_404", true, true);
+    assert_string_equal(world_said(&w), "step.failed a, step.dispatched :notify");
+    assert_int_equal(w.state->questions, 1);
+    world_succeed(&w, ":notify", "1");
+    assert_string_equal(world_said(&w), "step.succeeded :notify, run.partially_completed a");
+    world_deinit(&w);
+}
+
 static void somebody_is_told_of_every_end_but_the_good_ones(void **unused)
 {
     static const struct {
@@ -448,6 +465,7 @@ int main(void)
         cmocka_unit_test(what_ended_well_is_undone_on_request_only),
         cmocka_unit_test(iterations_are_undone_each),
         cmocka_unit_test(a_run_whose_output_cannot_be_made_is_undone_too),
+        cmocka_unit_test(a_run_with_an_output_that_completes_in_part_tells_and_ends),
         cmocka_unit_test(somebody_is_told_of_every_end_but_the_good_ones),
         cmocka_unit_test(what_is_told_may_be_made_of_what_the_run_has),
         cmocka_unit_test(only_errors_that_are_listed_are_retried),
