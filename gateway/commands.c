@@ -1,6 +1,7 @@
 /* What is asked of a run: written as a command, decided by its scheduler, answered with the verdict where that comes
  * within 2 s. */
 #include "gateway/commands.h"
+#include "common/base/fault.h"
 #include "common/engine/engine.h"
 #include "gateway/document.h"
 #include "gateway/json_more.h"
@@ -80,8 +81,10 @@ static void on_written(void *ctx, const struct pg_outcome *outcome)
             call_problem(a->call, 404, "not_found", "there is no such run");
         return;
     }
+    FAULT_POINT(gateway_command_written);
     gateway_nudge(a->call->gw, (int)pg_get_int(outcome->results[0], 0, 1));
     amqp_flush(a->call->gw->publish);
+    FAULT_POINT(gateway_command_nudged);
     verdict_wait_command(a->wait, pg_get_int(outcome->results[0], 0, 0));
 }
 
@@ -93,6 +96,7 @@ static void ask(struct call *call, const char *kind, struct str body)
     *a = (struct asking){.call = call};
     if (!call_run_id(call, 0, &a->run))
         return;
+    FAULT_POINT(gateway_command_read);
     a->wait = verdict_wait_begin(call, a->run, VERDICT_US, on_verdict);
     batch = call_batch(call, true);
     pg_add(batch, SQL_COMMAND_INSERT, pg_uuid(a->run), pg_i16((int16_t)run_id_slot(a->run)), pg_text(str_of(kind)),

@@ -1,5 +1,6 @@
 /* POST /v1/runs/{id}/signals/{name}: a command that carries the body, answered when the run has taken it. With an
  * Idempotency-Key the command is written once, and the same request gets the same answer. */
+#include "common/base/fault.h"
 #include "gateway/commands.h"
 #include "common/base/ensure.h"
 #include "common/engine/event.h"
@@ -128,8 +129,10 @@ static void on_keyed(void *ctx, const struct pg_outcome *outcome)
     } else if (pg_get_bool(rows, 0, 0)) {
         find_earlier(s, pg_get_int(rows, 0, 2));
     } else {
+        FAULT_POINT(gateway_signal_written);
         gateway_nudge(s->call->gw, (int)pg_get_int(rows, 0, 3));
         amqp_flush(s->call->gw->publish);
+        FAULT_POINT(gateway_signal_nudged);
         verdict_wait_command(s->wait, pg_get_int(rows, 0, 2));
     }
 }
@@ -156,8 +159,10 @@ static void on_plain(void *ctx, const struct pg_outcome *outcome)
             call_problem(s->call, 404, "not_found", "there is no such run");
         return;
     }
+    FAULT_POINT(gateway_signal_written);
     gateway_nudge(s->call->gw, (int)pg_get_int(outcome->results[0], 0, 1));
     amqp_flush(s->call->gw->publish);
+    FAULT_POINT(gateway_signal_nudged);
     verdict_wait_command(s->wait, pg_get_int(outcome->results[0], 0, 0));
 }
 
@@ -216,6 +221,7 @@ void route_run_signal(struct call *call)
     jw_kraw(&w, "payload", payload);
     jw_end_obj(&w);
     s->body = str_arena(call->arena, buf_str(&body));
+    FAULT_POINT(gateway_signal_read);
     s->give_up.us = clock_mono().us + KEY_WAIT_US;
     s->wait = verdict_wait_begin(call, s->run, VERDICT_US, on_verdict);
     if (s->key.ptr == NULL) {

@@ -1,5 +1,6 @@
 /* Group commit of starts. */
 #include "gateway/start.h"
+#include "common/base/fault.h"
 #include "common/base/ensure.h"
 #include "common/base/json_text.h"
 #include "common/base/log.h"
@@ -219,10 +220,13 @@ static void on_committed(void *ctx, const struct pg_outcome *outcome)
 
     lane->in_flight = false;
     if (outcome->rc == ERR_OK) {
+        FAULT_POINT(gateway_start_committed);
         gateway_sample_clock(gw, outcome->db_now);
         for (size_t i = 0; i < batch->group_count; i++)
             answer_group(lane, &batch->groups[i], outcome, shards);
+        FAULT_POINT(gateway_start_answered);
         nudge(gw, shards);
+        FAULT_POINT(gateway_start_nudged);
     } else if (outcome->unknown) {
         find_out(batch);
     } else if (strcmp(outcome->err->sqlstate, "55P03") == 0) {
@@ -374,12 +378,14 @@ static void lane_run(struct lane *lane)
     pg_batch_sample_clock(pg);
     lane->in_flight = true;
     pg_submit(lane->pg, pg, on_committed, batch);
+    FAULT_POINT(gateway_start_sent);
 }
 
 void starts_submit(struct starts *starts, struct start *start)
 {
     struct lane *lane = start->key.ptr != NULL ? &starts->keyed : &starts->plain;
 
+    FAULT_POINT(gateway_start_read);
     put(lane, start);
     lane_run(lane);
 }

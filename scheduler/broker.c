@@ -2,6 +2,7 @@
  * returned while a shard has no owner, and task queues when the first task is published, so that tasks wait for a
  * worker that is still to come. The links keep what they declared and consume again by themselves after a loss. */
 #include "scheduler/broker.h"
+#include "common/base/fault.h"
 #include "common/base/ensure.h"
 #include "common/base/log.h"
 #include "common/base/map.h"
@@ -124,6 +125,8 @@ static void on_deliveries(void *ctx, struct amqp_delivery *first)
 
         first = delivery->next;
         delivery->next = NULL;
+        FAULT_POINT_IF(scheduler_result_received, str_is(delivery->type, "result"));
+        FAULT_POINT_IF(scheduler_started_received, str_is(delivery->type, "started"));
         sched_on_message(inbox->broker->sched, &message);
     }
     inbox->broker->options.woken(inbox->broker->options.ctx);
@@ -166,7 +169,9 @@ void broker_ack(struct broker *broker, void *delivery)
     struct amqp_delivery *d = delivery;
 
     (void)broker;
+    FAULT_POINT_AFTER(scheduler_input_acking, true, amqp_flush(broker->out));
     amqp_ack(d->consumer, d->generation, d->tag);
+    FAULT_POINT_AFTER(scheduler_input_acked, true, amqp_flush(broker->in));
     amqp_delivery_free(d);
 }
 
@@ -205,6 +210,7 @@ static void on_confirm(void *ctx, enum amqp_confirm outcome)
 {
     struct way_back *way = ctx;
 
+    FAULT_POINT_IF(scheduler_task_confirmed, outcome == AMQP_CONFIRMED);
     sched_on_confirm(way->broker->sched, way->confirm,
                      outcome == AMQP_CONFIRMED ? SCHED_CONFIRMED : SCHED_NOT_CONFIRMED);
     way->broker->options.woken(way->broker->options.ctx);
@@ -229,7 +235,11 @@ void broker_publish(struct broker *broker, const struct sched_publish *publish)
         message.on_confirm = on_confirm;
         message.ctx = way;
     }
+    FAULT_POINT_IF(scheduler_task_publishing, strcmp(publish->type, "task") == 0);
     amqp_publish(broker->out, &message);
+    FAULT_POINT_AFTER(scheduler_task_published, strcmp(publish->type, "task") == 0, amqp_flush(broker->out));
+    FAULT_POINT_AFTER(scheduler_grant_published, strcmp(publish->type, "grant") == 0, amqp_flush(broker->out));
+    FAULT_POINT_AFTER(scheduler_update_published, strcmp(publish->type, "update") == 0, amqp_flush(broker->out));
 }
 
 struct depth {

@@ -1,5 +1,6 @@
 /* The mapped file: one line for the run being applied, and the last runs in which a process died. */
 #include "scheduler/journal_file.h"
+#include "common/base/fault.h"
 #include "common/base/ensure.h"
 #include <errno.h>
 #include <fcntl.h>
@@ -42,6 +43,7 @@ static void enter(void *ctx, struct run_id run)
 
     journal->page->run = run;
     atomic_store_explicit(&journal->page->entered, 1, memory_order_release);
+    FAULT_POINT(scheduler_journal_written);
 }
 
 static void leave(void *ctx, struct run_id run)
@@ -50,6 +52,7 @@ static void leave(void *ctx, struct run_id run)
 
     (void)run;
     atomic_store_explicit(&journal->page->entered, 0, memory_order_release);
+    FAULT_POINT(scheduler_journal_cleared);
 }
 
 static size_t deaths_of(const struct page *page, struct run_id run, struct wall_us now)

@@ -1,5 +1,6 @@
 /* The lease of a scheduler: its row, and the tick that renews it and reads who shares the shards and who owns them, in
  * one round trip. What it finds becomes gains, losses, surplus, and what is worth taking (lease_shards.c). */
+#include "common/base/fault.h"
 #include "rw_scheduler_sql.h"
 #include "scheduler/lease_internal.h"
 
@@ -76,6 +77,7 @@ static void registered(void *ctx, const struct pg_outcome *outcome)
         lease_tick_in(lease, lease->options.renew_ms);
         return;
     }
+    FAULT_POINT(scheduler_registered);
     lease->registered = true;
     lease->renewed = lease->tick_sent;
     log_event(LOG_INFO, "lease.registered", log_run("incarnation", lease->options.me));
@@ -288,6 +290,7 @@ static void left(void *ctx, const struct pg_outcome *outcome)
 {
     struct lease *lease = ctx;
 
+    FAULT_POINT_IF(scheduler_left, outcome->rc == ERR_OK);
     if (outcome->rc != ERR_OK)
         log_event(LOG_WARN, "lease.leave_failed", log_err(outcome->err)); /* it lapses by itself */
     if (!lease->freed)

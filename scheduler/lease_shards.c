@@ -1,4 +1,5 @@
 /* Taking shards and giving them up. */
+#include "common/base/fault.h"
 #include "rw_scheduler_sql.h"
 #include "scheduler/lease_internal.h"
 
@@ -94,6 +95,7 @@ static void taken(void *ctx, const struct pg_outcome *outcome)
 
         for (size_t i = 0; i < pg_rows(res); i++)
             lease_gain(lease, (int16_t)pg_get_int(res, i, 0), pg_get_int(res, i, 1));
+        FAULT_POINT_IF(scheduler_shard_taken, pg_rows(res) > 0);
         end_holders(lease, request);
         if (pg_rows(res) < request->count)
             lease_tick_in(lease, HURRY_MS);
@@ -127,6 +129,7 @@ static void released(void *ctx, const struct pg_outcome *outcome)
     }
     if (outcome->rc != ERR_OK)
         log_event(LOG_WARN, "shard.release_failed", log_err(outcome->err)); /* the next tick finds it still ours */
+    FAULT_POINT_IF(scheduler_shard_given, outcome->rc == ERR_OK);
     /* Whose it is now does not matter: who released it begins nothing of it any more, and messages that it goes on
      * hearing would wait with it for ever. */
     for (size_t i = 0; i < request->count; i++)
@@ -149,6 +152,7 @@ void lease_release(struct lease *lease, int16_t shard)
     log_event(LOG_INFO, "shard.released", log_i64("shard", shard), log_i64("epoch", held->epoch));
     if (lease->stopping)
         return; /* lease_leave gives them all up at once */
+    FAULT_POINT(scheduler_shard_giving);
     batch = pg_batch_new(true);
     (void)pg_add(batch, SQL_SHARD_RELEASE, pg_uuid(lease->options.me), shard_array(batch, &shard, 1));
     pg_submit(lease->pg, batch, released, request_new(lease, &shard, 1));

@@ -1,5 +1,6 @@
 /* One batch is one transaction: the guard first, then rows as arrays, one statement per table, but for large bodies. */
 #include "scheduler/store_internal.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "rw_scheduler_sql.h"
 
@@ -9,7 +10,7 @@
 
 struct commit {
     struct store *store;
-    uint64_t number;
+    const struct sched_batch *batch;
     struct sched_commit_outcome outcome;
 };
 
@@ -35,7 +36,7 @@ static void tell(struct commit *commit)
 {
     struct store *store = commit->store;
 
-    sched_on_committed(store->sched, commit->number, &commit->outcome);
+    sched_on_committed(store->sched, commit->batch->number, &commit->outcome);
     mem_free(commit);
     store->options.woken(store->options.ctx);
 }
@@ -66,14 +67,68 @@ static void wait_for_decision(struct commit *commit)
     pg_submit(commit->store->writer, pg, decided, commit);
 }
 
+/* --- where tests let the process die ------------------------------------------------------------------------------ */
+
+static bool has_event(const struct sched_batch *b, enum event_type type)
+{
+    for (size_t i = 0; i < b->event_count; i++)
+        if (b->events[i].event->type == type)
+            return true;
+    return false;
+}
+
+static bool ends_a_run(const struct sched_batch *b)
+{
+    for (size_t i = 0; i < b->run_count; i++)
+        if (b->runs[i].ended_at.us != 0)
+            return true;
+    return false;
+}
+
+static bool tells_a_parent(const struct sched_batch *b)
+{
+    for (size_t i = 0; i < b->command_insert_count; i++)
+        if (strcmp(b->command_inserts[i].kind, "child_ended") == 0)
+            return true;
+    return false;
+}
+
+static void fault_points_applied(const struct sched_batch *b)
+{
+    (void)b;
+    FAULT_POINT_IF(scheduler_batch_applied, b->event_count > 0);
+    FAULT_POINT_IF(scheduler_child_applied, b->child_count > 0);
+    FAULT_POINT_IF(scheduler_tell_applied, tells_a_parent(b));
+    FAULT_POINT_IF(scheduler_timer_applied, has_event(b, EVENT_STEP_TIMED_OUT));
+    FAULT_POINT_IF(scheduler_dead_letter_applied, b->dead_letter_count > 0);
+}
+
+static void fault_points_committed(const struct sched_batch *b)
+{
+    (void)b;
+    FAULT_POINT_IF(scheduler_batch_committed, b->event_count > 0);
+    FAULT_POINT_IF(scheduler_child_committed, b->child_count > 0);
+    FAULT_POINT_IF(scheduler_tell_committed, tells_a_parent(b));
+    FAULT_POINT_IF(scheduler_timer_committed, has_event(b, EVENT_STEP_TIMED_OUT));
+    FAULT_POINT_IF(scheduler_started_committed, has_event(b, EVENT_STEP_STARTED));
+    FAULT_POINT_IF(scheduler_undo_committed, has_event(b, EVENT_RUN_COMPENSATING));
+    FAULT_POINT_IF(scheduler_end_committed, ends_a_run(b));
+    FAULT_POINT_IF(scheduler_verdict_committed, has_event(b, EVENT_COMMAND_APPLIED));
+    FAULT_POINT_IF(scheduler_dead_letter_committed, b->dead_letter_count > 0);
+}
+
+/* --- the outcome -------------------------------------------------------------------------------------------------- */
+
 static void committed(void *ctx, const struct pg_outcome *o)
 {
     struct commit *commit = ctx;
 
     commit->outcome = (struct sched_commit_outcome){.outcome = outcome_of(o), .err = *o->err};
-    if (commit->outcome.outcome != SCHED_COMMITTED)
+    if (commit->outcome.outcome == SCHED_COMMITTED)
+        fault_points_committed(commit->batch);
+    else
         log_event(o->rc == ERR_INTERNAL ? LOG_ERROR : LOG_WARN, "batch.not_committed",
-                  log_i64("batch", (int64_t)commit->number), log_i64("statement", o->failed_statement),
+                  log_i64("batch", (int64_t)commit->batch->number), log_i64("statement", o->failed_statement),
                   log_bool("unknown", o->unknown), log_err(o->err));
     if (o->unknown && !commit->store->freeing)
         wait_for_decision(commit);
@@ -372,7 +427,7 @@ void store_commit(struct store *store, const struct sched_batch *b)
     struct pg_array *shards = pg_array_new(pg, PG_E_I16);
     struct pg_array *epochs = pg_array_new(pg, PG_E_I64);
 
-    *commit = (struct commit){.store = store, .number = b->number};
+    *commit = (struct commit){.store = store, .batch = b};
     for (size_t i = 0; i < b->shard_count; i++) {
         pg_array_add(shards, pg_i16(b->shards[i]));
         pg_array_add(epochs, pg_i64(b->epochs[i]));
@@ -389,5 +444,7 @@ void store_commit(struct store *store, const struct sched_batch *b)
     add_command_inserts(pg, b);
     add_dead_letters(pg, b);
     add_quarantine(pg, b);
+    fault_points_applied(b);
     pg_submit(store->writer, pg, committed, commit);
+    FAULT_POINT_IF(scheduler_batch_sent, b->event_count > 0);
 }

@@ -1,4 +1,5 @@
 /* What the core asks to be read: commands, open work of a shard, runs, bodies, workflow versions. */
+#include "common/base/fault.h"
 #include "common/base/ensure.h"
 #include "common/base/log.h"
 #include "rw_scheduler_sql.h"
@@ -88,6 +89,7 @@ static void commands_fetched(void *ctx, const struct pg_outcome *o)
                                          .body = pg_get_str(res, i, 5),
                                          .reply_to = pg_get_str(res, i, 6)};
     }
+    FAULT_POINT_IF(scheduler_commands_read, count > 0);
     sched_on_commands(read->store->sched, read->fetch, rows, count, all_fetched(read, rows, count), o->rc != ERR_OK);
     read_done(read, o, "commands");
 }
@@ -134,6 +136,7 @@ static void page_loaded(void *ctx, const struct pg_outcome *o)
     }
     for (size_t i = 0; i < held; i++)
         quarantined[i] = pg_get_uuid(o->results[1], i, 0);
+    FAULT_POINT_IF(scheduler_shard_read, count > 0);
     sched_on_open_work(read->store->sched, read->shard, read->epoch, rows, count, quarantined, last ? held : 0, last,
                        !good);
     if (last) {
@@ -245,6 +248,7 @@ static void runs_loaded(void *ctx, const struct pg_outcome *o)
         if (o->rc == ERR_OK)
             row = fill_parts(read, &runs[i], o->results[0], row);
     }
+    FAULT_POINT_IF(scheduler_runs_read, o->rc == ERR_OK);
     sched_on_loaded(read->store->sched, read->load, runs, read->count);
     read_done(read, o, "runs");
 }

@@ -1,6 +1,7 @@
 /* libcurl's multi handle on libuv: sockets as uv_poll, its timer as uv_timer. */
 #include "worker/http_client.h"
 #include "common/base/ensure.h"
+#include "common/base/fault.h"
 
 #include "common/base/banned.h"
 
@@ -13,6 +14,20 @@ struct watch {
     struct http_client *client;
     curl_socket_t fd;
 };
+
+/* Has a request left that nothing has come back for? */
+static bool waits_for_answer(const struct http_client *client)
+{
+    for (const struct http_task *http = client->first; http != NULL; http = http->next) {
+        long request_bytes = 0, answer_bytes = 0;
+
+        curl_easy_getinfo(http->easy, CURLINFO_REQUEST_SIZE, &request_bytes);
+        curl_easy_getinfo(http->easy, CURLINFO_HEADER_SIZE, &answer_bytes);
+        if (http->listed && request_bytes > 0 && answer_bytes == 0)
+            return true;
+    }
+    return false;
+}
 
 /* Ended transfers are taken out one by one: what they call may begin and end others. */
 static void take_ended(struct http_client *client)
@@ -32,6 +47,7 @@ static void take_ended(struct http_client *client)
         http->listed = false;
         http_task_transferred(http, code);
     }
+    FAULT_POINT_IF(worker_request_sent, waits_for_answer(client));
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)

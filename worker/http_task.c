@@ -1,4 +1,5 @@
 /* One HTTP request of a step, redirects included; see http_task.h. The loop's side of libcurl is http_client.c. */
+#include "common/base/fault.h"
 #include "common/base/ensure.h"
 #include "common/base/metrics.h"
 #include "worker/http_client.h"
@@ -41,6 +42,7 @@ static size_t on_header(char *ptr, size_t size, size_t count, void *ctx)
 {
     struct http_task *http = ctx;
 
+    FAULT_POINT(worker_answer_begun);
     http->head_ended = ptr[0] == '\r' || ptr[0] == '\n';
     http_headers_add(&http->headers, (struct str){ptr, size * count});
     return size * count;

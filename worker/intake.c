@@ -1,4 +1,5 @@
 /* What the broker delivers: the queues of the worker's pools, a consumer each, and its control queue; see shell.h. */
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "worker/shell.h"
 #include <assert.h>
@@ -76,6 +77,7 @@ static void on_tasks(void *ctx, struct amqp_delivery *first)
     while (first != NULL) {
         struct amqp_delivery *next = first->next;
 
+        FAULT_POINT(worker_task_received);
         worker_core_delivered(worker->core, (struct delivery_ref){first->consumer, first->generation, first->tag},
                               first->redelivered, first->timestamp, first->body);
         amqp_delivery_free(first);
@@ -200,10 +202,12 @@ static void on_control(void *ctx, struct amqp_delivery *first)
         struct control control;
         struct err err = {0};
 
-        if (control_decode(first->type, first->body, arena, &control, &err) == ERR_OK)
+        if (control_decode(first->type, first->body, arena, &control, &err) == ERR_OK) {
+            FAULT_POINT_IF(worker_granted, control.kind == CONTROL_GRANT && control.go);
             worker_core_control(worker->core, &control);
-        else
+        } else {
             log_event(LOG_ERROR, "worker.control_undecodable", log_str("type", first->type), log_err(&err));
+        }
         arena_free(arena);
         amqp_delivery_free(first);
         first = next;

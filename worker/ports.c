@@ -1,4 +1,5 @@
 /* What the protocol asks for, done with broker, cache and libcurl; see shell.h. */
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/map.h"
 #include "worker/shell.h"
@@ -38,8 +39,11 @@ static struct wall_us port_wall(void *ctx)
 
 static void port_ack(void *ctx, struct delivery_ref ref)
 {
-    intake_done(ctx, ref.consumer);
+    struct worker *worker = ctx;
+
+    intake_done(worker, ref.consumer);
     amqp_ack(ref.consumer, ref.generation, ref.tag);
+    FAULT_POINT_AFTER(worker_task_acked, true, amqp_flush(worker->in));
 }
 
 static void port_give_back(void *ctx, struct delivery_ref ref)
@@ -52,6 +56,7 @@ static void on_results_confirmed(void *ctx, enum amqp_confirm outcome)
 {
     struct way_back *way = ctx;
 
+    FAULT_POINT_IF(worker_result_confirmed, outcome == AMQP_CONFIRMED);
     worker_core_published(way->worker->core, way->batch,
                           outcome == AMQP_CONFIRMED ? PUBLISH_CONFIRMED : PUBLISH_FAILED);
     mem_free(way);
@@ -68,6 +73,7 @@ static void port_publish_results(void *ctx, const char *queue, struct str body, 
                                                      .body = body,
                                                      .on_confirm = on_results_confirmed,
                                                      .ctx = way_back(worker, NULL, batch)});
+    FAULT_POINT_AFTER(worker_result_published, true, amqp_flush(worker->out));
 }
 
 static void port_publish_started(void *ctx, const char *queue, struct str message_id, struct str body)
@@ -83,6 +89,7 @@ static void port_publish_started(void *ctx, const char *queue, struct str messag
                                                      .reply_to = worker->control_queue,
                                                      .persistent = true,
                                                      .body = body});
+    FAULT_POINT_AFTER(worker_started_published, true, amqp_flush(worker->out));
 }
 
 static void port_publish_heartbeat(void *ctx, struct str body)
@@ -92,6 +99,7 @@ static void port_publish_heartbeat(void *ctx, struct str body)
     amqp_publish(
         worker->out,
         &(struct amqp_message){.exchange = HEARTBEAT_EXCHANGE, .routing_key = "", .type = "heartbeat", .body = body});
+    FAULT_POINT_AFTER(worker_heartbeat, worker_core_in_hand(worker->core) > 0, amqp_flush(worker->out));
 }
 
 static void on_cache_answer(void *ctx, enum cache_status status, struct str value)
@@ -101,6 +109,7 @@ static void on_cache_answer(void *ctx, enum cache_status status, struct str valu
                                : status == CACHE_NIL ? CACHE_ANSWER_NONE
                                                      : CACHE_ANSWER_FAILED;
 
+    FAULT_POINT_IF(worker_claim_taken, str_is(value, "OK")); /* of SET NX: nothing else says so */
     worker_core_cache_answered(way->worker->core, way->job, answer, value);
     mem_free(way);
 }
@@ -124,6 +133,7 @@ static void on_call_ended(void *ctx, const struct call_outcome *outcome)
 {
     struct way_back *way = ctx;
 
+    FAULT_POINT(worker_answered);
     map_del(way->worker->calls, job_key(&way->job));
     worker_core_called(way->worker->core, way->job, outcome);
     mem_free(way);
@@ -132,6 +142,8 @@ static void on_call_ended(void *ctx, const struct call_outcome *outcome)
 static void port_begin(void *ctx, struct job *job, const struct task *task, int64_t bound_us, bool once)
 {
     struct worker *worker = ctx;
+
+    FAULT_POINT(worker_effect_beginning);
     struct http_task *http =
         http_task_new(worker->http, task, bound_us, once, on_call_ended, way_back(worker, job, NULL));
 

@@ -1,4 +1,5 @@
 /* Writing of the HTTP server: answers in one writev, streams in chunks, refusals. */
+#include "common/base/fault.h"
 #include "common/base/ensure.h"
 #include "common/base/json_text.h"
 #include "common/base/metrics.h"
@@ -157,6 +158,8 @@ void http_respond(struct http_request *request, int status, const char *content_
         buf_printf(&out, "content-length: %zu\r\n", body.len);
     append_connection(conn, &out);
     buf_append(&out, "\r\n", 2);
+    FAULT_POINT_AFTER(gateway_answer_half, status == 202,
+                      conn_write(conn, buf_str(&out), (struct str){body.ptr, body.len / 2}));
     conn_write(conn, buf_str(&out), is_head(conn) || status == 204 || status == 304 ? STR_NONE : body);
     count_answer(conn);
     conn_request_ended(conn);

@@ -1,0 +1,227 @@
+"""Runs in flight while a process dies: a stack whose gateway, scheduler and worker a test starts and kills itself, runs
+that use what the language has, and what must hold of each of them afterwards, whatever died when."""
+import concurrent.futures
+import contextlib
+import os
+import pathlib
+import subprocess
+import sys
+import time
+import uuid
+
+import requests
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "service"))
+from drive import BUILD, CHECKOUT, Drive, private_stack, until  # noqa: E402, F401
+from target import Target  # noqa: E402
+
+KINDS = ("gateway", "scheduler", "worker")
+
+# The waits that a recovery consists of, scaled down alike: leases, holders, overdue tasks.
+SETTINGS = {
+    "gateway": {},
+    "scheduler": {"ROPEWALK_ATTEMPT_LEASE_MS": "1000", "ROPEWALK_OVERDUE_MS": "1500", "ROPEWALK_COMMANDS_POLL_MS": "200",
+                  "ROPEWALK_LEASE_MS": "1000", "ROPEWALK_RENEW_MS": "300"},
+    "worker": {"ROPEWALK_STARTED_AFTER_MS": "100", "ROPEWALK_HEARTBEAT_MS": "150", "ROPEWALK_HOLDER_TTL_MS": "600",
+               "ROPEWALK_CAPACITY": "32"},
+}
+
+AGAIN = {"max_attempts": 5, "initial": "10ms"}
+
+
+def documents(target):
+    """Of a run that has in flight whatever the language has: the child first."""
+    def post(path, **more):
+        return {"call": "http", "with": {"method": "POST", "url": target + path, "body": {"n": 1}}, "retry": AGAIN, **more}
+
+    undo = {"call": "http", "with": {"method": "DELETE", "url": target + "/hello"}, "retry": AGAIN}
+    return {"name": "kill-child", "steps": {"effect": post("/child")}}, {
+        "name": "kill-main",
+        "steps": {
+            "hello": post("/hello", compensate=undo),
+            "calc": {"needs": ["hello"], "call": "transform", "with": {"value": "${ [.input.n, 1] | add }"}},
+            "nap": {"call": "delay", "with": {"duration": "100ms"}},
+            "late": {"call": "wait_signal", "with": {"signal": "never", "timeout": "150ms"}},
+            "after_late": {"needs": {"late": ["timed_out"]}, "call": "noop"},
+            "gate": {"call": "wait_signal", "with": {"signal": "go", "timeout": "60s"}},
+            "once": post("/once", delivery="at_most_once"),
+            "after_once": {"needs": {"once": ["succeeded", "outcome_unknown"]}, "call": "noop"},
+            "slow": post("/slow"),
+            "kid": {"call": "workflow", "with": {"name": "kill-child"}},
+            "each": {"call": "foreach", "with": {"items": [1, 2, 3], "steps": {"go": post("/each/${ .item }")}}},
+            "last": post("/${ .input.last }", needs=["calc", "nap", "after_late", "gate", "after_once", "slow", "kid", "each"]),
+        },
+        "output": {"sum": "${ .steps.calc.output }"},
+    }
+
+
+ENDS_OF = {"good": {"succeeded"}, "bad": {"compensated"}, "cancelled": {"cancelled"}}
+EFFECTS = {"/hello", "/once", "/slow", "/each/1", "/each/2", "/each/3"}
+
+
+class Process:
+    """One of ours, as its stack would start it."""
+
+    def __init__(self, lab, kind, number=1):
+        self.kind = kind
+        self.env = dict(lab.environments[kind])
+        self.log = open(lab.drive.dir / "log" / f"{kind}-kill-{number}.log", "ab", buffering=0)
+        self.log_path = pathlib.Path(self.log.name)
+        if number > 1:
+            self.env.update({"ROPEWALK_NAME": f"{kind}-{number}", "ROPEWALK_LISTEN": "127.0.0.1:0",
+                             "ROPEWALK_STATE_DIR": ""})
+        self.port = int(self.env["ROPEWALK_LISTEN"].rpartition(":")[2])
+        self.process = None
+
+    def start(self, point=None, ready=True):
+        """The shipped program, or the one that dies at POINT, "NAME:K"."""
+        assert self.process is None or self.process.poll() is not None
+        env = dict(self.env)
+        if point:
+            env["ROPEWALK_FAULT_KILL"] = point
+        program = BUILD / f"bin/ropewalk-{self.kind}{'-faults' if point else ''}"
+        self.process = subprocess.Popen([str(program)], env=env, stdin=subprocess.DEVNULL, stderr=self.log,
+                                        start_new_session=True)
+        if ready:
+            self.await_ready()
+
+    def await_ready(self):
+        def answers():
+            assert self.process.poll() is None, f"{self.kind} ended with {self.process.returncode} before it was ready"
+            try:
+                return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).status_code == 200
+            except requests.RequestException:
+                return False
+        if self.port:
+            until(f"{self.kind} to be ready", answers, 20, 0.01)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def kill(self):
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+        self.wait()
+
+    def wait(self, seconds=20):
+        """Its exit status, -9 for a killed one; None while it lives."""
+        try:
+            return self.process.wait(seconds) if self.process is not None else None
+        except subprocess.TimeoutExpired:
+            return None
+
+    def killed_at(self):
+        """The place that the last death named."""
+        lines = [line for line in self.log_path.read_bytes().splitlines() if line.startswith(b"fault: killed at ")]
+        return lines[-1].rpartition(b" ")[2].decode() if lines else None
+
+
+class Flight:
+    """One run, driven as a careful client does: every request is repeated, under its key, until it is answered."""
+
+    def __init__(self, lab, kind):
+        self.lab = lab
+        self.kind = kind
+        self.key = uuid.uuid4().hex
+        self.body = {"input": {"n": 41, "last": "refuse" if kind == "bad" else "last"}}
+        self.id = self.run = None
+
+    def ask(self, path, value, key=None, good=(200, 202), seconds=30):
+        headers = {"Authorization": "Bearer " + self.lab.drive.key}
+        if key:
+            headers["Idempotency-Key"] = key
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                answer = requests.post(self.lab.drive.url + path, json=value, headers=headers, timeout=10)
+                if len(answer.content) != int(answer.headers["content-length"]):
+                    continue  # half an answer, which this library takes for a whole one
+                if answer.status_code in good:
+                    return answer
+                assert answer.status_code in (429, 503) or answer.json()["code"] == "idempotency_in_progress", answer.text
+            except requests.RequestException:
+                pass
+            assert time.monotonic() < deadline, f"{path}: no answer within {seconds} s"
+            time.sleep(0.02)
+
+    def fly(self):
+        self.id = self.ask("/v1/workflows/kill-main/runs", self.body, self.key).json()["run_id"]
+        if self.kind == "cancelled":
+            # without a key: when the answer to the first one was lost, the second finds an ended run
+            self.ask(f"/v1/runs/{self.id}:cancel", {}, good=(200, 202, 409))
+        else:
+            self.ask(f"/v1/runs/{self.id}/signals/go", {"by": self.key}, self.key + "-go")
+        self.run = self.lab.drive.ended(self.id, 30)
+        self.landed_at = time.monotonic()
+        return self
+
+    def check(self):
+        """What must never be, in words."""
+        faults = []
+        run = self.run
+        if run["status"] not in ENDS_OF[self.kind]:
+            faults.append(f"run {self.id} ({self.kind}) ended {run['status']}: {run.get('error')}")
+        again = self.ask("/v1/workflows/kill-main/runs", self.body, self.key).json()["run_id"]
+        if again != self.id:
+            faults.append(f"the same start under the same key is run {self.id} and run {again}")
+        seen = {}
+        for request in self.lab.target.requests():
+            if request["headers"].get("Ropewalk-Run") == self.id and request["method"] == "POST":
+                seen.setdefault(request["path"], []).append(request["headers"].get("Idempotency-Key"))
+        if len(seen.get("/once", [])) > 1:
+            faults.append(f"run {self.id}: the at_most_once request was sent {len(seen['/once'])} times")
+        for path, keys in seen.items():
+            if path not in ("/last", "/refuse") and len(set(keys)) > 1:
+                faults.append(f"run {self.id}: {path} was asked for under {len(set(keys))} keys")
+        unknown = run["steps"]["once"]["status"] == "outcome_unknown"
+        missing = EFFECTS - set(seen) - ({"/once"} if unknown else set())
+        if self.kind != "cancelled" and missing:
+            faults.append(f"run {self.id}: never did {sorted(missing)}")
+        self.repeated = sum(len(keys) - 1 for keys in seen.values())
+        self.unknown = int(unknown and self.kind != "cancelled")  # a request that is cancelled under way is in doubt, too
+        return faults
+
+
+class Lab:
+    """A stack without processes of ours, and those. One for many deaths."""
+
+    def __init__(self, drive, target):
+        self.drive = drive
+        self.target = target
+        self.environments = {kind: {**drive.environment(kind + "-1"), **SETTINGS[kind]} for kind in KINDS}
+        for document in documents(target.url):
+            drive.save(document)
+        drive.stack("stop", *[kind + "-1" for kind in KINDS])
+        self.processes = {kind: Process(self, kind) for kind in KINDS}
+        self.pool = concurrent.futures.ThreadPoolExecutor(16)
+        for process in self.processes.values():
+            process.start()
+
+    def launch(self, *kinds):
+        return [self.pool.submit(Flight(self, kind).fly) for kind in kinds]
+
+    def land(self, flights):
+        """(faults, when the last one ended, effects repeated, outcomes unknown)"""
+        landed = [flight.result(60) for flight in flights]
+        faults = [fault for flight in landed for fault in flight.check()]
+        return faults, max(f.landed_at for f in landed), sum(f.repeated for f in landed), sum(f.unknown for f in landed)
+
+    def close(self):
+        for process in self.processes.values():
+            process.kill()
+            process.log.close()
+        self.pool.shutdown()
+
+
+@contextlib.contextmanager
+def open_lab():
+    """A lab on a stack of its own, or on the one that ROPEWALK_TEST_STACK names."""
+    given = os.environ.get("ROPEWALK_TEST_STACK")
+    with Target() as target, contextlib.nullcontext(Drive(given)) if given else private_stack(1, 1, 1) as drive:
+        target.on("/refuse", 422)
+        target.on("/slow", {"wait": 0.3})
+        lab = Lab(drive, target)
+        try:
+            yield lab
+        finally:
+            lab.close()

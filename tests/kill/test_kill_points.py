@@ -1,0 +1,149 @@
+"""A process dies at each place of common/base/fault.def, with runs in flight, and is started again: every run that was
+acknowledged ends as it should, nothing that must be once is twice, and histories fold to what the tables say."""
+import re
+import subprocess
+import time
+
+import pika
+import pytest
+
+from flight import BUILD, CHECKOUT, KINDS, Process, open_lab, until
+
+PLACES = re.findall(r"^FAULT\((\w+),", (CHECKOUT / "common/base/fault.def").read_text(), re.M)
+
+# At which passage, where it is not the second: some places are passed once by three runs.
+PASSAGE = {"gateway_command_read": 1, "gateway_command_written": 1, "gateway_command_nudged": 1,
+           "scheduler_registered": 1, "scheduler_shard_taken": 1, "scheduler_shard_read": 1, "scheduler_runs_read": 1,
+           "scheduler_shard_giving": 3, "scheduler_shard_given": 3, "scheduler_left": 1, "scheduler_started_received": 1,
+           "scheduler_child_applied": 1, "scheduler_child_committed": 1, "scheduler_tell_applied": 1,
+           "scheduler_tell_committed": 1, "scheduler_timer_applied": 1, "scheduler_timer_committed": 1,
+           "scheduler_started_committed": 1, "scheduler_undo_committed": 1, "scheduler_end_committed": 1,
+           "scheduler_dead_letter_applied": 1, "scheduler_dead_letter_committed": 1, "scheduler_grant_published": 1,
+           "scheduler_journal_written": 7, "scheduler_journal_cleared": 7, "scheduler_batch_committed": 4,
+           "worker_task_received": 1, "worker_claim_taken": 1, "worker_granted": 1, "worker_result_confirmed": 3}
+table = {}
+
+
+@pytest.fixture(scope="module")
+def lab():
+    with open_lab() as one:
+        yield one
+
+
+def garbage(lab):
+    """A message that nobody can read, in the inbox of a shard."""
+    with pika.BlockingConnection(pika.URLParameters(lab.drive.env["ROPEWALK_AMQP_URL"])) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        channel.basic_publish("", "ropewalk.inbox.3", b"{no json", pika.BasicProperties(type="result", delivery_mode=2),
+                              mandatory=True)
+
+
+def in_the_air(lab, flights):
+    """Until the effects of these runs have begun."""
+    before = len(lab.target.requests())
+    until("effects to begin", lambda: len(lab.target.requests()) > before or all(f.done() for f in flights), 20, 0.005)
+
+
+def start_with_runs_in_flight(lab, process, order):
+    flights = launch(lab)
+    in_the_air(lab, flights)
+    process.kill()
+    process.start(order, ready=False)
+    return flights
+
+
+def start_and_fly(lab, process, order):
+    process.kill()
+    process.start(order)
+    return launch(lab)
+
+
+def fly_and_throw_garbage(lab, process, order):
+    flights = start_and_fly(lab, process, order)
+    garbage(lab)
+    return flights
+
+
+def fly_and_share(lab, process, order):
+    flights = start_and_fly(lab, process, order)
+    lab.second = Process(lab, process.kind, 2)
+    lab.second.start()
+    return flights
+
+
+def fly_and_stop(lab, process, order):
+    flights = start_and_fly(lab, process, order)
+    in_the_air(lab, flights)
+    process.signal(15)
+    return flights
+
+
+def fly_with_what_another_has_dropped(lab, process, order):
+    flights = start_and_fly(lab, process, "worker_task_received:2")
+    assert process.wait() == -9
+    process.start(order, ready=False)
+    return flights
+
+
+HOW = {"scheduler_registered": start_with_runs_in_flight, "scheduler_shard_taken": start_with_runs_in_flight,
+       "scheduler_shard_read": start_with_runs_in_flight, "scheduler_runs_read": start_with_runs_in_flight,
+       "scheduler_dead_letter_applied": fly_and_throw_garbage, "scheduler_dead_letter_committed": fly_and_throw_garbage,
+       "scheduler_shard_giving": fly_and_share, "scheduler_shard_given": fly_and_share, "scheduler_left": fly_and_stop,
+       "worker_claim_taken": fly_with_what_another_has_dropped}
+
+
+def launch(lab):
+    return lab.launch("good", "bad", "cancelled")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_death_at(lab, place):
+    process = lab.processes[place.partition("_")[0]]
+    letters = lab.drive.sql("select count(*) from dead_letter")[0][0]
+    flights = HOW.get(place, start_and_fly)(lab, process, f"{place}:{PASSAGE.get(place, 2)}")
+    status = process.wait()
+    died = time.monotonic()
+    assert (status, process.killed_at()) == (-9, place), f"{place} was never passed: the process has status {status}"
+    process.start()
+    faults, ended, repeated, unknown = lab.land(flights)
+    if hasattr(lab, "second"):
+        lab.second.signal(15)
+        assert lab.second.wait() == 0
+        del lab.second
+    assert faults == []
+    assert unknown == 0 or process.kind == "worker", "only a worker's death leaves doubt about an effect"
+    if "dead_letter" in place:
+        until("the dead letter", lambda: lab.drive.sql("select count(*) from dead_letter")[0][0] > letters)
+        # what cannot be read has no name of its own: when its acknowledgement is lost its row is written once more
+        assert lab.drive.sql("select count(*) from dead_letter")[0][0] - letters <= (2 if "committed" in place else 1)
+    table[place] = (max(0, ended - died) * 1000, repeated, unknown)
+
+
+def test_all_places_were_passed_and_histories_are_whole(lab, capsys):
+    with capsys.disabled():
+        print(f"\n{'killed at':34} {'recovered ms':>12} {'effects repeated':>17} {'outcomes unknown':>17}")
+        for place, (ms, repeated, unknown) in table.items():
+            print(f"{place:34} {ms:12.0f} {repeated:17} {unknown:17}")
+    assert sorted(table) == sorted(PLACES)
+    assert lab.drive.faults_of_history() == []
+    assert lab.drive.sql("select count(*) from run where ended_at is null") == [(0,)]
+    assert lab.drive.sql("select count(*) from quarantine") == [(0,)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_shipped_has_no_such_places(kind):
+    def traces(program):
+        text = (BUILD / "bin" / program).read_bytes()
+        symbols = subprocess.run(["nm", str(BUILD / "bin" / program)], stdout=subprocess.PIPE, text=True, check=True).stdout
+        return [word in text for word in (b"ROPEWALK_FAULT_KILL", b"fault: killed at")] + ["fault_due" in symbols]
+
+    assert traces(f"ropewalk-{kind}") == [False, False, False]
+    assert traces(f"ropewalk-{kind}-faults") == [True, True, True]
+
+
+def test_an_order_that_names_no_place_is_refused():
+    for order in ("nowhere:1", "worker_granted", "worker_granted:0", "worker_granted:x"):
+        done = subprocess.run([str(BUILD / "bin/ropewalk-worker-faults")], env={"ROPEWALK_FAULT_KILL": order}, stderr=subprocess.PIPE,
+                              text=True, timeout=10)
+        assert done.returncode == 2 and "ROPEWALK_FAULT_KILL" in done.stderr and order in done.stderr
