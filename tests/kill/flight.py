@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import time
@@ -73,14 +74,15 @@ class Process:
         self.port = int(self.env["ROPEWALK_LISTEN"].rpartition(":")[2])
         self.process = None
 
-    def start(self, point=None, ready=True):
-        """The shipped program, or the one that dies at POINT, "NAME:K"."""
+    def start(self, point=None, ready=True, under=()):
+        """The shipped program, perhaps UNDER another, or the one that dies at POINT, "NAME:K"."""
         assert self.process is None or self.process.poll() is not None
+        self.under = under
         env = dict(self.env)
         if point:
             env["ROPEWALK_FAULT_KILL"] = point
         program = BUILD / f"bin/ropewalk-{self.kind}{'-faults' if point else ''}"
-        self.process = subprocess.Popen([str(program)], env=env, stdin=subprocess.DEVNULL, stderr=self.log,
+        self.process = subprocess.Popen([*under, str(program)], env=env, stdin=subprocess.DEVNULL, stderr=self.log,
                                         start_new_session=True)
         if ready:
             self.await_ready()
@@ -100,6 +102,9 @@ class Process:
 
     def kill(self):
         if self.process is not None and self.process.poll() is None:
+            pid = self.process.pid
+            for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split() if self.under else []:
+                os.kill(int(child), signal.SIGKILL)    # a tracer's end would set it free
             self.process.kill()
         self.wait()
 

@@ -33,6 +33,9 @@ class Target:
             daemon_threads = True
             request_queue_size = 512
 
+            def handle_error(self, *_):
+                pass                                # a client that is killed cuts its connections
+
         self.server = Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
 
