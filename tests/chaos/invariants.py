@@ -374,6 +374,9 @@ class History:
                 self.wrong(event, "a late result of an attempt that was never dispatched")
         elif event.type == SETTLED:
             step.ended, step.open = event.said, False
+            for other in self.steps.values():       # what its doubt had stopped may begin after all
+                if other.ended in ("cancelled", "skipped"):
+                    other.ended = None
         elif step.ended:
             self.wrong(event, f"it had ended ({step.ended})")
         elif event.type == DISPATCHED:
