@@ -114,6 +114,8 @@ static size_t compare(struct lease *lease, const struct pg_result *rows, int16_t
         struct held *held;
 
         ENSURE(shard >= 0 && shard < SHARDS_MAX);
+        if ((size_t)shard >= lease->shard_count)
+            lease->shard_count = (size_t)shard + 1;
         held = &lease->held[shard];
         if (held->busy > 0)
             continue;
@@ -131,7 +133,7 @@ static size_t compare(struct lease *lease, const struct pg_result *rows, int16_t
 
 static void lose_everything(struct lease *lease)
 {
-    for (int i = 0; i < SHARDS_MAX; i++)
+    for (size_t i = 0; i < lease->shard_count; i++)
         lose(lease, (int16_t)i);
     lease->check = true;
     lease_tell_changes(lease);

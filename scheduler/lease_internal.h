@@ -32,6 +32,7 @@ struct lease {
     int format;
     bool clock_sampled;
     int64_t clock_offset; /* of the last sample that was handed on */
+    size_t shard_count;   /* there are no others */
     struct held held[SHARDS_MAX];
     size_t held_count;
     struct sched_shard_change changes[SHARDS_MAX];

@@ -162,9 +162,9 @@ void lease_give_surplus(struct lease *lease, size_t target)
 {
     size_t keep = 0;
 
-    for (size_t i = 0; i < SHARDS_MAX; i++)
+    for (size_t i = 0; i < lease->shard_count; i++)
         keep += lease->held[i].state == SHARD_HELD;
-    for (size_t i = SHARDS_MAX; i-- > 0 && keep > target;) {
+    for (size_t i = lease->shard_count; i-- > 0 && keep > target;) {
         if (lease->held[i].state != SHARD_HELD)
             continue;
         lease->held[i].state = SHARD_SURPLUS;

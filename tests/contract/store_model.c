@@ -3,6 +3,7 @@
 #include "tests/contract/store.h"
 #include "tests/contract/store_scenarios.h"
 #include "tests/sim/model_commit.h"
+#include "tests/sim/model_lease.h"
 
 #include "common/base/banned.h"
 
@@ -121,11 +122,9 @@ int64_t hand_command(struct run_id run, const char *kind, struct str body, struc
 
 void hand_shard(int16_t shard, enum owner owner, int64_t epoch)
 {
-    struct node *node = owner == NOBODY ? NULL : &sim.nodes[owner == ME ? 0 : 1];
-
     UNTIL(!db_is_locked(&sim, shard));
-    sim.db.shards[shard] =
-        (struct db_shard){.owner = node, .incarnation = node == NULL ? 0 : node->incarnation, .epoch = epoch};
+    sim.db.shards[shard] = (struct db_shard){
+        .owned = owner != NOBODY, .incarnation = member_id(&sim.nodes[owner == ME ? 0 : 1]), .epoch = epoch};
 }
 
 void hand_poison(struct run_id run)

@@ -1,6 +1,7 @@
 /* Transactions of batches. */
 #include "common/base/ensure.h"
 #include "tests/sim/model_commit.h"
+#include "tests/sim/model_lease.h"
 
 #include "common/base/banned.h"
 
@@ -8,6 +9,8 @@ struct transaction {
     struct transaction *next; /* of those that are open, or whose answers are held back */
     struct node *node;
     uint32_t incarnation;
+    struct run_id me; /* of that life of the node */
+    bool unheard;     /* another speaks for it */
     struct sched_batch batch;
     struct sched_commit_outcome outcome;
 };
@@ -82,7 +85,7 @@ static enum sched_outcome fenced(struct sim *sim, const struct transaction *t)
     for (size_t i = 0; i < t->batch.shard_count; i++) {
         const struct db_shard *shard = &sim->db.shards[t->batch.shards[i]];
 
-        if (shard->owner != t->node || shard->incarnation != t->incarnation || shard->epoch != t->batch.epochs[i])
+        if (!shard->owned || !run_id_eq(shard->incarnation, t->me) || shard->epoch != t->batch.epochs[i])
             return SCHED_FENCED;
     }
 #else
@@ -292,6 +295,8 @@ static void late(struct sim *sim, void *what)
 
 static void reply(struct sim *sim, struct transaction *t, int64_t decided_us)
 {
+    if (t->unheard)
+        return;
     if (sim->db.mute) {
         t->next = sim->db.muted;
         sim->db.muted = t;
@@ -345,6 +350,7 @@ static int64_t lose_answer(struct sim *sim, struct transaction *t, const struct 
     int64_t takes = 0;
 
     *copy = *t;
+    copy->unheard = true;
     if (luck == 0) {
         execute(sim, copy);
     } else if (luck == 1) { /* the connection is gone, the server is still at it */
@@ -397,6 +403,7 @@ void db_commit(void *ctx, const struct sched_batch *batch)
         return;
     t->node = node;
     t->incarnation = node->incarnation;
+    t->me = member_id(node);
     copy_batch(node->sim->arena, batch, &t->batch);
 #ifdef PLANT_TELL_EARLY
     for (size_t i = 0; i < t->batch.command_insert_count; i++)

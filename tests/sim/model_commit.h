@@ -4,7 +4,6 @@
 
 /* Ports of the scheduler */
 void db_commit(void *ctx, const struct sched_batch *batch);
-void db_check_shards(void *ctx);
 
 /* What may happen to batches. */
 void db_hold(struct sim *sim, bool hold);

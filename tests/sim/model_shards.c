@@ -1,113 +1,200 @@
-/* The rows that say who owns which shard, and for how long. */
+/* The rows that say who lives and who owns which shard, and the statements of scheduler/sql that the lease sends. */
+#include "common/base/ensure.h"
 #include "tests/sim/model_commit.h"
+#include "tests/sim/model_lease.h"
 
 #include "common/base/banned.h"
 
-#define LEASE_US (3 * SEC)
-
-static void tell(struct node *node, int16_t shard, bool gained, int64_t epoch)
+struct run_id member_id(const struct node *node)
 {
-    struct sched_shard_change change = {.shard = shard, .gained = gained, .epoch = epoch};
+    struct run_id id = {{0}};
 
-    node->known_epoch[shard] = gained ? epoch : 0;
-    sched_on_shards(node->sched, &change, 1);
-    if (gained)
-        scheduler_consume(node, shard);
-    node_turn(node);
+    id.bytes[0] = (uint8_t)(node->index + 1);
+    memcpy(id.bytes + 4, &node->incarnation, sizeof(node->incarnation));
+    return id;
 }
 
-static bool mine(const struct db_shard *shard, const struct node *node)
+static struct db_member *member_of(struct sim *sim, struct run_id me)
 {
-    return shard->owner == node && shard->incarnation == node->incarnation;
+    for (size_t i = 0; i < MEMBERS; i++)
+        if (sim->db.members[i].name[0] != '\0' && run_id_eq(sim->db.members[i].incarnation, me))
+            return &sim->db.members[i];
+    return NULL;
 }
 
-static bool owner_is_gone(struct sim *sim, const struct db_shard *shard)
+static bool lives(struct sim *sim, struct run_id who)
 {
-    return shard->owner == NULL || shard->incarnation != shard->owner->incarnation ||
-           sim->db.lease_until[shard->owner->index] < sim->now;
+    const struct db_member *member = member_of(sim, who);
+
+    return member != NULL && member->lease_until > db_wall(sim);
 }
 
-void db_shards_turn(struct sim *sim, void *what)
+/* ---- scheduler_register.sql, scheduler_forget.sql, scheduler_leave.sql ---- */
+
+size_t rows_register(struct sim *sim, struct str name, struct run_id me, int64_t lease_ms)
 {
-    struct node *node = what;
+    struct db_member *place = NULL;
 
-    if (sim->db.down_until > sim->now)
-        return;
-    sim->db.lease_until[node->index] = sim->now + LEASE_US;
-    node->db_offset = sim->db.clock_offset;
-    for (int16_t s = 0; s < SHARDS; s++) {
-        struct db_shard *shard = &sim->db.shards[s];
+    for (size_t i = MEMBERS; i-- > 0;) {
+        struct db_member *member = &sim->db.members[i];
 
-        if (node->known_epoch[s] != 0 && (!mine(shard, node) || shard->epoch != node->known_epoch[s]))
-            tell(node, s, false, 0);
-        if (mine(shard, node) ? node->known_epoch[s] != 0 : !owner_is_gone(sim, shard))
+        if (member->name[0] == '\0' && place == NULL)
+            place = member;
+        if (str_is(name, member->name)) {
+            place = member;
+            break;
+        }
+    }
+    ENSURE(place != NULL && name.len < sizeof(place->name));
+    memcpy(place->name, name.ptr, name.len);
+    place->name[name.len] = '\0';
+    place->incarnation = me;
+    place->lease_until = db_wall(sim) + lease_ms * MS;
+    return 1;
+}
+
+void rows_forget(struct sim *sim)
+{
+    for (size_t i = 0; i < MEMBERS; i++)
+        if (sim->db.members[i].lease_until < db_wall(sim) - 3600 * SEC)
+            sim->db.members[i].name[0] = '\0';
+}
+
+void rows_leave(struct sim *sim, struct run_id me)
+{
+    struct db_member *member = member_of(sim, me);
+
+    if (member != NULL)
+        member->name[0] = '\0';
+}
+
+/* ---- scheduler_tick.sql ---- */
+
+size_t rows_tick(struct sim *sim, struct run_id me, int64_t lease_ms, int64_t *cells)
+{
+    int64_t now = db_wall(sim), live = 0, before = 0, expiry = INT64_MAX;
+    struct db_member *own = member_of(sim, me);
+
+    for (size_t i = 0; i < MEMBERS; i++) {
+        const struct db_member *member = &sim->db.members[i];
+
+        if (member->name[0] == '\0' || (member->lease_until <= now && member != own))
             continue;
-        shard->owner = node;
-        shard->incarnation = node->incarnation;
-        shard->epoch++;
-        tell(node, s, true, shard->epoch);
+        live++;
+        before += own != NULL && strcmp(member->name, own->name) < 0;
+        if (member != own && member->lease_until < expiry)
+            expiry = member->lease_until;
     }
-    /* Now and then one is handed to the other. */
-    if (sim_chances(sim, DECIDE_HANDOVER, sim->healed ? 100 : 1000)) {
-        int16_t s = (int16_t)rng_below(&sim->streams[DECIDE_HANDOVER], SHARDS);
+    if (own != NULL)
+        own->lease_until = now + lease_ms * MS;
+    for (int16_t s = 0; s < SHARDS; s++) {
+        const struct db_shard *shard = &sim->db.shards[s];
+        const int64_t row[TICK_COLUMNS] = {s,
+                                           shard->epoch,
+                                           shard->owned && run_id_eq(shard->incarnation, me),
+                                           !shard->owned || !lives(sim, shard->incarnation),
+                                           own != NULL,
+                                           live,
+                                           before,
+                                           EVENT_FORMAT,
+                                           expiry == INT64_MAX ? CELL_NULL : (expiry - now) / MS,
+                                           now};
 
-        if (node->known_epoch[s] != 0)
-            sched_release_shard(node->sched, s);
-        node_turn(node);
+        memcpy(cells + s * TICK_COLUMNS, row, sizeof(row));
     }
+    return SHARDS;
 }
 
-struct release {
-    struct node *node;
-    int16_t shard;
-    int64_t epoch;
+/* ---- shard_take.sql, shard_release.sql, shard_release_all.sql, shard_holders_end.sql ---- */
+
+size_t rows_take(struct sim *sim, struct run_id me, const int16_t *shards, size_t count, int64_t *cells)
+{
+    size_t rows = 0;
+
+    for (size_t i = 0; i < count; i++) {
+        struct db_shard *shard = &sim->db.shards[shards[i]];
+
+        if (db_is_locked(sim, shards[i]) || (shard->owned && lives(sim, shard->incarnation)))
+            continue;
+        *shard = (struct db_shard){.owned = true, .incarnation = me, .epoch = shard->epoch + 1};
+        cells[rows * TICK_COLUMNS] = shards[i];
+        cells[rows * TICK_COLUMNS + 1] = shard->epoch;
+        rows++;
+    }
+    return rows;
+}
+
+void rows_release(struct sim *sim, struct run_id me, const int16_t *shards, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        if (run_id_eq(sim->db.shards[shards[i]].incarnation, me))
+            sim->db.shards[shards[i]].owned = false;
+}
+
+void rows_release_all(struct sim *sim, struct run_id me)
+{
+    for (int16_t s = 0; s < SHARDS; s++)
+        rows_release(sim, me, &s, 1);
+}
+
+size_t rows_end_holders(struct sim *sim, const int16_t *shards, size_t count)
+{
+    for (size_t i = 0; i < count; i++)
+        db_end_holders(sim, shards[i], SCHED_UNAVAILABLE);
+    return count;
+}
+
+struct node *db_owner(struct sim *sim, int16_t shard)
+{
+    for (int i = 0; i < SCHEDULERS; i++)
+        if (sim->db.shards[shard].owned && run_id_eq(sim->db.shards[shard].incarnation, member_id(&sim->nodes[i])))
+            return &sim->nodes[i];
+    return NULL;
+}
+
+/* ---- a third scheduler, of which nothing is seen but its rows ---- */
+
+struct stranger {
+    struct run_id me;
+    int64_t until;
+    bool takes;
 };
 
-static void released(struct sim *sim, void *what)
+static void stranger_lives(struct sim *sim, void *what)
 {
-    struct release *r = what;
-    struct db_shard *shard = &sim->db.shards[r->shard];
-    struct node *other = &sim->nodes[1 - r->node->index];
+    struct stranger *stranger = what;
+    int64_t cells[SHARDS * TICK_COLUMNS];
+    int16_t s = (int16_t)rng_below(&sim->streams[DECIDE_HANDOVER], SHARDS);
 
-    if (mine(shard, r->node) && shard->epoch == r->epoch && sim->db.down_until <= sim->now) {
-        shard->epoch++;
-        shard->owner = other->alive ? other : NULL;
-        shard->incarnation = other->incarnation;
-        if (other->alive && other->frozen_until <= sim->now)
-            tell(other, r->shard, true, shard->epoch);
-        else
-            shard->owner = NULL;
-    }
-    if (r->node->known_epoch[r->shard] == r->epoch)
-        tell(r->node, r->shard, false, 0);
-}
-
-void db_release_shard(struct node *node, int16_t shard)
-{
-    struct release *r = sim_new(node->sim, struct release);
-
-    r->node = node;
-    r->shard = shard;
-    r->epoch = node->known_epoch[shard];
-    sim_after(node->sim, 100, 5 * MS, node, released, r);
-}
-
-static void checked(struct sim *sim, void *what)
-{
-    struct node *node = what;
-
-    if (sim->db.down_until > sim->now) {
-        sim_after(sim, 100 * MS, SEC, node, checked, node);
+    if (sim->db.down_until <= sim->now && sim->now >= stranger->until) {
+        rows_release_all(sim, stranger->me);
+        rows_leave(sim, stranger->me);
+        sim->db.stranger = false;
         return;
     }
-    db_shards_turn(sim, node);
-    sched_on_shards(node->sched, NULL, 0);
-    node_turn(node);
+    if (sim->db.down_until <= sim->now) {
+        struct db_member *member = member_of(sim, stranger->me);
+
+        if (member != NULL)
+            member->lease_until = db_wall(sim) + SEC;
+        if (stranger->takes)
+            (void)rows_take(sim, stranger->me, &s, 1, cells);
+    }
+    sim_after(sim, 20 * MS, 200 * MS, NULL, stranger_lives, stranger);
 }
 
-void db_check_shards(void *ctx)
+void db_stranger_comes(struct sim *sim)
 {
-    struct node *node = ctx;
+    struct rng *rng = &sim->streams[DECIDE_HANDOVER];
+    struct stranger *stranger = sim_new(sim, struct stranger);
 
-    sim_after(node->sim, 100, 3 * MS, node, checked, node);
+    if (sim->db.stranger || sim->db.down_until > sim->now)
+        return;
+    sim->db.stranger = true;
+    memset(stranger->me.bytes, 0xee, sizeof(stranger->me.bytes));
+    stranger->until = sim->now + rng_between(rng, 50 * MS, 3 * SEC);
+    stranger->takes = rng_chance(rng, 5000);
+    (void)rows_register(sim, rng_chance(rng, 5000) ? STR("a") : STR("z"), stranger->me, 1000);
+    sim_trace(sim, "a third scheduler joins for %lld ms", (long long)((stranger->until - sim->now) / MS));
+    stranger_lives(sim, stranger);
 }

@@ -1,7 +1,9 @@
 /* The shells of the simulated processes: ports to the models, and what a shell does by itself. */
 #include "common/base/ensure.h"
 #include "common/base/map.h"
+#include "scheduler/lease.h"
 #include "tests/sim/model_commit.h"
+#include "tests/sim/model_lease.h"
 #include "tests/sim/script.h"
 
 #include "common/base/banned.h"
@@ -153,11 +155,151 @@ static void close_shard(void *ctx, int16_t shard)
         broker_close(node->sim, node->inboxes[shard][i]);
         node->inboxes[shard][i] = NULL;
     }
+    node->consuming[shard] = 0;
+}
+
+struct handing {
+    struct node *node;
+    int16_t shard;
+};
+
+/* The other takes it, beyond its share, as soon as the row says that it is nobody's. */
+static void handed_over(struct sim *sim, void *what)
+{
+    struct handing *handing = what;
+    struct node *other = &sim->nodes[1 - handing->node->index];
+    int64_t cells[TICK_COLUMNS];
+
+    if (!other->alive || sim->db.down_until > sim->now)
+        return;
+    if (rows_take(sim, member_id(other), &handing->shard, 1, cells) == 1)
+        lease_check(other->lease);
+    else if (db_owner(sim, handing->shard) == handing->node)
+        sim_after(sim, 100, MS, NULL, handed_over, handing);
 }
 
 static void shard_released(void *ctx, int16_t shard)
 {
-    db_release_shard(ctx, shard);
+    struct node *node = ctx;
+    struct handing *handing = sim_new(node->sim, struct handing);
+
+    lease_release(node->lease, shard);
+    if (!node->handing[shard])
+        return;
+    node->handing[shard] = false;
+    *handing = (struct handing){node, shard};
+    handed_over(node->sim, handing);
+}
+
+void scheduler_hand_over(struct node *node, int16_t shard)
+{
+    if (node->consuming[shard] == 0)
+        return;
+    node->handing[shard] = true;
+    sched_release_shard(node->sched, shard);
+    node_turn(node);
+}
+
+static void check_shards(void *ctx)
+{
+    lease_check(((struct node *)ctx)->lease);
+}
+
+/* ---- its lease ---- */
+
+static void consume_shard(struct node *node, int16_t shard)
+{
+    if (!node->broker_up || node->consuming[shard] == 0)
+        return;
+    for (int i = 0; i < 2; i++) {
+        uint32_t prefetch = i == 0 ? 64 : 8;
+        char name[64];
+
+        broker_close(node->sim, node->inboxes[shard][i]);
+        snprintf(name, sizeof(name), "ropewalk.inbox.%d%s", shard, i == 0 ? "" : ".large");
+        node->inboxes[shard][i] =
+            broker_consume(node, name, shard, i == 1, node->consuming[shard], node->tight ? 1 : prefetch);
+    }
+}
+
+/* Whoever gave a shard up, or lost it, stops to listen: what it hears and cannot apply would wait with it for ever. Its
+ * lease tells it each second, unless PostgreSQL is away or an answer is lost. */
+void scheduler_check_inboxes(struct node *node)
+{
+    struct sim *sim = node->sim;
+
+    for (int16_t s = 0; s < SHARDS; s++) {
+        const struct db_shard *shard = &sim->db.shards[s];
+        bool own = shard->owned && run_id_eq(shard->incarnation, member_id(node));
+
+        node->strange[s] = own || node->consuming[s] == 0 || sim->db.down_until > sim->now ? 0 : node->strange[s] + 1;
+        if (node->strange[s] > 8)
+            sim_fail(sim, "%s still consumes the inboxes of shard %d, which is not its own", node->name, s);
+    }
+}
+
+static void on_shards(void *ctx, const struct sched_shard_change *changes, size_t count)
+{
+    struct node *node = ctx;
+
+    sched_on_shards(node->sched, changes, count);
+    for (size_t i = 0; i < count; i++) {
+        if (!changes[i].gained)
+            continue;
+        node->consuming[changes[i].shard] = changes[i].epoch;
+        consume_shard(node, changes[i].shard);
+    }
+    node_turn(node);
+}
+
+static void on_surplus(void *ctx, int16_t shard)
+{
+    struct node *node = ctx;
+
+    sched_release_shard(node->sched, shard);
+    node_turn(node);
+}
+
+static void on_clock(void *ctx, struct wall_us now, struct mono_us at)
+{
+    struct node *node = ctx;
+
+    node->db_offset = now.us - (at.us - node->mono_base) - node->sim->start_wall;
+}
+
+static void replaced(struct sim *sim, void *what)
+{
+    node_crash(sim, what);
+    sim_after(sim, 100 * MS, SEC, NULL, node_start, what);
+}
+
+static void on_replaced(void *ctx)
+{
+    struct node *node = ctx;
+
+    sim_at(node->sim, node->sim->now, node, replaced, node);
+}
+
+static void lease_start(struct node *node)
+{
+    static uv_loop_t loops[SCHEDULERS];
+    char name[8];
+    struct lease_options options = {.loop = &loops[node->index],
+                                    .url = "",
+                                    .name = name,
+                                    .me = member_id(node),
+                                    .format = EVENT_FORMAT,
+                                    .lease_ms = 3000,
+                                    .renew_ms = 1000,
+                                    .on_shards = on_shards,
+                                    .on_surplus = on_surplus,
+                                    .on_clock = on_clock,
+                                    .on_replaced = on_replaced,
+                                    .ctx = node};
+
+    loops[node->index].data = node;
+    snprintf(name, sizeof(name), "s%d", node->index);
+    node->lease = lease_new(&options);
 }
 
 void scheduler_start(struct node *node)
@@ -173,9 +315,9 @@ void scheduler_start(struct node *node)
                                 .queue_depth = queue_depth,
                                 .close_shard = close_shard,
                                 .shard_released = shard_released,
-                                .check_shards = db_check_shards};
+                                .check_shards = check_shards};
     int16_t slots[SLOT_COUNT];
-    bool tight = sim_chances(node->sim, DECIDE_TIGHT, 2000);
+    bool tight = node->tight = sim_chances(node->sim, DECIDE_TIGHT, 2000);
     struct sched_settings settings = {.name = node->name,
                                       .token_key = STR("the key of the simulation"),
                                       .incarnation = 1,
@@ -190,7 +332,9 @@ void scheduler_start(struct node *node)
     for (int i = 0; i < SLOT_COUNT; i++)
         slots[i] = (int16_t)(i % SHARDS);
     db_make_scheduler_ports(&ports);
-    memset(node->known_epoch, 0, sizeof(node->known_epoch));
+    memset(node->consuming, 0, sizeof(node->consuming));
+    memset(node->strange, 0, sizeof(node->strange));
+    memset(node->handing, 0, sizeof(node->handing));
     memset(node->inboxes, 0, sizeof(node->inboxes));
     node->sched = sched_new(&ports, &settings);
     read_journal(node);
@@ -202,32 +346,21 @@ void scheduler_start(struct node *node)
         sched_suspect(node->sched, run->id);
         run->suspected = true;
     }
+    lease_start(node);
     sim_keep_ticking(node);
 }
 
 void scheduler_stop(struct node *node)
 {
+    lease_free(node->lease);
     sched_free(node->sched);
     node->sched = NULL;
-}
-
-void scheduler_consume(struct node *node, int16_t shard)
-{
-    if (!node->broker_up || node->known_epoch[shard] == 0)
-        return;
-    for (int i = 0; i < 2; i++) {
-        char name[64];
-
-        broker_close(node->sim, node->inboxes[shard][i]);
-        snprintf(name, sizeof(name), "ropewalk.inbox.%d%s", shard, i == 0 ? "" : ".large");
-        node->inboxes[shard][i] = broker_consume(node, name, shard, i == 1, node->known_epoch[shard], i == 0 ? 64 : 8);
-    }
 }
 
 void scheduler_connected(struct node *node)
 {
     for (int16_t s = 0; s < SHARDS; s++)
-        scheduler_consume(node, s);
+        consume_shard(node, s);
     sched_on_broker(node->sched, true);
 }
 

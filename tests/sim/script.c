@@ -43,7 +43,7 @@ const struct script *script_find(const char *name)
 
 static struct node *node_of(struct sim *sim, enum who who, struct node *here)
 {
-    struct node *owner = sim->db.shards[sim->db.runs[0]->shard].owner;
+    struct node *owner = db_owner(sim, sim->db.runs[0]->shard);
 
     if (owner == NULL) /* among faults of chance */
         owner = &sim->nodes[0];
@@ -90,8 +90,7 @@ static void to_process(struct sim *sim, const struct rule *rule, struct node *no
     default:
         if (!node->alive)
             break;
-        sched_release_shard(node->sched, sim->db.runs[0]->shard);
-        node_turn(node);
+        scheduler_hand_over(node, sim->db.runs[0]->shard);
         break;
     }
 }

@@ -122,6 +122,7 @@ static bool end_earlier(struct shrinker *s)
     struct play play = s->play;
 
     for (play.until_us = play.until_us > 0 ? play.until_us / 2 : 32 * SEC; play.until_us > MS; play.until_us /= 2) {
+        play.until_us -= play.until_us % MS; /* as it will be printed */
         if (!adopt(s, &play, 8))
             return any;
         play = s->play;

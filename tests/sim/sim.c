@@ -227,7 +227,9 @@ static void every_second(struct sim *sim, void *what)
         sim_at(sim, sim->now + 100 * MS, node, every_second, node);
         return;
     }
-    db_shards_turn(sim, node);
+    scheduler_check_inboxes(node);
+    if (sim_chances(sim, DECIDE_HANDOVER, sim->healed ? 100 : 1000))
+        db_stranger_comes(sim);
     sim_at(sim, sim->now + SEC, node, every_second, node);
 }
 

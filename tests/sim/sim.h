@@ -128,9 +128,14 @@ struct db_command {
     struct str body, reply_to;
     bool held, deleted;
 };
+struct db_member { /* of the table scheduler; name "": no row */
+    char name[16];
+    struct run_id incarnation;
+    int64_t lease_until; /* by PostgreSQL's clock */
+};
 struct db_shard {
-    struct node *owner;
-    uint32_t incarnation;
+    bool owned;
+    struct run_id incarnation;
     int64_t epoch;
 };
 struct db {
@@ -142,7 +147,8 @@ struct db {
     struct db_command *commands;
     size_t command_count, command_cap;
     struct db_shard shards[SHARDS];
-    int64_t lease_until[SCHEDULERS];
+    struct db_member members[SCHEDULERS + 1];
+    bool stranger; /* one of them is nobody of ours */
     size_t commits, conflicts, fenced, refused, unknown, dead_letters;
     struct transaction *open, *muted;
     bool hold, mute; /* batches go no further than to their first row; their answers do not come */
@@ -158,8 +164,8 @@ struct db_run *db_run_add(struct sim *sim, struct run_id id, const struct db_wor
 struct db_workflow *db_workflow_find(struct sim *sim, struct str name);
 int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct str body, struct str reply_to);
 void db_make_scheduler_ports(struct sched_ports *ports);
-void db_shards_turn(struct sim *sim, void *node); /* renews the lease, takes what nobody has, notices what is gone */
-void db_release_shard(struct node *node, int16_t shard);
+struct node *db_owner(struct sim *sim, int16_t shard); /* NULL: none of those that live */
+void db_stranger_comes(struct sim *sim);               /* a third scheduler joins for a while: shards are handed over */
 
 /* ---- RabbitMQ ---- */
 struct sim_message {
@@ -242,7 +248,11 @@ struct node {
     struct sched *sched;
     bool tick_planned;
     int64_t wake_at;
-    int64_t known_epoch[SHARDS]; /* 0: not ours, as far as it knows */
+    struct lease *lease;
+    bool tight;                /* it takes next to nothing at once */
+    int64_t consuming[SHARDS]; /* the epoch under which its inboxes are consumed; 0: they are not */
+    bool handing[SHARDS];      /* to the other, when it is released */
+    uint32_t strange[SHARDS];  /* how often in a row it was found to consume what is not its own */
     struct consumer *inboxes[SHARDS][2];
     bool commit_in_flight;
     /* worker */
@@ -261,7 +271,8 @@ void node_turn(struct node *node);                        /* inputs came: do the
 void scheduler_start(struct node *node);
 void scheduler_stop(struct node *node);
 void scheduler_connected(struct node *node);
-void scheduler_consume(struct node *node, int16_t shard);
+void scheduler_hand_over(struct node *node, int16_t shard); /* it gives the shard up, and the other takes it */
+void scheduler_check_inboxes(struct node *node); /* each second: it consumes nothing for long that is another's */
 void scheduler_deliver(struct node *node, struct sim_delivery *delivery);
 void worker_start(struct node *node);
 void worker_stop(struct node *node);
