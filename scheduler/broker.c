@@ -217,7 +217,7 @@ static void on_confirm(void *ctx, enum amqp_confirm outcome)
     mem_free(way);
 }
 
-void broker_publish(struct broker *broker, const struct sched_publish *publish)
+void broker_publish(struct broker *broker, const struct sched_publish *publish, struct wall_us sent_at)
 {
     struct amqp_message message = {.exchange = "",
                                    .routing_key = publish->queue,
@@ -225,7 +225,8 @@ void broker_publish(struct broker *broker, const struct sched_publish *publish)
                                    .message_id = publish->message_id,
                                    .reply_to = publish->reply_to,
                                    .persistent = publish->persistent,
-                                   .body = publish->body};
+                                   .body = publish->body,
+                                   .sent_at = sent_at};
 
     declare_task_queue(broker, publish->queue);
     if (publish->confirm != 0) {

@@ -28,7 +28,8 @@ void broker_consume_shard(struct broker *broker, int16_t shard, int64_t epoch);
 void broker_flush(struct broker *broker);
 
 /* Ports (sched_ports) */
-void broker_publish(struct broker *broker, const struct sched_publish *publish);
+/* sent_at: by PostgreSQL's clock, which deadlines are times of. */
+void broker_publish(struct broker *broker, const struct sched_publish *publish, struct wall_us sent_at);
 void broker_ack(struct broker *broker, void *delivery);
 void broker_forget(struct broker *broker, void *delivery);
 void broker_queue_depth(struct broker *broker, const char *queue);

@@ -57,7 +57,7 @@ static void port_commit(void *ctx, const struct sched_batch *batch)
 
 static void port_publish(void *ctx, const struct sched_publish *publish)
 {
-    broker_publish(shell_of(ctx)->broker, publish);
+    broker_publish(shell_of(ctx)->broker, publish, port_wall(ctx));
 }
 
 static void port_ack(void *ctx, void *delivery)

@@ -80,6 +80,7 @@ struct amqp_message {
     const char *reply_to;   /* may be NULL */
     bool persistent;        /* persistent messages are also mandatory and confirmed; others are fire and forget */
     struct str body;        /* copied */
+    struct wall_us sent_at; /* what the receiver is told, in whole seconds; 0: this machine's clock */
     void (*on_confirm)(void *ctx, enum amqp_confirm outcome); /* on the loop; NULL: nobody cares */
     void *ctx;
 };

@@ -197,7 +197,7 @@ void wire_put_publish(struct wire *wire, uint16_t channel, const struct amqp_mes
                   AMQP_BASIC_TYPE_FLAG,
         .content_type = amqp_cstring_bytes("application/json"),
         .delivery_mode = number != 0 ? 2 : 1,
-        .timestamp = (uint64_t)(clock_wall().us / US_PER_S),
+        .timestamp = (uint64_t)((message->sent_at.us != 0 ? message->sent_at.us : clock_wall().us) / US_PER_S),
         .type = bytes_of(message->type),
     };
 
