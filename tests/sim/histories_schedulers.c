@@ -34,7 +34,8 @@ const struct script histories_schedulers[] = {
      .documents = {CHAIN},
      .rules = {{"called 0:s1/1/1", .what = DECIDE_FREEZE, .who = OWNER, .us = 60 * SEC}},
      .sent = "0:s0 1, 0:s1 1, 0:s2 1",
-     .within = 15 * SEC,
+     .answers = {{"0:s1", .takes = 5 * SEC}},
+     .within = 9 * SEC,
      .histories = {CHAIN_HISTORY}},
     {.name = "owner_wakes_among_new_messages",
      .of = "B3",
@@ -150,5 +151,16 @@ const struct script histories_schedulers[] = {
      .sent = "1:s0 1",
      .within = 7 * SEC,
      .histories = {"run.started, step.waiting s0, step.succeeded s0, run.succeeded", DONE}},
+    {.name = "inbox_unread_while_postgresql_is_away",
+     .of = "H5",
+     .tight = true,
+     .documents = {DOCUMENT(
+         "w0", STEP("s0", CALL RETRY(3, "100ms")) "," STEP(
+                   "d", "\"call\":\"delay\",\"with\":{\"duration\":\"1200ms\"}") "," STEP("s1", CALL NEEDS("d")))},
+     .answers = {{"0:s0", .takes = 3 * SEC}, {"0:s1", .takes = 800 * MS}},
+     .rules = {{"called 0:s1/1/1", .what = DECIDE_DATABASE, .after = 300 * MS, .us = 13 * SEC}},
+     .sent = "0:s0 1, 0:s1 1",
+     .histories = {"run.started, step.dispatched s0/1, step.waiting d, step.started s0/1, step.succeeded d, "
+                   "step.dispatched s1/1, step.succeeded s1/1, step.succeeded s0/1, run.succeeded"}},
     {0},
 };

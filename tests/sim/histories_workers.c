@@ -193,5 +193,13 @@ const struct script histories_workers[] = {
      .sent = "0:s0 4",
      .within = 3 * SEC,
      .histories = {DONE}},
+    {.name = "second_try_of_a_poll_lost",
+     .of = "B7",
+     .documents = {DOCUMENT("w0", STEP("s0", "\"call\":\"poll\",\"with\":{" CALL
+                                             ",\"until\":\"${ .output.body.n >= 2 }\",\"interval\":\"500ms\"}"))},
+     .rules = {{"published task 0:s0/1/2", .what = DECIDE_LOSS}},
+     .sent = "0:s0 2",
+     .within = 18 * SEC,
+     .histories = {DONE}},
     {0},
 };

@@ -28,8 +28,18 @@ static int64_t number(const char *option, const char *text)
 {
     int64_t n = 0;
 
-    if (text == NULL || !parse_i64(str_of(text), 0, INT64_MAX / 4000000, &n))
+    if (text == NULL || !parse_i64(str_of(text), 0, INT64_MAX, &n))
         misuse("no number follows", option);
+    return n;
+}
+
+/* Of what time has: so many that microseconds of it can be counted. */
+static int64_t span(const char *option, const char *text)
+{
+    int64_t n = number(option, text);
+
+    if (n > INT32_MAX)
+        misuse("too large a number follows", option);
     return n;
 }
 
@@ -64,9 +74,9 @@ static bool flag(struct options *o, const char *name)
 static void option(struct options *o, const char *name, const char *value)
 {
     if (strcmp(name, "--seconds") == 0) {
-        o->seconds = number(name, value);
+        o->seconds = span(name, value);
     } else if (strcmp(name, "--hours") == 0) {
-        o->seconds = 3600 * number(name, value);
+        o->seconds = 3600 * span(name, value);
     } else if (strcmp(name, "--histories") == 0) {
         o->seconds = INT32_MAX, o->histories = number(name, value);
     } else if (strcmp(name, "--from") == 0) {
@@ -76,9 +86,9 @@ static void option(struct options *o, const char *name, const char *value)
     } else if (strcmp(name, "--delays") == 0) {
         o->play.delays = (uint64_t)number(name, value);
     } else if (strcmp(name, "--until") == 0) {
-        o->play.until_us = number(name, value) * MS;
+        o->play.until_us = span(name, value) * MS;
     } else if (strcmp(name, "--end") == 0) {
-        o->play.end_us = number(name, value) * SEC;
+        o->play.end_us = span(name, value) * SEC;
     } else if (strcmp(name, "--directed") == 0) {
         o->play.script = value == NULL ? NULL : script_find(value);
         if (o->play.script == NULL)

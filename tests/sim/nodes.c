@@ -209,16 +209,22 @@ static void check_shards(void *ctx)
 
 static void consume_shard(struct node *node, int16_t shard)
 {
+    const struct script *script = node->sim->play->script;
+    bool tight = node->tight || (script != NULL && script->tight);
+    int64_t priority = node->consuming[shard]; /* a new owner is served before one that does not know yet */
+
     if (!node->broker_up || node->consuming[shard] == 0)
         return;
+#ifdef PLANT_NO_PRIORITY
+    priority = 0;
+#endif
     for (int i = 0; i < 2; i++) {
         uint32_t prefetch = i == 0 ? 64 : 8;
         char name[64];
 
         broker_close(node->sim, node->inboxes[shard][i]);
         snprintf(name, sizeof(name), "ropewalk.inbox.%d%s", shard, i == 0 ? "" : ".large");
-        node->inboxes[shard][i] =
-            broker_consume(node, name, shard, i == 1, node->consuming[shard], node->tight ? 1 : prefetch);
+        node->inboxes[shard][i] = broker_consume(node, name, shard, i == 1, priority, tight ? 1 : prefetch);
     }
 }
 

@@ -1,5 +1,10 @@
-# Plants a bug: copies IN to OUT with the one place that reads FROM made to read TO. cmake -DIN= -DOUT= -DFROM= -DTO= -P
+# Plants a bug: copies IN to OUT with the one place that reads FROM made to read TO, in which '@' stands for ';' and '~' for
+# the end of a line. cmake -DIN= -DOUT= -DFROM= -DTO= -P
 file(READ ${IN} text)
+foreach(part FROM TO)
+  string(REPLACE "@" ";" ${part} "${${part}}")
+  string(REPLACE "~" "\n" ${part} "${${part}}")
+endforeach()
 string(FIND "${text}" "${FROM}" first)
 string(FIND "${text}" "${FROM}" last REVERSE)
 if(first EQUAL -1 OR NOT first EQUAL last)

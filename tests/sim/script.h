@@ -59,6 +59,7 @@ struct script {
     const char *documents[2]; /* "w0", which is run; "c0", which it may call */
     const char *input;
     uint32_t runs; /* 0: one */
+    bool tight;    /* schedulers have one message of an inbox in hand */
     bool deadly;   /* run 0 kills who applies it */
     bool lengthy;  /* it takes long to play: ten times less often */
     struct rule rules[RULES_MAX];

@@ -198,8 +198,10 @@ static void answer_badly(struct sim *sim, struct call_outcome *ret)
     ret->answered = (luck >= 5 && luck < 12) || luck >= 20;
     if (luck < 5)
         fail(ret, "connect", 0, "could not connect");
-    else if (luck < 20)
+    else if (luck < 12)
         fail(ret, "http_503", 503, "the other side is busy");
+    else if (luck < 20)
+        fail(ret, "connection_lost", 0, "nobody knows what the other side did");
     else
         fail(ret, "http_422", 422, "the other side does not want it \\u0041");
 }

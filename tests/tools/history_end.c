@@ -162,7 +162,7 @@ static void check_undone(struct history *h, const struct event *event)
 
     for (size_t i = 0; i < h->undo_count; i++) {
         const struct past_step *step = h->undos[i];
-        bool doubt = step->status == STEP_OUTCOME_UNKNOWN && step->undo_status == STEP_OUTCOME_UNKNOWN;
+        bool doubt = step->status == STEP_OUTCOME_UNKNOWN && step->undo_status == STEP_OUTCOME_UNKNOWN && !step->denied;
 
         if (is_candidate(h, step) && (step->action == NULL || !step_ended(step->action->status)))
             history_fault(h, event, "step '" STR_FMT "' has not been undone", STR_ARG(step->plan->name));

@@ -18,6 +18,7 @@ struct past_step {
     enum step_status status; /* PENDING, RUNNING (begun), or the outcome */
     uint8_t branch, waits;
     bool partial, attempt_open, granted, effect; /* effect: it may have had one */
+    bool denied;                                 /* its newest attempt was answered, late, and did not succeed */
     uint16_t attempt, tried;                     /* tried: since an action was last begun */
     uint64_t told; /* attempts of which a late word has been kept, counted back from `attempt` */
     uint32_t begun_seq, ended_seq, output_seq; /* output_seq: event that holds the output */

@@ -268,6 +268,8 @@ static void late_result(struct history *h, struct past_step *step, const struct 
     history_word(h, step, event);
     if (step->undo_seq != 0 && str_is(event->code, "succeeded"))
         step->undo_status = STEP_SUCCEEDED;
+    else if (event->attempt == step->attempt && event->http_status != 0)
+        step->denied = true;
 }
 
 void history_step_event(struct history *h, struct past_step *step, const struct event *event)
