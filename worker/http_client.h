@@ -21,9 +21,9 @@ struct http_task {
     struct http_headers headers;
     struct buf body;
     size_t body_bytes;
-    const char *url; /* of this hop */
-    unsigned redirects;
-    bool to_get, body_dropped, other_origin;
+    const char *url;           /* of this hop */
+    unsigned redirects, sends; /* sends: of this hop's request */
+    bool to_get, body_dropped, other_origin, resend_refused;
     bool head_ended, too_large, enough, refused, permitted, sent, answered;
     struct mono_us until; /* 0: no bound */
     char refused_text[EGRESS_TEXT_SIZE];

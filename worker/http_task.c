@@ -12,6 +12,7 @@
 #define ERROR_BODY_KEPT ((size_t)4096)
 #define ERROR_BODY_READ ((size_t)64 << 10) /* of a failing answer; more of it ends the transfer */
 #define CONNECT_TIMEOUT_MS 30000L
+#define SENDS_MAX 2u /* of one request */
 #define USER_AGENT "ropewalk-worker"
 
 /* --- what curl calls
@@ -36,6 +37,23 @@ static int on_close_socket(void *ctx, curl_socket_t fd)
 {
     (void)ctx; /* also called for idle connections, when the task that opened them has gone */
     return close(fd);
+}
+
+/* Before each request that is sent. On a kept connection that dies before the answer the library sends it again by
+ * itself, up to five times. Once is right: the server may have closed the connection while the request was on its way.
+ * More often is for the step's policy, which waits in between and counts. */
+static int on_request(void *ctx, char *to, char *from, int to_port, int from_port)
+{
+    struct http_task *http = ctx;
+
+    (void)to, (void)from, (void)to_port, (void)from_port;
+    http->sent = http->sent || http->sends > 0;
+    if (http->sends >= (http->once ? 1 : SENDS_MAX)) {
+        http->resend_refused = true;
+        return CURL_PREREQFUNC_ABORT;
+    }
+    http->sends++;
+    return CURL_PREREQFUNC_OK;
 }
 
 static size_t on_header(char *ptr, size_t size, size_t count, void *ctx)
@@ -170,6 +188,8 @@ static void set_options(struct http_task *http)
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, http);
     curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
+    curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request);
+    curl_easy_setopt(easy, CURLOPT_PREREQDATA, http);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(easy, CURLOPT_HEADERDATA, http);
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
@@ -194,7 +214,8 @@ static bool send_request(struct http_task *http)
     buf_reset(&http->body);
     http_headers_reset(&http->headers);
     http->body_bytes = 0;
-    http->refused = http->permitted = false;
+    http->refused = http->permitted = http->resend_refused = false;
+    http->sends = 0;
     http->error[0] = '\0';
     if (http->until.us != 0) {
         int64_t left_ms = (http->until.us - clock_mono().us + US_PER_MS - 1) / US_PER_MS;
@@ -288,6 +309,8 @@ static void transfer_failed(struct http_task *http, CURLcode code)
     const char *text = http->error[0] != '\0' ? http->error : curl_easy_strerror(code);
     char message[512];
 
+    if (http->resend_refused)
+        text = "the connection ended without an answer";
     if (http->refused && !http->permitted && code == CURLE_COULDNT_CONNECT) {
         metric_add(METRIC_EGRESS_REFUSED, 1);
         snprintf(message, sizeof(message), "connecting to %s is not allowed", http->refused_text);

@@ -352,6 +352,16 @@ def test_transport_errors_say_which_and_whether_anything_left(bench):
         assert not error["answered"] and error["message"]
 
 
+def test_a_request_whose_answer_is_lost_is_repeated_by_the_policy_and_not_by_the_library(bench):
+    bench.worker()
+    bench.put(*(bench.get(f"/slow?s=0.5&n={n}") for n in range(8)))
+    bench.answers(8)        # as many kept connections, on each of which the library would try
+    path = "/cut/" + bench.pool
+    error = bench.run(bench.get(path))["error"]
+    assert (error["class"], error["code"], error["sent"], error["answered"]) == ("transient", "connection_lost", True, False)
+    assert len(bench.target.seen(path)) <= 2
+
+
 def test_a_timeout_counts_from_the_beginning_and_bounds_drips(bench):
     bench.worker()
     for path in ("/slow?s=5", "/drip"):
