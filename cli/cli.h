@@ -16,7 +16,8 @@ enum cli_exit {
 struct cli {
     char *url; /* ROPEWALK_URL, without a slash at the end */
     char *key; /* ROPEWALK_API_KEY, or the first line of ROPEWALK_API_KEY_FILE */
-    bool json; /* -o json: the server's answer as it came */
+    bool json; /* -o json: the server's answer as it came; also with -o yaml */
+    bool yaml; /* the same as YAML */
     int argc;  /* what is left after the options that were taken */
     char **argv;
 };
@@ -99,6 +100,10 @@ void print_clean(FILE *out, const char *text);
 void clean_append(struct buf *out, struct str text);
 /* JSON with two spaces a level, digits as they are. */
 void print_json(struct str value);
+/* Checked JSON as -o asks: as it is, on a line; or as YAML, each document but the first after "---". */
+void print_document(const struct cli *cli, struct str json);
+/* The same of an answer's body; one that is no JSON is printed as it came. */
+void print_answer(const struct cli *cli, const struct answer *answer);
 /* "850 ms", "1.2 s", "3 min 5 s"; "" for less than nothing. */
 void format_span(int64_t us, char *ret, size_t size);
 /* Between two RFC 3339 times; "" when start is missing, or end where it is not `open` to now. */

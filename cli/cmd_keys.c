@@ -26,7 +26,10 @@ static enum cli_exit keys_create(struct cli *cli)
         api_call(cli, &(struct api_request){.method = "POST", .path = "/v1/api-keys", .body = buf_str(&body)}, &answer);
     if (rc != CLI_DONE)
         return rc;
-    (void)puts(cli->json ? answer.text : text_or(json_text(answer.json, "key"), ""));
+    if (cli->json)
+        print_answer(cli, &answer);
+    else
+        (void)puts(text_or(json_text(answer.json, "key"), ""));
     answer_deinit(&answer);
     return CLI_DONE;
 }
@@ -48,7 +51,7 @@ static enum cli_exit keys_revoke(struct cli *cli)
     if (rc != CLI_DONE)
         return rc;
     if (cli->json)
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     else
         printf("revoked %s\n", cli->argv[0]);
     answer_deinit(&answer);

@@ -43,7 +43,7 @@ static enum cli_exit command(const struct cli *cli, const struct api_request *re
     if (rc != CLI_DONE)
         return rc;
     if (cli->json)
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     else if (strcmp(text_or(json_text(answer.json, "status"), ""), "pending") == 0)
         (void)puts("accepted; not applied yet");
     else
@@ -149,7 +149,7 @@ enum cli_exit cmd_rollback(struct cli *cli)
     if (rc != CLI_DONE)
         return rc;
     if (cli->json)
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     else
         printf("%s version %lld is version %u again\n", cli->argv[0], json_int(answer.json, "version"),
                (unsigned)version);
@@ -200,7 +200,7 @@ enum cli_exit cmd_diff(struct cli *cli)
     if (rc != CLI_DONE)
         return rc;
     if (cli->json)
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     json_array_foreach(cli->json ? NULL : json_object_get(answer.json, "changes"), i, change)
     {
         print_change(change);

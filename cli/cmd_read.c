@@ -83,7 +83,7 @@ enum cli_exit cmd_get(struct cli *cli)
     if (rc != CLI_DONE)
         return rc;
     if (cli->json)
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     else if (run)
         print_run(&answer);
     else
@@ -192,7 +192,7 @@ enum cli_exit list_things(struct cli *cli, const char *what)
     if (rc != CLI_DONE)
         return rc;
     if (cli->json) {
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     } else {
         table = table_new(lists[at].titles);
         json_array_foreach(json_object_get(answer.json, "items"), i, item)
@@ -269,7 +269,7 @@ static bool on_event(void *ctx, struct str data)
     bool end = type != NULL && run_event_is_end(type);
 
     if (cli->json)
-        printf(STR_FMT "\n", STR_ARG(data));
+        print_document(cli, data);
     else if (type != NULL)
         print_event(event);
     (void)fflush(stdout);
@@ -296,7 +296,7 @@ static enum cli_exit events_so_far(const struct cli *cli, const char *path)
             return rc;
         token = json_text(answer.json, "next_page_token");
         if (cli->json)
-            (void)puts(answer.text);
+            print_answer(cli, &answer);
         else
             json_array_foreach(json_object_get(answer.json, "items"), i, event)
             {
@@ -339,7 +339,7 @@ enum cli_exit cmd_explain(struct cli *cli)
     if (rc != CLI_DONE)
         return rc;
     if (cli->json) {
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     } else {
         print_clean(stdout, text_or(json_text(answer.json, "sentence"), answer.text));
         (void)putchar('\n');

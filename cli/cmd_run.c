@@ -93,8 +93,10 @@ enum cli_exit cmd_run(struct cli *cli)
     id = text_or(json_text(answer.json, "run_id"), "");
     if (watch || wait)
         rc = watch_run(cli, id, watch, (int)timeout_s);
+    else if (cli->json)
+        print_answer(cli, &answer);
     else
-        (void)puts(cli->json ? answer.text : id);
+        (void)puts(id);
     answer_deinit(&answer);
     return rc;
 }

@@ -66,7 +66,7 @@ static enum cli_exit apply_one(const struct cli *cli, const char *path)
     rc = api_call(cli, &(struct api_request){.method = "PUT", .path = url.ptr, .body = source.json, .source = &source},
                   &answer);
     if (rc == CLI_DONE && cli->json)
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     else if (rc == CLI_DONE)
         print_saved(name, &answer);
     if (rc == CLI_DONE) {
@@ -145,7 +145,7 @@ static enum cli_exit validate_one(const struct cli *cli, const char *path)
         return rc;
     valid = json_is_true(json_object_get(answer.json, "valid"));
     if (cli->json) {
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     } else {
         print_faults(&source, answer.json, "errors", "error");
         print_faults(&source, answer.json, "warnings", "warning");

@@ -31,7 +31,7 @@ static const char help[] =
     "  rollback WORKFLOW VERSION     make an older version the newest\n"
     "  keys list | create NAME --role ROLE | revoke ID\n"
     "\n"
-    "  -o json|table                 the server's answer as it came, or a table (default)\n"
+    "  -o json|yaml|table            the server's answer as it came, as YAML, or a table (default)\n"
     "\n"
     "settings: ROPEWALK_URL, ROPEWALK_API_KEY or ROPEWALK_API_KEY_FILE\n"
     "exits:    0 done, 1 the run did not succeed, 2 usage, 3 refused, 4 not reachable, 5 the wait was over\n";
@@ -50,9 +50,10 @@ static enum cli_exit run_command(struct cli *cli, const char *name)
 {
     const char *format = take_option(cli, "-o");
 
-    if (format != NULL && strcmp(format, "json") != 0 && strcmp(format, "table") != 0)
-        return usage_error("-o takes json or table, not '%s'", format);
-    cli->json = format != NULL && strcmp(format, "json") == 0;
+    cli->yaml = format != NULL && strcmp(format, "yaml") == 0;
+    cli->json = cli->yaml || (format != NULL && strcmp(format, "json") == 0);
+    if (format != NULL && !cli->json && strcmp(format, "table") != 0)
+        return usage_error("-o takes json, yaml or table, not '%s'", format);
     for (size_t i = 0; i < sizeof(commands) / sizeof(commands[0]); i++) {
         if (strcmp(name, commands[i].name) == 0)
             return settings_load(cli) ? commands[i].run(cli) : CLI_USAGE;

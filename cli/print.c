@@ -1,10 +1,12 @@
 /* Tables and the few formats of the command line. */
 #include "cli/cli.h"
+#include "cli/yaml.h"
 #include "common/base/json_text.h"
 
 #include "common/base/banned.h"
 
 #define COLUMNS_MAX 12
+#define YAML_PRINT_MAX_BYTES ((size_t)256 << 20)
 
 void clean_append(struct buf *out, struct str text)
 {
@@ -172,6 +174,33 @@ void print_json(struct str value)
 {
     pretty(str_trim(value), 0);
     (void)putchar('\n');
+}
+
+void print_document(const struct cli *cli, struct str json)
+{
+    static bool is_next;
+    CLEANUP(buf_deinit) struct buf yaml = {0};
+
+    if (!cli->yaml) {
+        printf(STR_FMT "\n", STR_ARG(json));
+        return;
+    }
+    buf_init(&yaml, YAML_PRINT_MAX_BYTES);
+    yaml_from_json(json, &yaml);
+    if (is_next)
+        (void)puts("---");
+    is_next = true;
+    (void)fwrite(yaml.ptr, 1, yaml.len, stdout);
+    if (yaml.overflow)
+        (void)fputs("ropewalk: the answer is too long for YAML; -o json prints all of it\n", stderr);
+}
+
+void print_answer(const struct cli *cli, const struct answer *answer)
+{
+    if (answer->json == NULL)
+        (void)puts(answer->text);
+    else
+        print_document(cli, str_trim((struct str){answer->text, answer->text_bytes}));
 }
 
 void format_span(int64_t us, char *ret, size_t size)

@@ -311,7 +311,7 @@ static enum cli_exit print_end(const struct cli *cli, const char *run_id)
     succeeded = strcmp(status, "succeeded") == 0;
     output = answer_member(&answer, "output");
     if (cli->json) {
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     } else {
         if (!succeeded)
             print_error(&answer, status);

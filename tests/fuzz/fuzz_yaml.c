@@ -21,6 +21,22 @@ static void check_line(struct str text, struct str pointer)
     ENSURE(line >= 0 && line <= lines + 1);
 }
 
+/* Written as YAML it is read back as the same. */
+static void check_written(struct str json)
+{
+    CLEANUP(buf_deinit) struct buf yaml = {0};
+    CLEANUP(buf_deinit) struct buf read = {0};
+    struct err err;
+
+    buf_init(&yaml, (size_t)8 << 20);
+    buf_init(&read, (size_t)8 << 20);
+    yaml_from_json(json, &yaml);
+    if (yaml.overflow)
+        return;
+    ENSURE(yaml_to_json(buf_str(&yaml), &read, &err) == ERR_OK);
+    ENSURE(str_eq(json, buf_str(&read)));
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     CLEANUP(buf_deinit) struct buf out = {0};
@@ -41,5 +57,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     /* What was made is JSON that means the same as YAML: but a YAML text holds fewer levels. */
     if (yaml_to_json(buf_str(&out), &again, &err) == ERR_OK)
         ENSURE(str_eq(buf_str(&out), buf_str(&again)));
+    check_written(buf_str(&out));
     return 0;
 }

@@ -58,6 +58,8 @@ def test_save_run_and_look_up(cli, name, tmp_path):
     shown = cli("get", "run", run_id).stdout
     assert f"run {run_id} of {name} version 1: succeeded" in shown and '"exact": 0.10' in shown
     assert json.loads(cli("get", "run", run_id, "-o", "json").stdout)["steps"]["never"]["status"] == "skipped"
+    shown = cli("get", "run", run_id, "-o", "yaml").stdout
+    assert "\nstatus: succeeded\n" in shown and "\n  never:\n    status: skipped\n" in shown and "\n  exact: 0.10\n" in shown
     assert run_id in cli("list", "runs", "--workflow", name, "--label", "who=cli", "--status", "succeeded").stdout
     assert run_id not in cli("list", "runs", "--workflow", name, "--status", "failed").stdout
     assert name in cli("get", "workflows", "--limit", "500").stdout

@@ -135,6 +135,48 @@ static void pointers_have_lines(void **state)
     assert_int_equal(yaml_line(STR("a: ["), STR("/a")), 0);
 }
 
+static void json_is_written_as_yaml_that_means_the_same(void **state)
+{
+    static const struct {
+        const char *json, *yaml;
+    } rows[] = {
+        {"{}", "{}\n"},
+        {"[]", "[]\n"},
+        {"null", "null\n"},
+        {"0.10", "0.10\n"},
+        {"\"a b\"", "a b\n"},
+        {"\"\"", "\"\"\n"},
+        {"{\"a\":1,\"b\":[],\"c\":{}}", "a: 1\nb: []\nc: {}\n"},
+        {"{\"a\":{\"b\":{\"c\":[1,\"x\"]}}}", "a:\n  b:\n    c:\n      - 1\n      - x\n"},
+        {"[[1,2],[{\"a\":1,\"b\":2}]]", "- - 1\n  - 2\n- - a: 1\n    b: 2\n"},
+        {"[{\"a\":{\"b\":1}},3]", "- a:\n    b: 1\n- 3\n"},
+        /* what might be taken for something else stays a string of JSON */
+        {"[\"yes\",\"No\",\"null\",\"1\",\"1e3\",\"0x1f\",\"2026-11-21\",\"-\",\"- a\",\"a: b\",\"a "
+         "#b\",\"&a\",\"~\",\".5\"]",
+         "- \"yes\"\n- \"No\"\n- \"null\"\n- \"1\"\n- \"1e3\"\n- \"0x1f\"\n- \"2026-11-21\"\n- \"-\"\n- \"- a\"\n- "
+         "\"a: b\"\n"
+         "- \"a #b\"\n- \"&a\"\n- \"~\"\n- \".5\"\n"},
+        {"[\"a \",\" a\",\"a  b\",\"a\\nb\",\"\\u001b[2J\"]",
+         "- \"a \"\n- \" a\"\n- \"a  b\"\n- \"a\\nb\"\n- \"\\u001b[2J\"\n"},
+        {"{\"yes\":1,\"1\":2,\"a b\":3,\"each[0].go\":4}", "\"yes\": 1\n\"1\": 2\na b: 3\n\"each[0].go\": 4\n"},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        CLEANUP(buf_deinit) struct buf out = {0};
+        buf_init(&out, YAML_MAX_BYTES);
+        yaml_from_json(str_of(rows[i].json), &out);
+        assert_string_equal(out.ptr, rows[i].yaml);
+        expect(rows[i].yaml, rows[i].json);
+    }
+    {
+        CLEANUP(buf_deinit) struct buf out = {0};
+        buf_init(&out, YAML_MAX_BYTES);
+        yaml_from_json(STR("[\"\\ud83d\\ude00\"]"), &out);
+        assert_string_equal(out.ptr, "- \"\xf0\x9f\x98\x80\"\n");
+    }
+}
+
 RUN(TEST(plain_scalars_mean_what_the_core_schema_says), TEST(numbers_stay_as_written_where_json_can_say_them),
     TEST(strings_keep_their_text), TEST(collections_keep_their_order), TEST(what_is_no_yaml_is_told_by_line),
-    TEST(aliases_are_bounded), TEST(pointers_have_lines))
+    TEST(aliases_are_bounded), TEST(pointers_have_lines), TEST(json_is_written_as_yaml_that_means_the_same))
