@@ -1,0 +1,10 @@
+# Every directed history is named in scenarios.md. cmake -DSIM= -DPAGE= -P
+execute_process(COMMAND ${SIM} --list OUTPUT_VARIABLE names COMMAND_ERROR_IS_FATAL ANY)
+file(READ ${PAGE} page)
+string(REGEX MATCHALL "[a-z0-9_]+" names "${names}")
+foreach(name ${names})
+  string(FIND "${page}" "`${name}`" at)
+  if(at EQUAL -1)
+    message(FATAL_ERROR "${PAGE} does not say which scenario '${name}' is")
+  endif()
+endforeach()
