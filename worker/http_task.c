@@ -216,6 +216,7 @@ static bool send_request(struct http_task *http)
     http->body_bytes = 0;
     http->refused = http->permitted = http->resend_refused = false;
     http->sends = 0;
+    http->answered = false; /* a redirect was an answer, and says nothing about the request it leads to */
     http->error[0] = '\0';
     if (http->until.us != 0) {
         int64_t left_ms = (http->until.us - clock_mono().us + US_PER_MS - 1) / US_PER_MS;

@@ -362,6 +362,16 @@ def test_a_request_whose_answer_is_lost_is_repeated_by_the_policy_and_not_by_the
     assert len(bench.target.seen(path)) <= 2
 
 
+def test_an_answer_is_that_of_the_last_hop(bench):
+    bench.worker()
+    error = bench.run(bench.get("/redirect?code=307&to=/cut"))["error"]
+    assert (error["code"], error["sent"], error["answered"]) == ("connection_lost", True, False)
+    error = bench.run(bench.get("/redirect?code=307&to=/slow?s=5", timeout="700ms"))["error"]
+    assert (error["code"], error["sent"], error["answered"]) == ("timeout", True, False)
+    error = bench.run(bench.get("/redirect?code=307&to=/status?code=503"))["error"]
+    assert (error["code"], error["answered"]) == ("http_503", True)
+
+
 def test_a_timeout_counts_from_the_beginning_and_bounds_drips(bench):
     bench.worker()
     for path in ("/slow?s=5", "/drip"):
