@@ -87,7 +87,8 @@ static void add_events(struct rows *r, const struct work *work)
                                                                   .organisation = work->entry->run->organisation,
                                                                   .event = event,
                                                                   .data = {NULL, text->len - before}};
-        if (event->type == EVENT_STEP_FAILED && str_is(event->code, "poison")) {
+        /* iterations and steps without attempts fail with the code of what failed in them */
+        if (event->type == EVENT_STEP_FAILED && event->attempt > 0 && str_is(event->code, "poison")) {
             r->dead[rows->dead_letter_count++] =
                 (struct sched_dead_letter){.organisation = work->entry->run->organisation,
                                            .kind = "task",

@@ -9,7 +9,7 @@ from invariants import LATEST_RETRY_S, POLICY, rule, seconds, starts_of
 
 EARLY_S = 0.02              # the clocks of database and scheduler are read at slightly different moments
 QUIET_SHARE, SUCCEEDED_SHARE, SUCCEEDED_LEAST = 0.8, 0.3, 10
-MORE_FDS, MORE_RSS_KB = 8, 48 << 10         # beside the 10 %: what a small number grows by without meaning anything
+MORE_FDS, MORE_RSS_KB = 24, 48 << 10        # beside the 10 %: connections that are kept, caches that fill
 
 
 def policy_wait(step, attempt):

@@ -19,6 +19,7 @@ FAILED, TIMED_OUT, SKIPPED, CANCELLED, OUTCOME_UNKNOWN, LATE, SETTLED, COMMAND_A
 ENDS = {2: "succeeded", 3: "failed", 4: "partially_completed", 5: "cancelled", 6: "timed_out", 10: "compensated", 11: "compensation_failed"}
 OUTCOMES = {24: "succeeded", 25: "failed", 26: "timed_out", 27: "skipped", 28: "cancelled", 29: "outcome_unknown"}
 OPEN = ("pending", "active", "paused")
+AFTERWARDS_NS = 5 * 10**9       # what a fault leaves behind may show for so long
 
 QUERIES = {
     "organisation": "SELECT id, name FROM organisation",
@@ -34,7 +35,7 @@ QUERIES = {
     "open_work": """SELECT run_id::text AS run, organisation, seq, kind, step, attempt, (extract(epoch FROM due_at) * 1e6)::bigint AS due_us, reason FROM open_work""",
     "command": "SELECT run_id::text AS run, organisation, id, kind FROM command",
     "idempotency": "SELECT organisation, scope, key, run_id::text AS run, command FROM idempotency",
-    "dead_letter": "SELECT organisation, kind, source, reason, (extract(epoch FROM at) * 1e6)::bigint AS at_us FROM dead_letter",
+    "dead_letter": "SELECT organisation, kind, source, reason, run_id::text AS run, step, (extract(epoch FROM at) * 1e6)::bigint AS at_us FROM dead_letter",
     "quarantine": "SELECT organisation, run_id::text AS run, reason FROM quarantine",
     "shard": "SELECT shard, owner, epoch FROM shard",
 }
@@ -145,11 +146,12 @@ class Request:
 
 
 class Fault:
-    """An interval, in ns."""
+    """An interval, in ns. It lasts until the installation has carried a run through again, and a moment longer."""
 
     def __init__(self, fields):
-        self.begin, self.end, self.name = fields["t_begin"], fields.get("t_end") or 1 << 62, fields["fault"]
-        self.rows = fields.get("rows") or []
+        self.begin, self.name, self.rows = fields["t_begin"], fields["fault"], fields.get("rows") or []
+        recovered_ms = (fields.get("detail") or {}).get("recovered_ms") or 0
+        self.end = (fields.get("t_end") or 1 << 62) + recovered_ms * 1000000 + AFTERWARDS_NS
 
 
 class Campaign:
@@ -212,10 +214,9 @@ class Campaign:
 
     # --- faults ----------------------------------------------------------------------------------------------------
 
-    def disturbed(self, begin, end, slack_s=5.0):
-        """Did a fault touch this interval (ns)? What a fault leaves behind may show for a while after it."""
-        slack = int(slack_s * 1e9)
-        return any(fault.begin <= end and begin <= fault.end + slack for fault in self.faults)
+    def disturbed(self, begin, end):
+        """Did a fault touch this interval (ns)?"""
+        return any(fault.begin <= end and begin <= fault.end for fault in self.faults)
 
     def mono(self, wall_us):
         """A time of the database on the clock of the ledger and the clients (ns)."""

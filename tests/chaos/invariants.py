@@ -2,12 +2,13 @@
 gives its figures in words. The numbers are those of the project's list of invariants."""
 import collections
 
-from campaign import (ATTEMPT_FAILED, DISPATCHED, ENDS, LATE, OUTCOMES, RUN_REOPENED, RUN_STARTED, SETTLED, SIGNAL, STARTED, TIMED_OUT, WAITING)
+from campaign import (ATTEMPT_FAILED, DISPATCHED, ENDS, FAILED, LATE, OUTCOMES, RUN_REOPENED, RUN_STARTED, SETTLED, SIGNAL, STARTED, TIMED_OUT, WAITING)
 
 RULES = []
 POLICY = {"max_attempts": 5, "initial": "1s", "factor": 2, "max": "60s", "jitter": 0.2}
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 LATEST_RETRY_S = 30         # beyond its policy, unless a fault was near
+SENT_AT_ONCE = 2
 LAST_MOMENT_S = 0.3         # an answer sent this long before the attempt's timeout may come too late
 
 
@@ -214,26 +215,22 @@ def undo_in_order(run, found):
 # --- once -------------------------------------------------------------------------------------------------------------------
 
 def repeats_of(c):
-    """Effects beyond the first of a key: (run, path, request, why), why None when nothing explains it."""
-    by_key = collections.defaultdict(list)
+    """Effects beyond the first of a step: (run, path, request, why), why None when nothing explains it. What the ledger's
+    script did to an answer explains a repeat under the same key; under another key only a fault does, which let an attempt
+    be sent again after it had been answered."""
     for run in c.runs.values():
         for path, requests in run.requests.items():
-            for request in requests:
-                by_key[request.key].append((run, path, request))
-    for key, all_of_it in by_key.items():
-        all_of_it.sort(key=lambda one: one[2].begin)
-        applied = [one for one in all_of_it if one[2].applied is not None]
-        for number, (run, path, request) in enumerate(applied[1:], 1):
-            before = [one[2] for one in all_of_it if one[2].begin < request.begin]
-            last = applied[number - 1][2]
-            if any(one.spoiled() or one.refused() for one in before):
-                yield run, path, request, "script"
-            elif timed_out(c, run, path, last):
-                yield run, path, request, "late answer"
-            elif c.disturbed(last.begin, request.begin):
-                yield run, path, request, "fault"
-            else:
-                yield run, path, request, None
+            applied = sorted((one for one in requests if one.applied is not None), key=lambda one: one.begin)
+            for last, request in zip(applied, applied[1:]):
+                same_key = [one for one in requests if one.key == request.key and one.begin < request.begin]
+                if any(one.spoiled() for one in same_key):
+                    yield run, path, request, "script"
+                elif c.disturbed(last.begin, request.begin):
+                    yield run, path, request, "fault"
+                elif any(timed_out(c, run, path, one) for one in same_key):
+                    yield run, path, request, "late answer"
+                else:
+                    yield run, path, request, None
 
 
 def timed_out(c, run, path, request):
@@ -245,13 +242,13 @@ def timed_out(c, run, path, request):
     return False
 
 
-@rule("I4", "effects happen once per key; repeats have the same key and body, and a reason; at_most_once is sent once")
+@rule("I4", "one effect per step, repeats have a reason, the same key and body; a new key only after a refusal; at_most_once is sent once")
 def effects_once(c, found):
     reasons = collections.Counter()
     for run, path, request, why in repeats_of(c):
         reasons[why] += 1
         if why is None:
-            found.append(f"duplicated: {run}: effect of {path} repeated under key '{request.key}', and neither script nor fault explains it")
+            found.append(f"duplicated: {run}: another effect of {path}, key '{request.key}', and neither script nor fault explains it")
     owners, steps = {}, 0
     for run in c.runs.values():
         for path, requests in run.requests.items():
@@ -261,19 +258,25 @@ def effects_once(c, found):
             steps += 1
             requests.sort(key=lambda request: request.begin)
             one_step(run, path, step, requests, owners, found)
-    inside = sum(count - 1 for count in within_attempts(c).values())
+    inside = within_attempts(c)
+    for (run_id, path, attempt), requests in inside.items():
+        if len(requests) > SENT_AT_ONCE and not c.disturbed(requests[0].begin, requests[-1].begin):
+            found.append(f"duplicated: {c.runs[run_id]}: attempt {attempt} of {path} was sent {len(requests)} times, and no fault explains it")
     return (f"{steps} steps with effects, {sum(reasons.values())} raw repeats ({reasons['script']} by script, {reasons['fault']} by fault, "
             f"{reasons['late answer']} after a late answer), "
-            f"{inside} requests repeated inside one attempt")
+            f"{sum(len(requests) - 1 for requests in inside.values())} requests repeated inside one attempt")
 
 
 def within_attempts(c):
-    """Requests of one attempt, where it sent more than one: libcurl's own repetition over a connection that was kept."""
-    found = collections.Counter()
+    """The requests of each attempt. There may be two: a worker's library sends a request again, once, when the connection
+    that it had kept for it ends. More are copies of the task that were done."""
+    found = collections.defaultdict(list)
     for run in c.runs.values():
         for path, requests in run.requests.items():
             if (run.plan.find(path) or {}).get("call") == "http":
-                found.update((run.id, path, request.attempt) for request in requests if request.how != "redirect")
+                for request in sorted(requests, key=lambda one: one.begin):
+                    if request.how != "redirect":
+                        found[run.id, path, request.attempt].append(request)
     return found
 
 
@@ -292,9 +295,6 @@ def one_step(run, path, step, requests, owners, found):
         first = min(request.begin for request in requests if request.key == after)
         if not any(request.refused() and request.answered < first for request in requests if request.key == before):
             found.append(f"duplicated: {run}: {path} got the new key '{after}', and the old one had no definite answer")
-    effects = {request.key for request in requests if request.applied is not None}
-    if len(effects) > 1:
-        found.append(f"duplicated: {run}: effect of {path} happened under {len(effects)} keys: {', '.join(sorted(effects))}")
     if step.get("delivery") == "at_most_once" and len(requests) > 1:
         found.append(f"duplicated: {run}: {path} is at_most_once and was sent {len(requests)} times")
 
@@ -455,10 +455,21 @@ def conserved(c, found):
                 found.append(f"{c.runs[row['run']]}: has ended, and a row of {table} is left (kind {row['kind']})")
     for row in c.rows("quarantine"):
         found.append(f"run {row['run']} is quarantined: {row['reason']}")
-    if letters := c.rows("dead_letter"):
-        if not any({"B7", "B9"} & set(fault.rows) for fault in c.faults):
-            found.append(f"{len(letters)} dead letters, and no fault sent any: {letters[0]['source']}: {letters[0]['reason']}")
+    letters_explained(c, found)
     for row in c.rows("queue"):
         if row["messages"]:
             found.append(f"queue {row['name']} holds {row['messages']} messages")
     return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()) + f"; {len(c.rows('dead_letter'))} dead letters"
+
+
+def letters_explained(c, found):
+    """A dead letter is a step that history calls poison, one each, or a message that a fault made."""
+    poisoned = {(run.id, event.step) for run in c.runs.values() for event in run.events if event.type == FAILED and event.code == "poison" and event.attempt}
+    letters = [row for row in c.rows("dead_letter") if row["organisation"] in c.organisations or row["organisation"] is None]
+    told = collections.Counter((row["run"], row["step"]) for row in letters if row["reason"] == "poison")
+    for who in poisoned | told.keys():
+        if told[who] != (who in poisoned):
+            found.append(f"run {who[0]}: step {who[1]} has {told[who]} dead letters, and is {'' if who in poisoned else 'not '}poison in history")
+    others = [row for row in letters if row["reason"] != "poison"]
+    if others and not any({"B7", "B9"} & set(fault.rows) for fault in c.faults):
+        found.append(f"{len(others)} dead letters, and no fault sent any: {others[0]['source']}: {others[0]['reason']}")

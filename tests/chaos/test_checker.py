@@ -288,6 +288,14 @@ def key_without_answer(r):
         line["key"] += ":2"
 
 
+@breaks("I4", "an attempt is sent many times")
+def sent_many_times(r):
+    run = r.run("losses")
+    step = next(line["step"] for line in r.ledger if line["run"] == run["id"] and line["path"].startswith("/lose"))
+    for number in range(3):
+        r.request_again(run, step, 100 * (number + 1))
+
+
 @breaks("I4", "two steps share a key")
 def shared_key(r):
     run = r.run("chain-0")
@@ -416,7 +424,20 @@ def message_left(r):
 
 @breaks("I10", "a dead letter that nobody sent")
 def dead_letter(r):
-    r.tables.setdefault("dead_letter", []).append({"organisation": None, "kind": "message", "source": "x", "reason": "bad", "at_us": 0})
+    r.tables.setdefault("dead_letter", []).append({"organisation": None, "kind": "message", "source": "x", "reason": "bad", "run": None,
+                                                   "step": None, "at_us": 0})
+
+
+@breaks("I10", "a poisoned step has no dead letter")
+def no_letter(r):
+    r.events(r.run("hostile", "partially_completed"), 25, "gone")[0]["code"] = "poison"
+
+
+@breaks("I10", "a dead letter of a step that is not poison")
+def other_letter(r):
+    run = r.run("chain-0")
+    r.tables.setdefault("dead_letter", []).append({"organisation": run["organisation"], "kind": "task", "source": "x", "reason": "poison",
+                                                   "run": run["id"], "step": "s0", "at_us": 0})
 
 
 @breaks("I10", "a run is quarantined")
@@ -504,7 +525,7 @@ def resources(when, **changed):
 
 @breaks("I13", "descriptors are lost")
 def descriptors(r):
-    r.resources += [resources("before"), resources("after", fds=100)]
+    r.resources += [resources("before"), resources("after", fds=120)]
 
 
 @breaks("I13", "memory is lost")

@@ -316,6 +316,29 @@ static void garbage_becomes_a_dead_letter_in_the_batch(void **state)
     script_free(s);
 }
 
+/* The iteration and the loop fail with the same code; only the task can be done again. */
+static void a_task_that_three_workers_did_not_survive_is_one_dead_letter(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_run(s, 0,
+               "{\"name\":\"w\",\"steps\":{\"each\":{\"call\":\"foreach\",\"with\":{\"items\":[1],"
+               "\"steps\":{\"a\":{\"call\":\"noop\"}}}}}}");
+    script_settle(s);
+    for (int i = 0; i < 3; i++) {
+        s->hold_commits = i == 2;
+        script_result(s, 0, script_last(s, "task"), "w", "\"status\":\"abandoned\"");
+        script_settle(s);
+    }
+    assert_int_equal(s->batch->dead_letter_count, 1);
+    assert_string_equal(s->batch->dead_letters[0].reason, "poison");
+    assert_true(str_is(s->batch->dead_letters[0].step, "each[0].a"));
+    script_commit(s, SCHED_COMMITTED, NULL);
+    script_free(s);
+}
+
 static void garbage_that_names_an_open_attempt_ends_it(void **state)
 {
     struct script *s = script_new();
@@ -538,6 +561,7 @@ int main(void)
         cmocka_unit_test(a_verdict_goes_to_the_gateway_that_asked),
         cmocka_unit_test(who_started_a_run_and_waits_hears_of_its_end_only),
         cmocka_unit_test(garbage_becomes_a_dead_letter_in_the_batch),
+        cmocka_unit_test(a_task_that_three_workers_did_not_survive_is_one_dead_letter),
         cmocka_unit_test(garbage_that_names_an_open_attempt_ends_it),
         cmocka_unit_test(a_result_that_the_schema_refuses_ends_its_attempt),
         cmocka_unit_test(of_several_results_a_bad_one_does_not_lose_the_others),
