@@ -106,7 +106,7 @@ void stranger_sends(struct sim *sim, const struct db_run *run, const char *kind,
     sched_task_token(KEY, strcmp(kind, "restored") == 0 ? 2 : 1, task_id, token);
     broker_put(
         sim, queue, "result", task_id.ptr,
-        result(sim, task_id, str_arena(sim->arena, str_of(token)), strcmp(kind, "restored") == 0 ? "succeeded" : kind));
+        result(sim, task_id, str_arena(sim->arena, str_of(token)), strcmp(kind, "restored") == 0 ? "failed" : kind));
 }
 
 void strangers_plan(struct sim *sim)
