@@ -78,6 +78,21 @@ static void refuse_undecodable(struct worker_core *core, struct job *job, struct
     job_remove(core, job);
 }
 
+void core_notice_sleep(struct worker_core *core)
+{
+    struct mono_us now = now_of(core);
+    int64_t ttl_ms = core->options.holder_ttl_ms;
+
+    if (now.us - core->heartbeat_at.us >= (ttl_ms - core->options.heartbeat_ms) * US_PER_MS)
+        core->claims_first_until.us = now.us + ttl_ms * US_PER_MS;
+}
+
+static bool must_read_claim(const struct worker_core *core, const struct job *job, bool redelivered)
+{
+    return claim_applies(job) &&
+           (redelivered || job->task.publication > 1 || now_of(core).us < core->claims_first_until.us);
+}
+
 void worker_core_delivered(struct worker_core *core, struct delivery_ref ref, bool redelivered, struct wall_us sent_at,
                            struct str body)
 {
@@ -85,6 +100,7 @@ void worker_core_delivered(struct worker_core *core, struct delivery_ref ref, bo
     struct job *job = job_new(core, arena), *same;
     struct err err = {0};
 
+    core_notice_sleep(core);
     skew_sample(core, sent_at);
     if (task_decode(str_arena(arena, body.len == 0 ? STR(" ") : body), arena, &job->task, &err) != ERR_OK) {
         refuse_undecodable(core, job, ref, &err);
@@ -112,7 +128,7 @@ void worker_core_delivered(struct worker_core *core, struct delivery_ref ref, bo
     job_hold(job, ref);
     if (job->task.delivery == TASK_AT_MOST_ONCE)
         job_ask(core, job);
-    else if (claim_applies(job) && (redelivered || job->task.publication > 1))
+    else if (must_read_claim(core, job, redelivered))
         claim_read(core, job);
     else
         job_ready(core, job);

@@ -74,7 +74,12 @@ struct worker_core {
     bool beginning; /* inside begin_waiting, which calls can bring back to itself */
     struct skew skew;
     struct mono_us heartbeat_at, drain_until;
+    struct mono_us claims_first_until; /* until then first deliveries read their claim too: we stood still */
 };
+
+/* Call with every input that time may have passed before. Where this process stood still for so long that others take
+ * it for dead, what the broker had sent it meanwhile has been given to them as well, and may be done. */
+void core_notice_sleep(struct worker_core *core);
 
 /* worker_claim.c */
 bool claim_applies(const struct job *job); /* calls without effects and at_most_once tasks are not claimed */

@@ -181,6 +181,7 @@ void worker_core_tick(struct worker_core *core)
         tick_job(core, job, now);
         job = next;
     }
+    core_notice_sleep(core);
     if (now.us >= core->heartbeat_at.us) {
         CLEANUP(buf_deinit) struct buf body = {0};
 

@@ -364,6 +364,37 @@ static void a_repeated_task_reads_first(void **state)
     assert_int_equal(w.begun_count, 1);
 }
 
+static void who_stood_still_reads_first_what_others_may_have_done(void **state)
+{
+    (void)state;
+    tick_after_ms(100);
+    w.now_us += 13000 * US_PER_MS; /* frozen */
+    deliver(1, "t1", "http", "", false);
+    assert_string_equal(last_question(), "GET rw:claim:t1 ");
+    assert_int_equal(w.begun_count, 0);
+    answer(CACHE_ANSWER_VALUE, "fnothing that can be read");
+    assert_int_equal(w.begun_count, 0);
+    tick_after_ms(100); /* says that it lives; what was sent to it before is still being read */
+    deliver(2, "t2", "http", "", false);
+    assert_string_equal(last_question(), "GET rw:claim:t2 ");
+    answer(CACHE_ANSWER_NONE, NULL);
+    answer(CACHE_ANSWER_VALUE, "OK");
+    assert_int_equal(w.begun_count, 1);
+    for (int i = 0; i < 60; i++)
+        tick_after_ms(100);
+    deliver(3, "t3", "http", "", false);
+    assert_int_equal(w.begun_count, 2);
+}
+
+static void who_was_only_slow_does_not_read_first(void **state)
+{
+    (void)state;
+    tick_after_ms(100);
+    tick_after_ms(5900);
+    deliver(1, "t1", "http", "", false);
+    assert_int_equal(w.begun_count, 1);
+}
+
 static void a_finished_claim_answers_the_same_again(void **state)
 {
     (void)state;
@@ -542,7 +573,8 @@ static void deadlines_bound_by_the_schedulers_clock(void **state)
     worker_core_delivered(w.core, (struct delivery_ref){.tag = 1}, false, theirs, str_of(text));
     assert_int_equal(w.begun_count, 1);
     assert_true(w.bounds[0] > 4 * US_PER_S && w.bounds[0] <= 5 * US_PER_S);
-    w.now_us += 6 * US_PER_S;
+    tick_after_ms(3000);
+    tick_after_ms(3000);
     strstr(text, "t1")[1] = '2';
     worker_core_delivered(w.core, (struct delivery_ref){.tag = 2}, false, theirs, str_of(text));
     worker_core_flush(w.core);
@@ -736,6 +768,8 @@ int main(void)
         TEST(a_failure_carries_all_that_is_known),
         TEST(an_output_over_the_limit_fails_for_good),
         TEST(a_repeated_task_reads_first),
+        TEST(who_stood_still_reads_first_what_others_may_have_done),
+        TEST(who_was_only_slow_does_not_read_first),
         TEST(a_finished_claim_answers_the_same_again),
         TEST(a_live_holder_is_looked_at_again_in_a_second),
         TEST(without_a_cache_repeated_tasks_are_abandoned_and_our_own_lost_claim_too),
