@@ -119,9 +119,10 @@ class Drive:
             return done.fetchall() if done.description else None
 
     def faults_of_history(self):
-        """What must never be, told in words: an empty list is good."""
-        folded = subprocess.run([str(BUILD / "bin/fold-check")], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                                text=True, timeout=120)
+        """What must never be, told in words: an empty list is good. While the gateway is there its answers are compared, too."""
+        api = ["--api"] if self.url and self.readyz(self.url.rpartition(":")[2])[0] == 200 else []
+        folded = subprocess.run([str(BUILD / "bin/fold-check"), *api], env=self.env, stdout=subprocess.PIPE,
+                                stderr=subprocess.STDOUT, text=True, timeout=300)
         faults = folded.stdout.splitlines() if folded.returncode != 0 else []
         for run, count, last in self.sql("select run_id, count(*), max(seq) from event group by run_id "
                                          "having count(*) <> max(seq) or min(seq) <> 1"):
@@ -186,8 +187,9 @@ class Drive:
 
 
 @contextlib.contextmanager
-def private_stack(gateways=1, schedulers=1, workers=1, before_up=None, services_only=False):
-    """A stack that a test may break. Its folder is one that every user can enter, so that PostgreSQL can."""
+def private_stack(gateways=1, schedulers=1, workers=1, before_up=None, services_only=False, whole=True):
+    """A stack that a test may break; whatever it did, histories must be WHOLE at the end. Its folder is one that every user
+    can enter, so that PostgreSQL can."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ropewalk-test."))
     folder.chmod(0o711)
     where = folder / "stack"
@@ -199,7 +201,10 @@ def private_stack(gateways=1, schedulers=1, workers=1, before_up=None, services_
         done = subprocess.run([str(STACK), "up", str(where), "--build-dir", str(BUILD), *args], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=180)
         assert done.returncode == 0, done.stdout
-        yield Drive(where)
+        one = Drive(where)
+        yield one
+        if whole and not services_only:
+            assert one.faults_of_history() == []
     finally:
         subprocess.run([str(STACK), "clean", str(where)], stdout=subprocess.DEVNULL, timeout=180)
         shutil.rmtree(folder, ignore_errors=True)
