@@ -33,6 +33,11 @@ static struct queue *declare(struct sim *sim, const char *name)
     return q;
 }
 
+void broker_declare(struct sim *sim, const char *queue)
+{
+    (void)declare(sim, queue);
+}
+
 void broker_init(struct sim *sim)
 {
     for (int s = 0; s < SHARDS; s++) {
@@ -43,8 +48,11 @@ void broker_init(struct sim *sim)
         declare(sim, arena_printf(sim->arena, "ropewalk.task.default.%s", sched_priority_names[p]));
 }
 
-static void enqueue(struct sim *sim, struct queue *q, const struct sim_message *message, bool front)
+/* What is put back is where it was: before all that came later. */
+static void enqueue(struct sim *sim, struct queue *q, struct sim_message message, bool back)
 {
+    size_t at = q->count;
+
     if (q->count == q->cap) {
         struct sim_message *grown;
 
@@ -54,12 +62,15 @@ static void enqueue(struct sim *sim, struct queue *q, const struct sim_message *
             memcpy(grown, q->messages, q->count * sizeof(*grown));
         q->messages = grown;
     }
-    if (front) {
-        memmove(q->messages + 1, q->messages, q->count * sizeof(*q->messages));
-        q->messages[0] = *message;
+    if (back) {
+        message.redelivered = true;
+        for (at = 0; at < q->count && q->messages[at].place < message.place;)
+            at++;
+        memmove(q->messages + at + 1, q->messages + at, (q->count - at) * sizeof(*q->messages));
     } else {
-        q->messages[q->count] = *message;
+        message.place = ++q->places;
     }
+    q->messages[at] = message;
     q->count++;
 }
 
@@ -117,6 +128,15 @@ static struct consumer *choose(struct queue *q)
     return best;
 }
 
+/* What goes over one channel arrives in order. */
+static int64_t in_order(struct sim *sim, int64_t *last)
+{
+    int64_t at = sim->now + rng_between(&sim->rng, 50, 1 * MS);
+
+    *last = at > *last ? at : *last;
+    return *last;
+}
+
 static void pump(struct sim *sim, struct queue *q)
 {
     struct consumer *c;
@@ -136,7 +156,7 @@ static void pump(struct sim *sim, struct queue *q)
             c->unacked = grown;
         }
         c->unacked[c->unacked_count++] = delivery;
-        sim_after(sim, 50, 1 * MS, c->node, deliver, delivery);
+        sim_at(sim, in_order(sim, &c->delivered_at), c->node, deliver, delivery);
     }
 }
 
@@ -175,14 +195,24 @@ void broker_close(struct sim *sim, struct consumer *consumer)
     while (*at != consumer)
         at = &(*at)->next;
     *at = consumer->next;
-    for (size_t i = consumer->unacked_count; i > 0; i--) {
-        struct sim_delivery *delivery = consumer->unacked[i - 1];
-
-        delivery->message.redelivered = true;
-        enqueue(sim, consumer->queue, &delivery->message, true);
-    }
+    for (size_t i = consumer->unacked_count; i > 0; i--)
+        enqueue(sim, consumer->queue, consumer->unacked[i - 1]->message, true);
     consumer->unacked_count = 0;
     pump(sim, consumer->queue);
+}
+
+void broker_delete(struct sim *sim, const char *queue)
+{
+    for (struct queue **at = &sim->queues; *at != NULL; at = &(*at)->next) {
+        struct queue *q = *at;
+
+        if (strcmp(q->name, queue) != 0)
+            continue;
+        for (struct consumer *c = q->consumers; c != NULL; c = c->next)
+            c->closed = true; /* it is told so; what it has in hand is nobody's */
+        *at = q->next;
+        return;
+    }
 }
 
 void broker_close_node(struct sim *sim, struct node *node)
@@ -194,9 +224,8 @@ void broker_close_node(struct sim *sim, struct node *node)
             if (c->node == node)
                 broker_close(sim, c);
         }
-        if (strcmp(q->name, node->control) == 0)
-            q->count = 0; /* exclusive: gone with its connection */
     }
+    broker_delete(sim, node->control); /* exclusive: gone with its connection */
 }
 
 struct settle {
@@ -215,10 +244,8 @@ static void settled(struct sim *sim, void *what)
         if (c->unacked[i] != s->delivery)
             continue;
         c->unacked[i] = c->unacked[--c->unacked_count];
-        if (s->requeue) {
-            s->delivery->message.redelivered = true;
-            enqueue(sim, c->queue, &s->delivery->message, true);
-        }
+        if (s->requeue)
+            enqueue(sim, c->queue, s->delivery->message, true);
         break;
     }
     pump(sim, c->queue);
@@ -261,13 +288,15 @@ static void put(struct sim *sim, struct queue *q, const struct sim_message *mess
 
     sim->stats->duplicates += copies - 1;
     for (uint32_t i = 0; i < copies; i++) {
-        enqueue(sim, q, message, false);
+        enqueue(sim, q, *message, false);
         if (q->count > 1 && sim_chances(sim, DECIDE_REORDER, sim->reorder)) {
             size_t other = rng_below(&sim->streams[DECIDE_REORDER], (uint32_t)q->count);
             struct sim_message swap = q->messages[other];
 
             q->messages[other] = q->messages[q->count - 1];
             q->messages[q->count - 1] = swap;
+            q->messages[q->count - 1].place = q->messages[other].place;
+            q->messages[other].place = swap.place;
         }
     }
     pump(sim, q);
@@ -329,7 +358,7 @@ void broker_publish(struct node *node, const char *queue, const char *type, cons
             sim_after(sim, 1, 10, node, confirmed, p);
         return;
     }
-    sim_after(sim, 50, 1 * MS, NULL, arrived, p);
+    sim_at(sim, in_order(sim, &node->published_at), NULL, arrived, p);
 }
 
 /* From somebody outside (a gateway): may be lost. */
@@ -409,7 +438,7 @@ void broker_depth(struct node *node, const char *queue)
     if (d->known) {
         d->ready = (uint32_t)q->count;
         for (const struct consumer *c = q->consumers; c != NULL; c = c->next)
-            d->consumers++;
+            d->consumers += !c->cancelled;
     }
     sim_after(sim, 1 * MS, 3 * MS, node, depth_answered, d);
 }

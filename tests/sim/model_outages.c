@@ -48,6 +48,13 @@ void broker_block(struct sim *sim, int64_t us)
     sim->stats->outages++;
 }
 
+void broker_purge_queue(struct sim *sim, const char *queue)
+{
+    for (struct queue *q = sim->queues; q != NULL; q = q->next)
+        if (strcmp(q->name, queue) == 0)
+            q->count = 0;
+}
+
 void broker_purge(struct sim *sim, struct rng *rng, bool everything)
 {
     for (struct queue *q = sim->queues; q != NULL; q = q->next)

@@ -116,6 +116,8 @@ size_t rows_take(struct sim *sim, struct run_id me, const int16_t *shards, size_
 
         if (db_is_locked(sim, shards[i]) || (shard->owned && lives(sim, shard->incarnation)))
             continue;
+        if (shard->owned) /* the former goes on until its lease is answered */
+            sim_happened(sim, DECIDE_LAPSE, sim->now + 3 * SEC);
         *shard = (struct db_shard){.owned = true, .incarnation = me, .epoch = shard->epoch + 1};
         cells[rows * TICK_COLUMNS] = shards[i];
         cells[rows * TICK_COLUMNS + 1] = shard->epoch;

@@ -170,6 +170,7 @@ void db_stranger_comes(struct sim *sim);               /* a third scheduler join
 /* ---- RabbitMQ ---- */
 struct sim_message {
     struct str type, message_id, body;
+    uint64_t place;  /* in its queue: rises */
     int64_t sent_at; /* in whole seconds, of the clock of who sent it; 0: not said */
     bool redelivered;
 };
@@ -188,6 +189,7 @@ struct consumer {
     bool large, closed, cancelled;
     int64_t priority;
     uint32_t prefetch;
+    int64_t delivered_at; /* when the last message arrives that is on its way */
     struct sim_delivery **unacked;
     size_t unacked_count, unacked_cap;
 };
@@ -195,7 +197,8 @@ struct queue {
     struct queue *next;
     const char *name;
     struct sim_message *messages; /* ring would be faster; these are short */
-    size_t first, count, cap;
+    size_t count, cap;
+    uint64_t places; /* given so far */
     struct consumer *consumers;
     uint32_t turn;
     uint32_t home; /* node of the broker */
@@ -214,6 +217,9 @@ void broker_publish(struct node *node, const char *queue, const char *type, cons
 void broker_put(struct sim *sim, const char *queue, const char *type, const char *message_id, struct str body);
 void broker_heartbeat(struct node *node, struct str body);
 void broker_depth(struct node *node, const char *queue);
+void broker_declare(struct sim *sim, const char *queue);
+void broker_delete(struct sim *sim, const char *queue);
+void broker_purge_queue(struct sim *sim, const char *queue);
 void broker_purge(struct sim *sim, struct rng *rng, bool everything);
 void broker_lose_node(struct sim *sim, uint32_t lost, int64_t down_us, bool empty);
 void broker_block(struct sim *sim, int64_t us);
@@ -241,6 +247,7 @@ struct node {
     bool has_journal, dying; /* a run is being applied; it is the last that this life does */
     struct run_id journal;
     uint32_t deaths[DEATHS_NOTED];           /* by run */
+    int64_t published_at;                    /* when the last message arrives that it has sent */
     uint32_t connection;                     /* to the broker: how many it has lost */
     int64_t mono_base, wall_skew, db_offset; /* of its clocks to the simulation's; of PostgreSQL's as last seen */
     char name[32], control[64];
