@@ -57,6 +57,8 @@ void call_json(struct call *call, int status, struct str body);
 void call_json_at(struct call *call, int status, const char *location, struct str body);
 void call_problem(struct call *call, int status, const char *code, const char *detail);
 void call_problemf(struct call *call, int status, const char *code, const char *format, ...) PRINTF_LIKE(4, 5);
+/* 429 or 503: with Retry-After. */
+void call_problem_later(struct call *call, int status, const char *code, int64_t after_s, const char *detail);
 /* A problem with members of its own: `errors` is a JSON array or STR_NONE. */
 void call_problem_errors(struct call *call, int status, const char *code, const char *detail, struct str errors);
 /* What PostgreSQL or a parser reported; logs what an operator should know and tells the client no more than it needs.

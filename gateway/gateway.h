@@ -7,7 +7,7 @@
 struct gateway_config {
     char *name, *listen, *pg_url, *amqp_url, *redis_url, *log_level;
     int64_t pg_connections, max_connections, max_streams, limit_body, limit_steps, limit_depth, limit_run_days,
-        drain_ms;
+        start_delay_ms, backlog_min, backlog_max, drain_ms;
     bool pg_pooler;
 };
 
@@ -26,6 +26,7 @@ struct gateway {
     struct auth *auth;
     struct flows *flows;
     struct starts *starts;
+    struct backlog *backlog;
     struct live *live;
     struct sandbox *sandbox; /* compiles expressions of what is saved */
     char queue[160];         /* this gateway's own: updates and verdicts arrive here */

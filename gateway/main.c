@@ -4,6 +4,7 @@
 #include "common/base/log.h"
 #include "common/db/migrate.h"
 #include "gateway/auth.h"
+#include "gateway/backlog.h"
 #include "gateway/flows.h"
 #include "gateway/live.h"
 #include "gateway/route.h"
@@ -208,6 +209,7 @@ static void connect_all(struct process *p)
     gw->auth = auth_new(gw);
     gw->flows = flows_new(gw);
     gw->starts = starts_new(gw);
+    gw->backlog = backlog_new(gw);
     gw->live = live_new(gw);
     live_start(gw->live);
     p->schema.data = p->clock.data = p;
@@ -256,6 +258,7 @@ static void close_all(struct process *p)
     uv_close((uv_handle_t *)&p->schema, NULL);
     uv_close((uv_handle_t *)&p->clock, NULL);
     starts_free(gw->starts);
+    backlog_free(gw->backlog);
     live_free(gw->live);
     auth_free(gw->auth);
     flows_free(gw->flows);

@@ -1,5 +1,6 @@
 /* Answers of a call: JSON, and problems as RFC 9457 has them. */
 #include "common/base/log.h"
+#include <inttypes.h>
 #include "gateway/call.h"
 #include "gateway/route.h"
 
@@ -30,6 +31,8 @@ static const char *title(int status)
         return "Unsupported media type";
     case 422:
         return "Not valid";
+    case 429:
+        return "Too many requests";
     case 503:
         return "Not available for now";
     case 504:
@@ -62,10 +65,10 @@ static struct http_header extra_header(int status)
     return (struct http_header){STR("cache-control"), STR("no-store")};
 }
 
-void call_problem_errors(struct call *call, int status, const char *code, const char *detail, struct str errors)
+static void answer_problem(struct call *call, int status, const char *code, const char *detail, struct str errors,
+                           struct http_header header)
 {
     CLEANUP(buf_deinit) struct buf body = {0};
-    struct http_header header = extra_header(status);
     struct jw w;
 
     buf_init(&body, PROBLEM_MAX);
@@ -80,6 +83,19 @@ void call_problem_errors(struct call *call, int status, const char *code, const 
         jw_kraw(&w, "errors", errors);
     jw_end_obj(&w);
     http_respond(call->http, status, "application/problem+json", &header, 1, buf_str(&body));
+}
+
+void call_problem_errors(struct call *call, int status, const char *code, const char *detail, struct str errors)
+{
+    answer_problem(call, status, code, detail, errors, extra_header(status));
+}
+
+void call_problem_later(struct call *call, int status, const char *code, int64_t after_s, const char *detail)
+{
+    char seconds[24];
+
+    snprintf(seconds, sizeof(seconds), "%" PRId64, after_s);
+    answer_problem(call, status, code, detail, STR_NONE, (struct http_header){STR("retry-after"), str_of(seconds)});
 }
 
 void call_problem(struct call *call, int status, const char *code, const char *detail)

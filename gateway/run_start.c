@@ -1,6 +1,7 @@
 /* POST /v1/workflows/{name}/runs: what is asked for is checked here, made durable in start.c, and perhaps waited for.
  */
 #include "common/base/ensure.h"
+#include "gateway/backlog.h"
 #include "gateway/document.h"
 #include "gateway/flows.h"
 #include "gateway/history.h"
@@ -24,6 +25,8 @@ struct starting {
     struct call *call;
     struct str given_priority; /* STR_NONE: the workflow's */
     int64_t wait_us;
+    enum admission_verdict admission;
+    int64_t after_s;
     int moves;
 };
 
@@ -154,6 +157,18 @@ static void on_waited(struct call *call, struct run_id run, bool ended)
         answer_accepted(call, run);
 }
 
+static void refuse(const struct starting *s)
+{
+    if (s->admission == ADMISSION_SHARE)
+        call_problem_later(
+            s->call, 429, "organisation_busy", s->after_s,
+            "so much of this organisation's work waits for its turn that another run would wait too long; "
+            "runs that were started go on");
+    else
+        call_problem_later(s->call, 503, "overloaded", s->after_s,
+                           "so many starts wait that another one would wait too long; runs that were started go on");
+}
+
 static void on_done(struct start *start, enum start_verdict verdict, const struct err *err)
 {
     struct starting *s = (struct starting *)start;
@@ -190,6 +205,9 @@ static void on_done(struct start *start, enum start_verdict verdict, const struc
         call_problem(call, 503, "outcome_unclear",
                      "the connection to the database broke: the run may or may not have been started; with an "
                      "Idempotency-Key the request can simply be sent again");
+        break;
+    case START_REFUSED:
+        refuse(s);
         break;
     case START_FAILED:
         call_error(call, err);
@@ -284,10 +302,19 @@ void route_run_start(struct call *call)
         return;
     if (!read_body(s, body) || !read_wait(s) || !read_key(s, body))
         return;
+    s->admission = backlog_ask(call->gw->backlog, call->caller.organisation, &s->after_s);
+    if (s->admission != ADMISSION_TAKEN && s->start.key.ptr == NULL) {
+        refuse(s);
+        return;
+    }
+    s->start.only_known = s->admission != ADMISSION_TAKEN;
     s->start.organisation = call->caller.organisation;
     s->start.workflow = call->params[0];
     s->start.wants_reply = s->wait_us > 0;
     s->start.give_up.us = clock_mono().us + KEY_WAIT_US;
     s->start.done = on_done;
-    look_up(s, false);
+    if (s->start.only_known)
+        starts_submit(call->gw->starts, &s->start);
+    else
+        look_up(s, false);
 }

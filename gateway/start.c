@@ -14,19 +14,25 @@
 #define KEY_WAIT "100ms" /* for an equal key that is being committed, before others of the lane come first */
 #define KEY_AGAIN_US (50 * US_PER_MS)
 #define SHARDS_MAX 4096
+#define WAITING_MAX 4096
+#define WAITING_BYTES_MAX ((size_t)64 << 20)
+
+enum lane_kind { LANE_PLAIN, LANE_KEYED, LANE_KNOWN };
 
 struct lane {
     struct starts *starts;
     struct pg *pg;
-    bool keyed, in_flight;
+    enum lane_kind kind;
+    bool in_flight;
     struct start *first, **end;
     uv_timer_t again;
 };
 
 struct starts {
     struct gateway *gw;
-    struct lane plain, keyed;
+    struct lane plain, keyed, known;
     unsigned open_timers;
+    size_t waiting, waiting_bytes;
 };
 
 /* Starts of one organisation in a batch: where their answers are among the results. */
@@ -62,6 +68,18 @@ struct run_id start_run_id(struct gateway *gw, int32_t organisation, struct str 
     }
     ret_created_at->us = now.us / US_PER_MS * US_PER_MS; /* as the id says it */
     return run_id_make(now, slot);
+}
+
+static size_t bytes_of(const struct start *start)
+{
+    return start->input.len + start->labels.len;
+}
+
+static void finish(struct starts *starts, struct start *start, enum start_verdict verdict, const struct err *err)
+{
+    starts->waiting--;
+    starts->waiting_bytes -= bytes_of(start);
+    start->done(start, verdict, err);
 }
 
 static void put(struct lane *lane, struct start *start)
@@ -120,22 +138,22 @@ static void answer_group(struct lane *lane, const struct group *group, const str
     for (size_t i = 0; i < group->count; i++) {
         struct start *start = group->starts[i];
         const struct pg_result *rows = outcome->results[group->insert];
-        enum start_verdict verdict = verdict_named(pg_get_str(rows, i, 0));
+        enum start_verdict verdict = lane->kind == LANE_KNOWN ? START_REFUSED : verdict_named(pg_get_str(rows, i, 0));
 
-        if (lane->keyed)
+        if (lane->kind != LANE_PLAIN)
             verdict = judge_key(start, outcome->results[group->known], i, verdict);
         if (verdict == START_MADE) {
             metric_add(METRIC_RUNS_STARTED, 1);
             mark_shard(shards, pg_get_int(rows, i, 1));
         }
-        start->done(start, verdict, &none);
+        finish(lane->starts, start, verdict, &none);
     }
 }
 
 static void answer_all(const struct start_batch *batch, enum start_verdict verdict, const struct err *err)
 {
     for (size_t i = 0; i < batch->count; i++)
-        batch->all[i]->done(batch->all[i], verdict, err);
+        finish(batch->lane->starts, batch->all[i], verdict, err);
 }
 
 /* Each by itself, so that only the one at fault pays; one that was alone already is answered. */
@@ -161,7 +179,7 @@ static void wait_for_key(const struct start_batch *batch, const struct err *err)
         struct start *start = batch->all[i];
 
         if (batch->count == 1 && now.us >= start->give_up.us) {
-            start->done(start, START_IN_PROGRESS, err);
+            finish(batch->lane->starts, start, START_IN_PROGRESS, err);
             continue;
         }
         start->alone = true;
@@ -172,7 +190,7 @@ static void wait_for_key(const struct start_batch *batch, const struct err *err)
 
 struct check {
     struct start *start;
-    struct gateway *gw;
+    struct starts *starts;
 };
 
 static void on_checked(void *ctx, const struct pg_outcome *outcome)
@@ -183,9 +201,9 @@ static void on_checked(void *ctx, const struct pg_outcome *outcome)
 
     if (made) {
         mark_shard(shards, pg_get_int(outcome->results[0], 0, 0));
-        nudge(check->gw, shards);
+        nudge(check->starts->gw, shards);
     }
-    check->start->done(check->start, made ? START_MADE : START_UNCLEAR, outcome->err);
+    finish(check->starts, check->start, made ? START_MADE : START_UNCLEAR, outcome->err);
     mem_free(check);
 }
 
@@ -196,7 +214,7 @@ static void find_out(const struct start_batch *batch)
     for (size_t i = 0; i < batch->count; i++) {
         struct start *start = batch->all[i];
 
-        if (batch->lane->keyed) {
+        if (batch->lane->kind != LANE_PLAIN) {
             start->alone = true;
             put(batch->lane, start);
             continue;
@@ -204,7 +222,7 @@ static void find_out(const struct start_batch *batch)
         struct check *check = mem_alloc(sizeof(*check));
         struct pg_batch *look = pg_batch_new(false);
 
-        *check = (struct check){start, batch->lane->starts->gw};
+        *check = (struct check){start, batch->lane->starts};
         pg_batch_organisation(look, start->organisation);
         pg_add(look, SQL_START_CHECK, pg_uuid(start->run_id), pg_i16((int16_t)run_id_slot(start->run_id)));
         pg_submit(batch->lane->pg, look, on_checked, check);
@@ -296,13 +314,17 @@ static void add_group(struct pg_batch *pg, struct lane *lane, struct group *grou
     int ignored;
 
     pg_batch_organisation(pg, group->organisation);
+    if (lane->kind == LANE_KNOWN) {
+        add_keys(pg, group, SQL_START_KNOWN, &group->known);
+        return;
+    }
     for (size_t i = 0; i < group->count; i++)
         pg_array_add(names, pg_text(group->starts[i]->workflow));
     pg_add(pg, SQL_START_LOCK, pg_array_param(names));
-    if (lane->keyed)
+    if (lane->kind == LANE_KEYED)
         add_keys(pg, group, SQL_START_EXPIRE, &ignored);
     add_insert(pg, group, lane->starts->gw->queue);
-    if (lane->keyed)
+    if (lane->kind == LANE_KEYED)
         add_keys(pg, group, SQL_START_KNOWN, &group->known);
 }
 
@@ -331,7 +353,7 @@ static struct start_batch *collect(struct lane *lane, struct mono_us now, struct
         if (*at == NULL)
             lane->end = at;
         batch->all[batch->count++] = start;
-        bytes += start->input.len + start->labels.len;
+        bytes += bytes_of(start);
         if (start->alone)
             break;
     }
@@ -362,7 +384,7 @@ static void lane_run(struct lane *lane)
     qsort(batch->all, batch->count, sizeof(*batch->all), by_organisation);
     batch->groups = arena_array(batch->arena, batch->count, sizeof(*batch->groups));
     pg = pg_batch_new(true);
-    if (lane->keyed)
+    if (lane->kind == LANE_KEYED)
         pg_add(pg, SQL_START_LOCK_WAIT, pg_text(STR(KEY_WAIT)));
     for (size_t i = 0; i < batch->count;) {
         struct group *group = &batch->groups[batch->group_count++];
@@ -386,13 +408,24 @@ void starts_submit(struct starts *starts, struct start *start)
     struct lane *lane = start->key.ptr != NULL ? &starts->keyed : &starts->plain;
 
     FAULT_POINT(gateway_start_read);
+    if (start->only_known) {
+        ENSURE(start->key.ptr != NULL);
+        lane = &starts->known;
+    }
+    starts->waiting++;
+    starts->waiting_bytes += bytes_of(start);
     put(lane, start);
     lane_run(lane);
 }
 
-static void lane_init(struct starts *starts, struct lane *lane, struct pg *pg, bool keyed)
+bool starts_have_room(const struct starts *starts)
 {
-    *lane = (struct lane){.starts = starts, .pg = pg, .keyed = keyed};
+    return starts->waiting < WAITING_MAX && starts->waiting_bytes < WAITING_BYTES_MAX;
+}
+
+static void lane_init(struct starts *starts, struct lane *lane, struct pg *pg, enum lane_kind kind)
+{
+    *lane = (struct lane){.starts = starts, .pg = pg, .kind = kind};
     lane->end = &lane->first;
     lane->again.data = lane;
     ENSURE(uv_timer_init(starts->gw->loop, &lane->again) == 0);
@@ -404,8 +437,9 @@ struct starts *starts_new(struct gateway *gw)
     struct starts *starts = mem_alloc(sizeof(*starts));
 
     starts->gw = gw;
-    lane_init(starts, &starts->plain, gw->plain_starts, false);
-    lane_init(starts, &starts->keyed, gw->keyed_starts, true);
+    lane_init(starts, &starts->plain, gw->plain_starts, LANE_PLAIN);
+    lane_init(starts, &starts->keyed, gw->keyed_starts, LANE_KEYED);
+    lane_init(starts, &starts->known, gw->reads[0], LANE_KNOWN);
     return starts;
 }
 
@@ -423,4 +457,5 @@ void starts_free(struct starts *starts)
         return;
     uv_close((uv_handle_t *)&starts->plain.again, on_closed);
     uv_close((uv_handle_t *)&starts->keyed.again, on_closed);
+    uv_close((uv_handle_t *)&starts->known.again, on_closed);
 }

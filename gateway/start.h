@@ -1,5 +1,6 @@
-/* Starting runs, many in one transaction: starts that arrive while a commit is in flight share the next one. Two lanes:
- * starts without an Idempotency-Key never wait for those with one, whose key another gateway may be about to commit. */
+/* Starting runs, many in one transaction: starts that arrive while a commit is in flight share the next one. Three
+ * lanes: starts without an Idempotency-Key never wait for those with one, whose key another gateway may be about to
+ * commit; and what is only looked up, because new starts are refused, waits for neither. */
 #pragma once
 #include "gateway/gateway.h"
 
@@ -12,6 +13,7 @@ enum start_verdict {
     START_MOVED,       /* the workflow has another newest version by now: look again */
     START_IN_PROGRESS, /* the key is being used by a request that has not ended for 5 s */
     START_UNCLEAR,     /* may or may not have been made */
+    START_REFUSED,     /* nothing was looked for but its key, and that is not known */
     START_FAILED,      /* err says why; nothing was written */
 };
 
@@ -26,6 +28,7 @@ struct start {
     struct str input, labels; /* JSON */
     struct str key;           /* STR_NONE without */
     uint8_t body_hash[32];
+    bool only_known;        /* started before or not at all: with a key only */
     bool wants_reply;       /* the scheduler shall tell this gateway how it goes on */
     struct mono_us give_up; /* a key in use is waited for until then */
     /* Called once, from the loop. run_id may have changed (START_KNOWN). */
@@ -40,6 +43,8 @@ struct starts;
 struct starts *starts_new(struct gateway *gw);
 void starts_free(struct starts *starts); /* the loop must run once more */
 void starts_submit(struct starts *starts, struct start *start);
+/* Is there room for one more that waits for its commit? In number, and in bytes of bodies. */
+bool starts_have_room(const struct starts *starts);
 /* The run id of a start: the database's time, and a slot that an equal key has, too. */
 struct run_id start_run_id(struct gateway *gw, int32_t organisation, struct str workflow, struct str key,
                            struct wall_us *ret_created_at);

@@ -161,7 +161,8 @@ enum tick_column { TICK_RENEWED = 4, TICK_MEMBERS, TICK_BEFORE, TICK_FORMAT, TIC
 /* When to look again: each renewal, and a moment after another's lease may have ended; soon while we want more. */
 static int64_t next_look(const struct lease *lease, const struct pg_result *rows, bool wants_more)
 {
-    int64_t next = wants_more ? HURRY_MS : lease->options.renew_ms;
+    int64_t usual = lease->loaded && LOADED_MS < lease->options.renew_ms ? LOADED_MS : lease->options.renew_ms;
+    int64_t next = wants_more ? HURRY_MS : usual;
     int64_t expiry = pg_is_null(rows, 0, TICK_EXPIRY_MS) ? next : pg_get_int(rows, 0, TICK_EXPIRY_MS) + 10;
 
     return expiry > 0 && expiry < next ? expiry : next;
@@ -210,6 +211,7 @@ static void ticked(void *ctx, const struct pg_outcome *outcome)
 static void tick(struct lease *lease)
 {
     struct pg_batch *batch;
+    struct str load;
 
     if (lease->ticking || lease->freed || lease->leaving)
         return;
@@ -219,8 +221,10 @@ static void tick(struct lease *lease)
         register_me(lease);
         return;
     }
+    load = lease->options.load == NULL ? STR_NONE : lease->options.load(lease->options.ctx);
+    lease->loaded = load.ptr != NULL;
     batch = pg_batch_new(true);
-    (void)pg_add(batch, SQL_SCHEDULER_TICK, pg_uuid(lease->options.me), pg_i32(lease->options.lease_ms));
+    (void)pg_add(batch, SQL_SCHEDULER_TICK, pg_uuid(lease->options.me), pg_i32(lease->options.lease_ms), pg_json(load));
     pg_submit(lease->pg, batch, ticked, lease);
 }
 

@@ -23,6 +23,9 @@ struct lease_options {
     void (*on_surplus)(void *ctx, int16_t shard);
     /* PostgreSQL's clock, with each renewal. */
     void (*on_clock)(void *ctx, struct wall_us now, struct mono_us at);
+    /* What gateways should know of our load, as JSON, at each renewal; STR_NONE: nothing. While there is something it
+     * is asked for more often. Valid until the next call. May be NULL. */
+    struct str (*load)(void *ctx);
     /* Another process has our name: this one must end. */
     void (*on_replaced)(void *ctx);
     void *ctx;

@@ -8,7 +8,8 @@
 #include "scheduler/lease.h"
 
 #define SHARDS_MAX 4096
-#define HURRY_MS 100 /* between ticks while we have less than our share */
+#define HURRY_MS 100  /* between ticks while we have less than our share */
+#define LOADED_MS 200 /* ... while gateways should know of our load */
 
 enum held_state { SHARD_FREE, SHARD_HELD, SHARD_SURPLUS };
 
@@ -29,6 +30,7 @@ struct lease {
     bool check;             /* somebody waits for on_shards */
     struct mono_us renewed; /* when the last successful renewal was sent */
     struct mono_us tick_sent;
+    bool loaded; /* the newest tick told of a load */
     int format;
     bool clock_sampled;
     int64_t clock_offset; /* of the last sample that was handed on */

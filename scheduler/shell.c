@@ -120,6 +120,35 @@ static void write_queue(void *ctx, const struct sched_queue_stat *stat)
                STR_ARG(stat->pool), priority, (double)stat->oldest_us / (double)US_PER_S);
 }
 
+/* What waits is told from here on; the gateways have a bound of their own. */
+#define LOAD_WAITING_MIN 200
+#define LOAD_BYTES_MAX 65536
+
+static void write_load(void *ctx, const struct sched_load *load)
+{
+    struct buf *text = ctx;
+
+    if (load->waiting < LOAD_WAITING_MIN || text->len > LOAD_BYTES_MAX - 100)
+        return;
+    buf_printf(text, "%s[%" PRId32 ",%" PRIu32 ",%" PRId64 "]", text->len == 1 ? "" : ",", load->organisation,
+               load->waiting, load->delay_us / US_PER_MS);
+}
+
+struct str shell_load(void *ctx)
+{
+    struct shell *shell = ctx;
+    CLEANUP(buf_deinit) struct buf text = {0};
+
+    buf_init(&text, LOAD_BYTES_MAX);
+    buf_append_char(&text, '[');
+    if (sched_each_load(shell->sched, write_load, &text)) {
+        buf_append_char(&text, ']');
+        buf_reset(&shell->load);
+        buf_append_str(&shell->load, buf_str(&text));
+    }
+    return shell->load.len <= 2 ? STR_NONE : buf_str(&shell->load);
+}
+
 void shell_metrics(struct shell *shell, struct buf *text)
 {
     struct sched_stats stats;
@@ -188,6 +217,7 @@ struct shell *shell_new(struct service *service, const struct config *config)
     shell->loop = service_loop(service);
     shell->config = config;
     random_bytes(shell->me.bytes, sizeof(shell->me.bytes));
+    buf_init(&shell->load, LOAD_BYTES_MAX);
     make_handles(shell);
     if (!open_journal(shell))
         return shell;
@@ -210,7 +240,10 @@ struct shell *shell_new(struct service *service, const struct config *config)
 
 static void on_last_closed(uv_handle_t *handle)
 {
-    mem_free(handle->data);
+    struct shell *shell = handle->data;
+
+    buf_deinit(&shell->load);
+    mem_free(shell);
 }
 
 /* Whoever answers the core goes before it; the shell itself when its last handle has closed. */

@@ -41,6 +41,7 @@ struct shell {
     bool starting, stopping, leaving;
     bool owned[SLOT_COUNT];
     size_t owned_count;
+    struct buf load; /* as it was told last */
 };
 
 /* ports.c */
@@ -48,5 +49,6 @@ struct sched_ports shell_ports(struct shell *shell);
 void shell_woken(void *ctx); /* the core has an input */
 /* shell.c */
 void shell_maybe_leave(struct shell *shell); /* when nothing is owned any more */
+struct str shell_load(void *ctx);
 /* shell_start.c */
 void shell_store_up(void *ctx);

@@ -140,6 +140,7 @@ static void start_core(struct shell *shell)
                                                      .on_surplus = on_surplus,
                                                      .on_replaced = on_replaced,
                                                      .on_clock = on_clock,
+                                                     .load = shell_load,
                                                      .ctx = shell});
     shell->starting = false;
     shell_woken(shell);

@@ -187,10 +187,11 @@ struct item {
     struct org *org;
     uint8_t kind; /* enum work_kind */
     uint8_t state, priority;
-    uint8_t tries; /* republications because nothing was heard */
-    bool leads;    /* it is the first of its run */
-    bool firing;   /* its timer input is on its way */
-    bool deferred; /* a task that waits for due_at before it is published again */
+    uint8_t tries;    /* republications because nothing was heard */
+    bool leads;       /* it is the first of its run */
+    bool firing;      /* its timer input is on its way */
+    bool unconfirmed; /* its message is on its way to the broker, for all we know */
+    bool deferred;    /* a task that waits for due_at before it is published again */
     uint16_t attempt;
     uint32_t dispatch;
     uint32_t publications;
@@ -212,6 +213,9 @@ struct org_backlog {
     struct link items;
     struct org *org;
     uint32_t count, credit;
+    uint32_t published; /* and nothing heard of them yet */
+    uint32_t finished;  /* since the load was last looked at */
+    int64_t rate;       /* that end in a second, of late */
 };
 
 #define OVERDUE_LEVELS 3
@@ -224,6 +228,7 @@ struct task_queue {
     struct map *backlogs; /* organisation id -> struct org_backlog */
     uint32_t backlog_count;
     uint32_t published_count;
+    uint32_t unconfirmed;                /* of them: no depth counts these yet */
     struct link unheard[OVERDUE_LEVELS]; /* by time of publication */
     int64_t ready;                       /* messages that wait in the broker, as far as we know */
     int64_t since_asked;                 /* published since the depth was asked for */
@@ -233,6 +238,7 @@ struct task_queue {
     struct mono_us asked_at, consumers_since;
     struct mono_us paused_until; /* a publication was not confirmed */
     uint32_t last_depth;
+    struct mono_us hungry_at;    /* when its workers last had room for more than the queue held */
     struct mono_us window_start; /* tasks finished in this and the last 100 ms */
     uint32_t finished, finished_before;
 };
@@ -394,6 +400,7 @@ struct sched {
     size_t heap_len, heap_cap;
 
     struct task_queue *queues;
+    struct mono_us load_at; /* when sched_load was last asked for */
     struct htable quarantine;
     struct link leases, doubted;
     size_t lease_count;

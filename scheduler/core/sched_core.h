@@ -352,6 +352,15 @@ struct sched_queue_stat {
     uint32_t published; /* published and nothing heard yet */
     int64_t oldest_us;  /* age of the oldest of the backlog, 0: none */
 };
+/* What one organisation has waiting in one pool and priority. */
+struct sched_load {
+    int32_t organisation;
+    uint32_t waiting; /* tasks that are ready and of which no worker was heard yet */
+    /* How long one more would wait for us; 0 where it would wait for workers, which have no room, or for the broker. */
+    int64_t delay_us;
+};
+/* False, and nothing told, when it was asked less than 50 ms ago. */
+bool sched_each_load(struct sched *sched, void (*fn)(void *ctx, const struct sched_load *load), void *ctx);
 struct sched_stats {
     size_t shards, shards_loading, runs_cached, run_bytes, body_bytes, timers, leases, inputs_waiting, watchers;
     bool batch_in_flight;

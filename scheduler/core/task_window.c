@@ -10,6 +10,9 @@
 #define ASK_HUNGRY_US (10 * US_PER_MS) /* ... and the queue was nearly empty */
 #define ASK_OVERDUE_US (1 * US_PER_S)
 #define ASK_LOST_US (5 * US_PER_S) /* an answer that has not come by then never will */
+/* So many windows may be on their way to a broker that is slow to take them: more would only wait in our connection,
+ * where nobody can cancel it or share it out, and where it is overdue before it has arrived. */
+#define UNCONFIRMED_WINDOWS 2
 #define PAUSE_US (200 * US_PER_MS)
 
 static uint32_t window(const struct sched *sched, const struct task_queue *q)
@@ -23,7 +26,10 @@ static uint32_t window(const struct sched *sched, const struct task_queue *q)
 
 static bool has_room(const struct sched *sched, const struct task_queue *q)
 {
-    return sched->broker_up && q->paused_until.us <= sched->now.us && q->ready < (int64_t)window(sched, q);
+    uint32_t most = window(sched, q);
+
+    return sched->broker_up && q->paused_until.us <= sched->now.us && q->ready < (int64_t)most &&
+           q->unconfirmed < UNCONFIRMED_WINDOWS * most;
 }
 
 struct task_queue *task_queue_get(struct sched *sched, struct str pool, uint8_t priority)
@@ -100,6 +106,15 @@ static void one_less_ready(struct task_queue *q)
         q->ready--;
 }
 
+/* Its message is no longer on its way: the broker or a worker has told, or it is given up. */
+static void arrived(struct item *item)
+{
+    if (!item->unconfirmed)
+        return;
+    item->unconfirmed = false;
+    item->queue->unconfirmed--;
+}
+
 void task_unready(struct sched *sched, struct item *item)
 {
     switch ((enum item_state)item->state) {
@@ -112,7 +127,9 @@ void task_unready(struct sched *sched, struct item *item)
         break;
     case ITEM_PUBLISHED:
         list_del(&item->list);
+        arrived(item);
         item->queue->published_count--;
+        backlog_of(item->queue, item->org)->published--;
         break;
     case ITEM_LEASED:
     case ITEM_DOUBTED:
@@ -133,6 +150,7 @@ void task_heard(struct sched *sched, struct item *item)
     (void)sched;
     if (item->state != ITEM_PUBLISHED)
         return;
+    arrived(item);
     one_less_ready(q);
     if (item->order > q->heard_order)
         q->heard_order = item->order;
@@ -151,6 +169,7 @@ void task_finished(struct sched *sched, struct item *item)
         q->window_start = sched->now;
     }
     q->finished++;
+    backlog_of(q, item->org)->finished++;
 }
 
 /* Makes the message of a task whose run is at hand; false when its body is not. */
@@ -173,7 +192,10 @@ static bool publish_with(struct sched *sched, struct item *item, struct run_entr
     item->state = ITEM_PUBLISHED;
     item->order = ++item->queue->next_order;
     item->published_at = sched->now;
+    item->unconfirmed = true;
+    item->queue->unconfirmed++;
     item->queue->published_count++;
+    backlog_of(item->queue, item->org)->published++;
     item->queue->since_asked++;
     list_add_tail(&item->queue->unheard[item->tries < OVERDUE_LEVELS ? item->tries : OVERDUE_LEVELS - 1], &item->list);
     task_publish(sched, item, entry, node, with);
@@ -242,10 +264,11 @@ void task_confirmed(struct sched *sched, uint64_t confirm, bool confirmed)
 {
     struct item *item;
 
-    if (confirmed)
-        return;
     item = item_of_slot(sched, (uint32_t)confirm, (uint32_t)(confirm >> 32));
     if (item == NULL || item->state != ITEM_PUBLISHED)
+        return;
+    arrived(item);
+    if (confirmed)
         return;
     one_less_ready(item->queue);
     task_unready(sched, item);
@@ -352,6 +375,8 @@ void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, ui
         return;
     q->ready = (int64_t)depth + q->since_asked;
     q->last_depth = depth;
+    if (consumers > 0 && depth < window(sched, q) / 2)
+        q->hungry_at = sched->now;
     if (consumers == 0)
         q->no_consumers = true;
     else if (q->no_consumers) {

@@ -142,6 +142,11 @@ struct pg_param pg_text(struct str s)
     return (struct pg_param){.oid = KIND_TEXT, .ptr = s.ptr, .len = (int)s.len};
 }
 
+struct pg_param pg_json(struct str s)
+{
+    return pg_text(s);
+}
+
 static struct pg_param inline_param(uint32_t kind, const void *ptr, size_t len)
 {
     struct pg_param param = {.oid = kind, .len = (int)len};

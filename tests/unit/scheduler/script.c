@@ -398,11 +398,26 @@ static bool answer_something(struct script *s)
     return true;
 }
 
+static bool confirm_something(struct script *s)
+{
+    bool any = false;
+
+    for (; !s->hold_confirms && s->confirmed_count < s->sent_count; s->confirmed_count++) {
+        const struct sent *sent = &s->sent[s->confirmed_count];
+
+        if (strcmp(sent->type, "task") != 0 || sent->confirm == 0)
+            continue;
+        sched_on_confirm(s->sched, sent->confirm, SCHED_CONFIRMED);
+        any = true;
+    }
+    return any;
+}
+
 void script_settle(struct script *s)
 {
     do
         script_tick(s);
-    while (answer_something(s));
+    while (answer_something(s) || confirm_something(s));
 }
 
 void script_advance(struct script *s, int64_t us)

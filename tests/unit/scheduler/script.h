@@ -79,7 +79,7 @@ struct script {
     size_t depth_count;
     /* what was done */
     struct sent *sent;
-    size_t sent_count, sent_cap;
+    size_t sent_count, sent_cap, confirmed_count;
     struct acked acked[1000], forgotten[1000];
     size_t acked_count, forgotten_count;
     int16_t closed[32], released[32];
@@ -88,7 +88,7 @@ struct script {
     struct run_id journal;
     size_t entered, left;
     /* switches: leave these unanswered */
-    bool hold_commits, hold_loads, hold_fetches, hold_bodies, hold_shards;
+    bool hold_commits, hold_loads, hold_fetches, hold_bodies, hold_shards, hold_confirms;
 };
 
 #define NOOP "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"noop\"}}}"
