@@ -145,7 +145,7 @@ def enough(c, found):
     for start in starts_of(c).values():
         if start.tries:
             first = min(start.tries, key=lambda one: one.t_invoke)
-            if not c.disturbed(first.t_invoke, first.t_return):
+            if not c.disturbed(first.t_invoke, first.t_return, 0):
                 quiet.append(start)
     good = sum(start.acknowledged() for start in quiet)
     if good < QUIET_SHARE * len(quiet) or not quiet:

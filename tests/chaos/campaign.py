@@ -146,12 +146,12 @@ class Request:
 
 
 class Fault:
-    """An interval, in ns. It lasts until the installation has carried a run through again, and a moment longer."""
+    """An interval, in ns. It lasts until the installation has carried a run through again."""
 
     def __init__(self, fields):
         self.begin, self.name, self.rows = fields["t_begin"], fields["fault"], fields.get("rows") or []
         recovered_ms = (fields.get("detail") or {}).get("recovered_ms") or 0
-        self.end = (fields.get("t_end") or 1 << 62) + recovered_ms * 1000000 + AFTERWARDS_NS
+        self.end = (fields.get("t_end") or 1 << 62) + recovered_ms * 1000000
 
 
 class Campaign:
@@ -214,9 +214,9 @@ class Campaign:
 
     # --- faults ----------------------------------------------------------------------------------------------------
 
-    def disturbed(self, begin, end):
-        """Did a fault touch this interval (ns)?"""
-        return any(fault.begin <= end and begin <= fault.end for fault in self.faults)
+    def disturbed(self, begin, end, afterwards_ns=AFTERWARDS_NS):
+        """Did a fault, or what it left behind, touch this interval (ns)?"""
+        return any(fault.begin <= end and begin <= fault.end + afterwards_ns for fault in self.faults)
 
     def mono(self, wall_us):
         """A time of the database on the clock of the ledger and the clients (ns)."""

@@ -130,10 +130,14 @@ class Client:
     # --- what a client does ----------------------------------------------------------------------------------------
 
     async def save_all(self):
-        for name, (document, _) in self.made.items():
-            known, status, answer = await self.insist("save", "PUT", f"/v1/workflows/{name}", json.dumps(document).encode(), workflow=name)
-            if known != "ok":
-                raise SystemExit(f"load: workflow '{name}' of '{self.name}' was not saved: {status} {json.dumps(answer)[:2000]}")
+        await asyncio.gather(*(self.save(name) for name in self.made if name != "parent"))
+        await self.save("parent")       # after its children
+
+    async def save(self, name):
+        document, _ = self.made[name]
+        known, status, answer = await self.insist("save", "PUT", f"/v1/workflows/{name}", json.dumps(document).encode(), workflow=name)
+        if known != "ok":
+            raise SystemExit(f"load: workflow '{name}' of '{self.name}' was not saved: {status} {json.dumps(answer)[:2000]}")
 
     def body(self, key):
         chance = self.load.chance
@@ -225,16 +229,17 @@ class Load:
         self.clients = [Client(self, name, key) for name, key in cluster["organisations"].items()]
         self.stopping = asyncio.Event()
         self.tasks = set()
-        self.left_out = 0
+        self.left_out, self.times = 0, {}
         self.mistake = None         # of the load itself
 
     def write(self, line):
         self.out.write(json.dumps(line, separators=(",", ":")) + "\n")
 
-    def describe(self, **more):
+    def describe(self, **times):
+        self.times.update(times)
         text = json.dumps({
             "seed": self.seed, "rate": self.rate, "markers": {one.name: one.marker for one in self.clients},
-            "ends": {name: ends for name, (_, ends) in self.clients[0].made.items()}, "left_out": self.left_out, **more})
+            "ends": {name: ends for name, (_, ends) in self.clients[0].made.items()}, "left_out": self.left_out, **self.times})
         (self.folder / "load.json.new").write_text(text)
         os.rename(self.folder / "load.json.new", self.folder / "load.json")
 
