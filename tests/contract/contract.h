@@ -1,6 +1,7 @@
 /* What all contract scenarios share: cmocka, and waiting for a condition in a world that moves only when it is told to.
  */
 #pragma once
+#include "common/base/clock.h"
 #include "common/base/ensure.h"
 #include <setjmp.h>
 #include <stdarg.h>

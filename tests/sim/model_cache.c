@@ -73,6 +73,7 @@ void cache_ask(struct node *node, struct job *job, size_t argc, const struct str
     struct sim *sim = node->sim;
     struct asked *a = sim_new(sim, struct asked);
     bool old = sim->cache_old_until > sim->now;
+    int64_t at;
     const struct cached *cached = find(sim, argv[1], old ? sim->now - sim->cache_lag_us : sim->now);
 
     a->node = node;
@@ -86,15 +87,18 @@ void cache_ask(struct node *node, struct job *job, size_t argc, const struct str
             a->answer = CACHE_ANSWER_VALUE;
             a->value = cached == NULL ? STR("0") : STR("1");
         } else if (str_is(argv[0], "DEL")) {
-            put(sim, argv[1], STR_NONE, 0);
             a->answer = CACHE_ANSWER_VALUE;
-            a->value = STR("1");
+            a->value = find(sim, argv[1], sim->now) == NULL ? STR("0") : STR("1");
+            put(sim, argv[1], STR_NONE, 0);
         } else {
             set(sim, a, argc, argv);
         }
     }
-    if (job != NULL)
-        sim_after(sim, 30, 500, node, answered, a);
+    if (job == NULL)
+        return;
+    at = sim->now + rng_between(&sim->rng, 30, 500);
+    node->cache_answered_at = at > node->cache_answered_at ? at : node->cache_answered_at; /* in order */
+    sim_at(sim, node->cache_answered_at, node, answered, a);
 }
 
 void cache_flush(struct sim *sim)

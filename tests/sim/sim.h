@@ -247,6 +247,7 @@ struct node {
     bool has_journal, dying; /* a run is being applied; it is the last that this life does */
     struct run_id journal;
     uint32_t deaths[DEATHS_NOTED];           /* by run */
+    int64_t cache_answered_at;               /* when the last answer of Redis arrives that is on its way */
     int64_t published_at;                    /* when the last message arrives that it has sent */
     uint32_t connection;                     /* to the broker: how many it has lost */
     int64_t mono_base, wall_skew, db_offset; /* of its clocks to the simulation's; of PostgreSQL's as last seen */
