@@ -8,6 +8,7 @@
 
 #include "common/base/banned.h"
 
+#define UNREAD_TRIES 3
 #define KEY_MAX 600
 #define RUNNING_EXTRA_MS 60000
 #define RUNNING_UNBOUNDED_MS (INT64_C(24) * 3600 * 1000)
@@ -122,6 +123,13 @@ static void ask_holder(struct worker_core *core, struct job *job, struct str hol
     core->ports.cache(core->ports.ctx, job, 2, (struct str[]){STR("EXISTS"), key_of(key, "rw:holder:", holder)});
 }
 
+/* Looks again in a second. */
+static void watch(struct worker_core *core, struct job *job)
+{
+    job->state = JOB_WATCHING;
+    job->due_at.us = core->ports.mono(core->ports.ctx).us + US_PER_S;
+}
+
 static void on_claim(struct worker_core *core, struct job *job, struct str value)
 {
     char kind = value.len == 0 ? '\0' : value.ptr[0];
@@ -145,8 +153,12 @@ void worker_core_cache_answered(struct worker_core *core, struct job *job, enum 
         job_drop(core, job, false);
         return;
     }
-    /* Without the cache a repeated task cannot be told from one that runs elsewhere. It is not done here. */
-    if (answer == CACHE_ANSWER_FAILED) {
+    /* Without the cache a repeated task cannot be told from one that runs elsewhere. It is not done here, and three
+     * attempts that end so make a step poison: a cache that is only slow, or starts again, is asked some more times
+     * first. */
+    if (answer == CACHE_ANSWER_FAILED && job->state == JOB_READING && job->unread++ < UNREAD_TRIES) {
+        watch(core, job);
+    } else if (answer == CACHE_ANSWER_FAILED) {
         if (job->state == JOB_CLAIMING)
             job->claimed = false;
         job_abandon(core, job);
@@ -164,8 +176,7 @@ void worker_core_cache_answered(struct worker_core *core, struct job *job, enum 
         }
     } else if (job->state == JOB_HOLDER) {
         if (str_is(value, "1")) {
-            job->state = JOB_WATCHING;
-            job->due_at.us = core->ports.mono(core->ports.ctx).us + US_PER_S;
+            watch(core, job);
         } else {
             job_abandon(core, job);
         }

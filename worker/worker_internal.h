@@ -38,8 +38,8 @@ struct job {
     bool asked; /* an answer of the cache is due: the job must not go before it */
     struct mono_us received_at, begun_at, due_at;
     struct wall_us begun_wall;
-    unsigned retries;
-    char *result; /* one item of a result message */
+    unsigned retries, unread; /* of its result; times that its claim could not be read */
+    char *result;             /* one item of a result message */
     size_t result_len;
 };
 

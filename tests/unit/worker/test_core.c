@@ -220,6 +220,8 @@ static void answer(enum cache_answer kind, const char *value)
 {
     size_t index = w.question_count - 1;
 
+    while (index > 0 && w.questions[index].job == NULL) /* signs of life have no answer */
+        index--;
     assert_non_null(w.questions[index].job);
     worker_core_cache_answered(w.core, w.questions[index].job, kind, str_of(value));
     worker_core_flush(w.core);
@@ -433,6 +435,11 @@ static void without_a_cache_repeated_tasks_are_abandoned_and_our_own_lost_claim_
 {
     (void)state;
     deliver(1, "t1", "http", "", true);
+    for (int i = 0; i < 3; i++) {
+        answer(CACHE_ANSWER_FAILED, NULL);
+        assert_int_equal(w.result_count, 0);
+        tick_after_ms(1000);
+    }
     answer(CACHE_ANSWER_FAILED, NULL);
     assert_non_null(strstr(w.results[0].body, "abandoned"));
     deliver(2, "t2", "http", "", true);
@@ -441,6 +448,18 @@ static void without_a_cache_repeated_tasks_are_abandoned_and_our_own_lost_claim_
     deliver(3, "t3", "noop", "", true); /* no effect: done again */
     assert_non_null(strstr(w.results[2].body, "succeeded"));
     assert_int_equal(w.begun_count, 0);
+}
+
+static void a_cache_that_comes_back_soon_costs_no_attempt(void **state)
+{
+    (void)state;
+    deliver(1, "t1", "http", "", true);
+    answer(CACHE_ANSWER_FAILED, NULL);
+    tick_after_ms(1000);
+    answer(CACHE_ANSWER_NONE, NULL);
+    answer(CACHE_ANSWER_VALUE, "OK");
+    assert_int_equal(w.begun_count, 1);
+    assert_int_equal(w.result_count, 0);
 }
 
 static void copies_in_hand_are_acknowledged_together(void **state)
@@ -773,6 +792,7 @@ int main(void)
         TEST(a_finished_claim_answers_the_same_again),
         TEST(a_live_holder_is_looked_at_again_in_a_second),
         TEST(without_a_cache_repeated_tasks_are_abandoned_and_our_own_lost_claim_too),
+        TEST(a_cache_that_comes_back_soon_costs_no_attempt),
         TEST(copies_in_hand_are_acknowledged_together),
         TEST(at_most_once_begins_only_when_granted),
         TEST(a_lost_channel_drops_what_has_not_begun_and_keeps_the_rest),
