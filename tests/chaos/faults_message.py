@@ -73,6 +73,12 @@ class Messages(Fault):
         self.detail[what] = self.detail.get(what, 0) + by
 
 
+def repetition(body):
+    """A task as the scheduler itself sends it again. A broker marks what it delivers twice; a copy that says it is the first
+    can only be forged."""
+    return body.replace(b'"publication":1,', b'"publication":2,')
+
+
 def existing(connection, queues):
     """Those that are there now."""
     found = []
@@ -146,8 +152,8 @@ class CopyMessages(WatchMessages):
     def copies(self, channel, message):
         queue, tag, properties, body = message
         times = self.random.choice((1, 2, 3))
-        for _ in range(times):
-            channel.basic_publish("", queue, body, properties, mandatory=True)
+        for number in range(times):
+            channel.basic_publish("", queue, repetition(body) if number and queue in TASK_QUEUES else body, properties, mandatory=True)
         channel.basic_ack(tag)
         self.count("copies", times - 1)
 
@@ -160,9 +166,7 @@ class OldMessages(Messages):
         old = STASH.older_than(5)
         channel = connection.channel()
         for _, queue, properties, body in self.random.sample(old, min(len(old), 20)):
-            if queue in TASK_QUEUES:                # as the scheduler itself would send it again: a repetition
-                body = body.replace(b'"publication":1,', b'"publication":2,')
-            channel.basic_publish("", queue, body, properties)
+            channel.basic_publish("", queue, repetition(body) if queue in TASK_QUEUES else body, properties)
             self.count("sent")
         channel.close()
 

@@ -2,6 +2,8 @@
 cut (refused, and what is open is reset), held (the other side is there and silent; both directions or one), delayed,
 slowed down and reset. Calls are safe from any thread and return when they hold."""
 import asyncio
+import contextlib
+import os
 import random
 import socket
 import struct
@@ -94,6 +96,7 @@ class Link:
         if not self.cut_now:
             self.cut_now = True
             self.acceptor.cancel()
+            self.proxies.loop.remove_reader(self.sock)  # it would still be called for what comes now
             self.sock.shutdown(socket.SHUT_RDWR)        # no listener any more, and the port stays ours
         self._reset()
 
@@ -106,9 +109,8 @@ class Link:
         while True:
             try:
                 connection, _ = await self.proxies.loop.sock_accept(self.sock)
-            except OSError:
-                await asyncio.sleep(0.05)               # out of descriptors, or the client has gone
-                continue
+            except ConnectionError:
+                continue                                # the client has gone already
             self.accepted += 1
             task = self.proxies.loop.create_task(self._serve(connection))
             self.proxies.tasks.add(task)
@@ -165,6 +167,8 @@ class Proxies:
         self.thread.start()
 
     def _run(self):
+        with contextlib.suppress(OSError):              # on a busy machine the links must not be what is slow
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), -10)
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
 
@@ -182,5 +186,7 @@ class Proxies:
     def close(self):
         for link in self.links.values():
             link.close()
+        self.do(lambda: [task.cancel() for task in self.tasks])
+        self.do(lambda: None)                           # a turn of the loop, in which they end
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
