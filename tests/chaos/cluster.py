@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 
-import psycopg
-import requests
+os.environ.setdefault("PSYCOPG_WAIT_FUNC", "wait_epoll")      # select() knows 1,024 descriptors; the proxies have more
+import psycopg  # noqa: E402
+import requests  # noqa: E402
 
 from daemon import Daemon, Supervisor
 from network import Namespace, namespaces_work

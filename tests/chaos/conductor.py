@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 
 import psycopg
 import requests
@@ -259,8 +260,10 @@ def conduct(folder, options, names):
     campaign = Campaign(folder, options, names)
     try:
         findings = campaign.run()
-    except Trouble as error:
-        findings = campaign.findings + [f"the harness: {error}"]
+    except Exception as error:              # whatever it was: what has been seen so far is told
+        if not isinstance(error, Trouble):
+            traceback.print_exc()
+        findings = campaign.findings + [f"the harness: {error!r}"]
     say(campaign.table())
     for finding in findings:
         print("VIOLATION: " + finding, file=sys.stderr, flush=True)
