@@ -141,6 +141,11 @@ static void port_evaluate(void *ctx, const struct sched_evaluation *evaluations,
     }
 }
 
+static bool port_lease_is_live(void *ctx)
+{
+    return lease_is_live(shell_of(ctx)->lease);
+}
+
 struct sched_ports shell_ports(struct shell *shell)
 {
     return (struct sched_ports){
@@ -161,5 +166,6 @@ struct sched_ports shell_ports(struct shell *shell)
         .close_shard = port_close_shard,
         .shard_released = port_shard_released,
         .check_shards = port_check_shards,
+        .lease_is_live = port_lease_is_live,
     };
 }

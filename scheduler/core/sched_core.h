@@ -224,6 +224,9 @@ struct sched_ports {
     void (*queue_depth)(void *ctx, const char *queue);
     void (*close_shard)(void *ctx, int16_t shard); /* close the shard's consuming channels; the core has dropped it */
     void (*shard_released)(void *ctx, int16_t shard); /* answer to sched_release_shard: give the row up now */
+    /* Is our lease within its time? What is published without one says that it may have been published before: another
+     * may have the shard already. NULL: always. */
+    bool (*lease_is_live)(void *ctx);
     void (*check_shards)(
         void *ctx); /* a commit was fenced: read who owns what, then sched_on_shards (also without changes) */
 };

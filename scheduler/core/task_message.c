@@ -44,6 +44,15 @@ static void put_traceparent(struct jw *w, struct run_id run, const char *token)
     jw_kcstr(w, "traceparent", text);
 }
 
+/* Workers begin a first publication without looking whether somebody else has it. */
+static int64_t publication_of(const struct sched *sched, const struct item *item)
+{
+    const struct sched_ports *ports = &sched->ports;
+    bool surely_first = ports->lease_is_live == NULL || ports->lease_is_live(ports->ctx);
+
+    return item->publications == 1 && !surely_first ? 2 : item->publications;
+}
+
 void task_publish(struct sched *sched, struct item *item, const struct run_entry *entry, uint32_t node, struct str with)
 {
     const struct plan_step *step = run_plan_step(entry->run, node);
@@ -66,7 +75,7 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
     jw_ki64(&w, "v", 1);
     jw_kcstr(&w, "task_id", id);
     jw_kcstr(&w, "token", item->token);
-    jw_ki64(&w, "publication", item->publications);
+    jw_ki64(&w, "publication", publication_of(sched, item));
     jw_kcstr(&w, "run_id", run);
     jw_kstr(&w, "step", path);
     jw_ki64(&w, "attempt", item->attempt);

@@ -3,6 +3,9 @@
 
 #include "common/base/banned.h"
 
+/* Until workers have said again that they live, which they say to Redis every 2 s, the living look dead. */
+#define HOLDER_US (2 * SEC)
+
 const char *const decision_names[DECISIONS] = {
 #define DECISION(id, name, explains, what) name,
 #include "tests/sim/decisions.def"
@@ -124,6 +127,8 @@ void sim_happened(struct sim *sim, enum decision kind, int64_t until)
 {
     sim->stats->happened[kind]++;
     sim->made++;
+    if (kind == DECIDE_FLUSH || kind == DECIDE_CACHE || kind == DECIDE_STALE)
+        until += HOLDER_US;
     if (until > sim->last[kind])
         sim->last[kind] = until;
 }

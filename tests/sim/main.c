@@ -1,6 +1,7 @@
 /* rw-sim: plays histories; README.md. */
 #include "tests/sim/script.h"
 #include <inttypes.h>
+#include <sys/random.h>
 
 #include "common/base/log.h"
 
@@ -43,11 +44,14 @@ static int64_t span(const char *option, const char *text)
     return n;
 }
 
+/* One that nobody has played; those behind it are nobody's either. */
 static uint64_t fresh_seed(void)
 {
-    uint64_t now = (uint64_t)clock_wall().us;
+    uint64_t seed = 0;
 
-    return now / 1000 * 1000; /* one a millisecond, so that campaigns begun side by side differ */
+    if (getrandom(&seed, sizeof(seed), 0) != (ssize_t)sizeof(seed))
+        misuse("no fresh seed can be had for", "--fresh");
+    return seed >> 8;
 }
 
 static bool flag(struct options *o, const char *name)

@@ -3,7 +3,8 @@
 #pragma once
 #include "tests/sim/sim.h"
 
-struct mono_us sim_clock_mono(void); /* what clock_mono() is to scheduler/lease*.c here */
+void sim_clock_of(struct node *node); /* its code runs now: the clock that it reads is its own */
+struct mono_us sim_clock_mono(void);  /* what clock_mono() is to scheduler/lease*.c here */
 
 /* ---- statements, carried out on the rows (model_shards.c) ---- */
 #define MEMBERS (SCHEDULERS + 1) /* the last is a stranger's */

@@ -13,6 +13,11 @@
 
 static struct node *running; /* whose code runs: its clock is read */
 
+void sim_clock_of(struct node *node)
+{
+    running = node;
+}
+
 struct mono_us sim_clock_mono(void)
 {
     return (struct mono_us){running->sim->now + running->mono_base};

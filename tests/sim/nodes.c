@@ -172,9 +172,10 @@ static void handed_over(struct sim *sim, void *what)
 
     if (!other->alive || sim->db.down_until > sim->now)
         return;
-    if (rows_take(sim, member_id(other), &handing->shard, 1, cells) == 1)
+    if (rows_take(sim, member_id(other), &handing->shard, 1, cells) == 1) {
+        sim_clock_of(other);
         lease_check(other->lease);
-    else if (db_owner(sim, handing->shard) == handing->node)
+    } else if (db_owner(sim, handing->shard) == handing->node)
         sim_after(sim, 100, MS, NULL, handed_over, handing);
 }
 
@@ -183,6 +184,7 @@ static void shard_released(void *ctx, int16_t shard)
     struct node *node = ctx;
     struct handing *handing = sim_new(node->sim, struct handing);
 
+    sim_clock_of(node);
     lease_release(node->lease, shard);
     if (!node->handing[shard])
         return;
@@ -202,7 +204,14 @@ void scheduler_hand_over(struct node *node, int16_t shard)
 
 static void check_shards(void *ctx)
 {
+    sim_clock_of(ctx);
     lease_check(((struct node *)ctx)->lease);
+}
+
+static bool holds_lease(void *ctx)
+{
+    sim_clock_of(ctx);
+    return lease_is_live(((struct node *)ctx)->lease);
 }
 
 /* ---- its lease ---- */
@@ -321,7 +330,8 @@ void scheduler_start(struct node *node)
                                 .queue_depth = queue_depth,
                                 .close_shard = close_shard,
                                 .shard_released = shard_released,
-                                .check_shards = check_shards};
+                                .check_shards = check_shards,
+                                .lease_is_live = holds_lease};
     int16_t slots[SLOT_COUNT];
     bool tight = node->tight = sim_chances(node->sim, DECIDE_TIGHT, 2000);
     struct sched_settings settings = {.name = node->name,

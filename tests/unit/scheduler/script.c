@@ -168,6 +168,11 @@ static void journal_leave(void *ctx, struct run_id run)
     s->left++;
 }
 
+static bool port_lease_is_live(void *ctx)
+{
+    return !((struct script *)ctx)->lease_lapsed;
+}
+
 struct script *script_new_with(const struct sched_settings *settings)
 {
     struct script *s = mem_alloc(sizeof(*s));
@@ -187,7 +192,8 @@ struct script *script_new_with(const struct sched_settings *settings)
                                 .queue_depth = port_depth,
                                 .close_shard = port_close,
                                 .shard_released = port_released,
-                                .check_shards = port_check};
+                                .check_shards = port_check,
+                                .lease_is_live = port_lease_is_live};
 
     log_init("test", "test", (enum log_level)(LOG_ERROR + 1));
     s->arena = arena_new(65536);

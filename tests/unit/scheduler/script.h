@@ -46,6 +46,7 @@ struct script {
     struct sched_settings settings;
     struct arena *arena;
     int64_t now, wake, order;
+    bool lease_lapsed;
     struct script_run *runs;
     size_t run_count;
     struct script_command commands[1000];

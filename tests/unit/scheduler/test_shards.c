@@ -60,6 +60,20 @@ static void a_new_owner_publishes_open_tasks_again(void **state)
     script_free(s);
 }
 
+static void whose_lease_has_lapsed_says_that_its_tasks_may_be_known(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    s->lease_lapsed = true;
+    script_run(s, 0, CHAIN);
+    script_settle(s);
+    assert_int_equal(script_count(s, "task"), 1);
+    assert_true(str_is(jt_get(script_last(s, "task")->body, "publication"), "2"));
+    script_free(s);
+}
+
 static void a_granted_task_is_never_published_again(void **state)
 {
     struct script *s = script_new();
@@ -256,6 +270,7 @@ int main(void)
         cmocka_unit_test(runs_are_applied_only_when_the_shards_open_work_is_here),
         cmocka_unit_test(a_failed_load_of_a_shard_is_asked_for_again),
         cmocka_unit_test(a_new_owner_publishes_open_tasks_again),
+        cmocka_unit_test(whose_lease_has_lapsed_says_that_its_tasks_may_be_known),
         cmocka_unit_test(a_granted_task_is_never_published_again),
         cmocka_unit_test(a_lost_shards_messages_are_forgotten_and_its_channel_closed),
         cmocka_unit_test(the_rest_of_a_fenced_batch_is_committed),
