@@ -1,5 +1,5 @@
--- Opens a migration's transaction. Its statements shall not queue behind a long reader for ever, with every insert behind
--- them: they give up and the migrator is started again.
+-- Opens a migration's transaction. Its statements shall not queue behind a long reader, with every insert behind them: they
+-- give up soon, and the migrator tries again, for a minute at most.
 BEGIN;
-SET LOCAL lock_timeout = '10s';
+SET LOCAL lock_timeout = '500ms';
 SET LOCAL client_min_messages = 'error';
