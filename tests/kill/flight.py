@@ -211,6 +211,9 @@ class Lab:
         faults = [fault for flight in landed for fault in flight.check()]
         return faults, max(f.landed_at for f in landed), sum(f.repeated for f in landed), sum(f.unknown for f in landed)
 
+    def unended(self):
+        return self.drive.sql("select id from run where ended_at is null and workflow like 'kill-%%'")
+
     def close(self):
         for process in self.processes.values():
             process.kill()

@@ -127,7 +127,7 @@ def test_all_places_were_passed_and_histories_are_whole(lab, capsys):
             print(f"{place:34} {ms:12.0f} {repeated:17} {unknown:17}")
     assert sorted(table) == sorted(PLACES)
     assert lab.drive.faults_of_history() == []
-    assert lab.drive.sql("select count(*) from run where ended_at is null") == [(0,)]
+    assert lab.unended() == []
     assert lab.drive.sql("select count(*) from quarantine") == [(0,)]
 
 

@@ -97,7 +97,9 @@ def test_a_gateway_that_dies_in_the_middle_and_clients_that_repeat(drive, pool, 
     spelled = [body.replace('"key"', '"slow": "0.7", "key"') if moment == "under way" else body for body in bodies(key)]
 
     def client(i):
+        deadline = time.monotonic() + 60
         for turn in itertools.count():
+            assert time.monotonic() < deadline, "no answer within 60 s"
             try:
                 answer = post(drive, drive.urls[(i + turn) % 3], key, spelled[i % 2])
             except requests.RequestException:
