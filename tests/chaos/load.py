@@ -34,6 +34,7 @@ import workflows  # noqa: E402
 MARKER = re.compile(rb"mark-[a-z0-9-]+-[0-9a-f]{12}")
 ANSWER_SECONDS = 10     # how long a client waits for one answer
 PATIENCE_SECONDS = 60   # how long it repeats a request whose outcome it does not know
+SAVE_SECONDS, SAVES_AT_ONCE = 120, 2
 DRAIN_SECONDS = 20
 UNDER_WAY = 400         # starts and what belongs to them; more are not begun
 REST = 0.15             # mean wait between two tries
@@ -75,15 +76,20 @@ class Unknown(Exception):
     """Sent, and nobody knows what became of it."""
 
 
+class NotSaved(Exception):
+    """There is nothing to start."""
+
+
 class Client:
     """One organisation's client."""
 
     def __init__(self, load, name, key):
         self.load, self.name, self.key = load, name, key
+        self.saving = asyncio.Semaphore(SAVES_AT_ONCE)
         self.marker = marker_of(load.seed, name)
         self.made = workflows.documents(load.seed, self.marker, load.ledger["url"], load.ledger["refuse_url"])
 
-    async def ask(self, op, method, path, body=None, key=None, gateway=None, expect=None, workflow=None, run=None, **more):
+    async def ask(self, op, method, path, body=None, key=None, gateway=None, expect=None, workflow=None, run=None, wait=ANSWER_SECONDS, **more):
         """One request and its line; gives (outcome, status, answer)."""
         load = self.load
         data = b"" if body is None else body
@@ -95,7 +101,7 @@ class Client:
                 "body_sha": hashlib.sha256(data).hexdigest(), "gateway": url, **more}
         status, text, known = None, b"", "unknown"
         try:
-            status, text = await asyncio.wait_for(exchange(url, method, path, headers, data), ANSWER_SECONDS)
+            status, text = await asyncio.wait_for(exchange(url, method, path, headers, data), wait)
             known = outcome_of(status, text)
         except asyncio.TimeoutError:        # also an OSError
             line["error"] = "no answer in time"
@@ -135,9 +141,11 @@ class Client:
 
     async def save(self, name):
         document, _ = self.made[name]
-        known, status, answer = await self.insist("save", "PUT", f"/v1/workflows/{name}", json.dumps(document).encode(), workflow=name)
+        async with self.saving:
+            known, status, answer = await self.insist("save", "PUT", f"/v1/workflows/{name}", json.dumps(document).encode(), SAVE_SECONDS, workflow=name,
+                                                      wait=SAVE_SECONDS / 3)      # its expressions are compiled
         if known != "ok":
-            raise SystemExit(f"load: workflow '{name}' of '{self.name}' was not saved: {status} {json.dumps(answer)[:2000]}")
+            raise NotSaved(f"load: workflow '{name}' of '{self.name}' was not saved: {status} {json.dumps(answer)[:2000]}")
 
     def body(self, key):
         chance = self.load.chance
@@ -289,7 +297,12 @@ async def main():
     words.add_argument("--seed", default="1")
     words.add_argument("--rate", type=float, default=10, help="starts a second")
     args = words.parse_args()
-    await Load(args.folder, args.seed, args.rate).run()
+    try:
+        await Load(args.folder, args.seed, args.rate).run()
+    except NotSaved as why:
+        sys.stderr.write(f"{why}\n")
+        sys.stderr.flush()
+        os._exit(1)         # what is still being saved need not end
 
 
 if __name__ == "__main__":
