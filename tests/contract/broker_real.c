@@ -32,7 +32,6 @@ static struct {
     int consumer_count;
     struct amqp_delivery *deliveries[DELIVERIES_MAX];
     char queue[64], control[64], exchange[64];
-    int counted;
 } w;
 
 const char *hand_queue(void)

@@ -93,7 +93,7 @@ static inline struct sched_batch batch_of(struct history *h, size_t count)
 
 static inline enum sched_outcome commit_events(struct run_id run, uint32_t first, uint32_t last)
 {
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch;
 
     for (uint32_t seq = first; seq <= last; seq++)

@@ -184,7 +184,7 @@ static struct sched_batch two_events(struct history *h, struct run_id run)
 static void a_read_sees_all_of_a_batch_or_nothing(void **state)
 {
     struct run_id run = new_run();
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch = two_events(&h, run);
     int wanted;
 
@@ -203,7 +203,7 @@ static void a_read_sees_all_of_a_batch_or_nothing(void **state)
 static void a_batch_whose_server_process_ends_has_not_happened(void **state)
 {
     struct run_id run = new_run();
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch = two_events(&h, run);
     int wanted;
 
@@ -223,7 +223,7 @@ static void a_batch_whose_server_process_ends_has_not_happened(void **state)
 static void an_unknown_batch_that_had_not_happened_never_will(void **state)
 {
     struct run_id run = new_run();
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch = two_events(&h, run);
     int wanted;
 
@@ -244,7 +244,7 @@ static void an_unknown_batch_that_had_not_happened_never_will(void **state)
 static void an_unknown_batch_that_had_happened_is_there_when_it_is_told(void **state)
 {
     struct run_id run = new_run();
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch = two_events(&h, run);
     int wanted;
 
@@ -268,7 +268,7 @@ static void who_takes_over_reads_what_was_committed_and_no_more_comes(void **sta
 {
     struct run_id run = new_run();
     const struct sched_open_row row = open_row(run, 2);
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch = two_events(&h, run);
     size_t count;
 
@@ -294,7 +294,7 @@ static void who_takes_over_reads_what_was_committed_and_no_more_comes(void **sta
 static void a_crash_before_the_first_row_leaves_nothing(void **state)
 {
     struct run_id run = new_run();
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch = two_events(&h, run);
 
     (void)state;
@@ -311,7 +311,7 @@ static void a_crash_before_the_first_row_leaves_nothing(void **state)
 static void a_crash_after_the_commit_leaves_all(void **state)
 {
     struct run_id run = new_run();
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch = two_events(&h, run);
 
     (void)state;

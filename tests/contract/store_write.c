@@ -40,7 +40,7 @@ static void one_lost_shard_fences_the_whole_batch(void **state)
     static const int16_t shards[] = {OTHER_SHARD, SHARD};
     static const int64_t epochs[] = {EPOCH, EPOCH};
     struct run_id run = new_run(), other = new_id(OTHER_SHARD);
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch;
 
     (void)state;
@@ -65,7 +65,7 @@ static void an_event_that_is_there_is_a_conflict_and_nothing_of_the_batch_is_wri
 {
     struct run_id run = new_run(), other = new_run();
     const struct sched_open_row row = open_row(other, 1);
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch;
 
     (void)state;
@@ -86,7 +86,7 @@ static void an_event_that_is_there_is_a_conflict_and_nothing_of_the_batch_is_wri
 static void an_event_twice_in_one_batch_is_a_conflict(void **state)
 {
     struct run_id run = new_run();
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch;
 
     (void)state;
@@ -117,7 +117,7 @@ static void events_are_kept_under_the_numbers_they_have(void **state)
 static void a_run_that_is_refused_costs_the_batch_and_no_other_its_own(void **state)
 {
     struct run_id good = new_run(), bad = new_run();
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch;
 
     (void)state;
@@ -145,7 +145,7 @@ static void a_command_goes_with_the_event_that_applies_it_or_stays(void **state)
     struct run_id run = new_run();
     struct sched_command_key key = {SHARD, hand_command(run, "signal", STR("{\"name\": \"go\"}"), STR("gateway.1"))};
     const struct sched_command_key keys[] = {key, {SHARD, key.id + 1000000}}; /* one that is not there is no error */
-    struct history h;
+    struct history h = {0};
     struct sched_batch batch;
 
     (void)state;

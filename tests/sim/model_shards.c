@@ -165,7 +165,6 @@ struct stranger {
 static void stranger_lives(struct sim *sim, void *what)
 {
     struct stranger *stranger = what;
-    int64_t cells[SHARDS * TICK_COLUMNS];
     int16_t s = (int16_t)rng_below(&sim->streams[DECIDE_HANDOVER], SHARDS);
 
     if (sim->db.down_until <= sim->now && sim->now >= stranger->until) {
@@ -176,6 +175,7 @@ static void stranger_lives(struct sim *sim, void *what)
     }
     if (sim->db.down_until <= sim->now) {
         struct db_member *member = member_of(sim, stranger->me);
+        int64_t cells[SHARDS * TICK_COLUMNS];
 
         if (member != NULL)
             member->lease_until = db_wall(sim) + SEC;
