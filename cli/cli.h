@@ -118,13 +118,14 @@ enum cli_exit cmd_list(struct cli *cli);
 enum cli_exit cmd_events(struct cli *cli);
 enum cli_exit cmd_explain(struct cli *cli);
 enum cli_exit cmd_keys(struct cli *cli);
+enum cli_exit cmd_dead_letter(struct cli *cli);
 enum cli_exit cmd_signal(struct cli *cli);
 enum cli_exit cmd_settle(struct cli *cli);
 enum cli_exit cmd_cancel(struct cli *cli);
 enum cli_exit cmd_compensate(struct cli *cli);
 enum cli_exit cmd_rollback(struct cli *cli);
 enum cli_exit cmd_diff(struct cli *cli);
-/* Lists "runs", "workflows" or "keys" with the options that are left. */
+/* Lists "runs", "workflows", "keys" or "dead-letters" with the options that are left. */
 enum cli_exit list_things(struct cli *cli, const char *what);
 bool run_event_is_end(const char *type); /* "run.succeeded", not "run.started" */
 

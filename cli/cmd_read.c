@@ -106,8 +106,11 @@ static bool list_query(struct cli *cli, struct buf *path)
 {
     static const struct {
         const char *option, *name;
-    } options[] = {
-        {"--workflow", "workflow"}, {"--status", "status"}, {"--limit", "page_size"}, {"--page-token", "page_token"}};
+    } options[] = {{"--workflow", "workflow"},
+                   {"--status", "status"},
+                   {"--reason", "reason"},
+                   {"--limit", "page_size"},
+                   {"--page-token", "page_token"}};
     const char *value;
 
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
@@ -156,6 +159,14 @@ static void key_row(struct table *table, const json_t *item)
                                            json_text(item, "prefix"), json_text(item, "created_at")});
 }
 
+static void letter_row(struct table *table, const json_t *item)
+{
+    table_row(table, (const char *const[]){json_text(item, "id"), json_text(item, "status"), json_text(item, "at"),
+                                           json_text(item, "kind"), json_text(item, "run_id"), json_text(item, "step"),
+                                           json_text(item, "reason")});
+}
+
+static const char *const letter_titles[] = {"LETTER", "STATUS", "AT", "KIND", "RUN", "STEP", "REASON", NULL};
 static const char *const run_titles[] = {"RUN", "WORKFLOW", "VERSION", "STATUS", "CREATED", "TOOK", NULL};
 static const char *const workflow_titles[] = {"WORKFLOW", "VERSION", "ENABLED", "UPDATED", NULL};
 static const char *const key_titles[] = {"KEY", "NAME", "ROLE", "PREFIX", "CREATED", NULL};
@@ -168,6 +179,7 @@ static const struct {
     {"runs", "/v1/runs", run_titles, run_row},
     {"workflows", "/v1/workflows", workflow_titles, workflow_row},
     {"keys", "/v1/api-keys", key_titles, key_row},
+    {"dead-letters", "/v1/dead-letters", letter_titles, letter_row},
 };
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
 
@@ -183,7 +195,7 @@ enum cli_exit list_things(struct cli *cli, const char *what)
     while (at < LIST_COUNT && strcmp(what, lists[at].name) != 0)
         at++;
     if (at == LIST_COUNT)
-        return usage_error("list takes runs, workflows or keys, not '%s'", what);
+        return usage_error("list takes runs, workflows, keys or dead-letters, not '%s'", what);
     buf_init(&path, 1 << 16);
     buf_append_str(&path, str_of(lists[at].path));
     if (!list_query(cli, &path) || !words_left(cli, 0, 0))

@@ -19,7 +19,7 @@ static const char help[] =
     "      --watch                     the same, and show each step on the way\n"
     "      --timeout SECONDS           how long to wait (then exit 5; the run goes on)\n"
     "  get run ID | workflow NAME    one, whole\n"
-    "  list [runs|workflows|keys]    newest first; of runs --workflow, --status, --label KEY=VALUE;\n"
+    "  list [runs|workflows|keys|dead-letters]   newest first; of runs --workflow, --status, --label KEY=VALUE;\n"
     "                                --limit N (at most 500), --page-token TOKEN\n"
     "  events RUN [-f]               its history; -f follows it to the end\n"
     "  explain RUN                   why it is not moving\n"
@@ -29,6 +29,9 @@ static const char help[] =
     "  compensate RUN                undo what a run that has ended did\n"
     "  diff WORKFLOW FROM TO         what changed between two versions\n"
     "  rollback WORKFLOW VERSION     make an older version the newest\n"
+    "  dead-letter list              what could not be dealt with; --status, --reason, --limit, --page-token\n"
+    "  dead-letter show ID [--body]  one, whole; --body prints its body alone\n"
+    "  dead-letter requeue ID [--body FILE] | discard ID   send it again, or put it away\n"
     "  keys list | create NAME --role ROLE | revoke ID\n"
     "\n"
     "  -o json|yaml|table            the server's answer as it came, as YAML, or a table (default)\n"
@@ -40,10 +43,11 @@ static const struct {
     const char *name;
     enum cli_exit (*run)(struct cli *cli);
 } commands[] = {
-    {"apply", cmd_apply},   {"validate", cmd_validate}, {"run", cmd_run},         {"get", cmd_get},
-    {"list", cmd_list},     {"events", cmd_events},     {"explain", cmd_explain}, {"keys", cmd_keys},
-    {"signal", cmd_signal}, {"settle", cmd_settle},     {"cancel", cmd_cancel},   {"compensate", cmd_compensate},
-    {"diff", cmd_diff},     {"rollback", cmd_rollback},
+    {"apply", cmd_apply},     {"validate", cmd_validate}, {"run", cmd_run},
+    {"get", cmd_get},         {"list", cmd_list},         {"events", cmd_events},
+    {"explain", cmd_explain}, {"keys", cmd_keys},         {"signal", cmd_signal},
+    {"settle", cmd_settle},   {"cancel", cmd_cancel},     {"compensate", cmd_compensate},
+    {"diff", cmd_diff},       {"rollback", cmd_rollback}, {"dead-letter", cmd_dead_letter},
 };
 
 static enum cli_exit run_command(struct cli *cli, const char *name)

@@ -368,7 +368,7 @@ static void add_command_inserts(struct pg_batch *pg, const struct sched_batch *b
 
 static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)
 {
-    struct pg_array *organisation, *kind, *source, *run, *step, *reason, *body;
+    struct pg_array *organisation, *kind, *source, *run, *step, *reason, *body, *type, *message_id, *bytes, *ancestor;
 
     if (b->dead_letter_count == 0)
         return;
@@ -379,6 +379,10 @@ static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)
     step = pg_array_new(pg, PG_E_TEXT);
     reason = pg_array_new(pg, PG_E_TEXT);
     body = pg_array_new(pg, PG_E_BYTEA);
+    type = pg_array_new(pg, PG_E_TEXT);
+    message_id = pg_array_new(pg, PG_E_TEXT);
+    bytes = pg_array_new(pg, PG_E_I32);
+    ancestor = pg_array_new(pg, PG_E_UUID);
     for (size_t i = 0; i < b->dead_letter_count; i++) {
         const struct sched_dead_letter *row = &b->dead_letters[i];
         pg_array_add(organisation, row->organisation == 0 ? pg_null() : pg_i32(row->organisation));
@@ -388,9 +392,14 @@ static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)
         pg_array_add(step, pg_text(row->step));
         pg_array_add(reason, pg_text(str_of(row->reason)));
         pg_array_add(body, pg_bytea(row->body));
+        pg_array_add(type, pg_text(row->type));
+        pg_array_add(message_id, pg_text(row->message_id));
+        pg_array_add(bytes, pg_i32((int32_t)row->bytes));
+        pg_array_add(ancestor, row->has_ancestor ? pg_uuid(row->ancestor) : pg_null());
     }
     (void)pg_add(pg, SQL_BATCH_DEAD_LETTER, pg_array_param(organisation), pg_array_param(kind), pg_array_param(source),
-                 pg_array_param(run), pg_array_param(step), pg_array_param(reason), pg_array_param(body));
+                 pg_array_param(run), pg_array_param(step), pg_array_param(reason), pg_array_param(body),
+                 pg_array_param(type), pg_array_param(message_id), pg_array_param(bytes), pg_array_param(ancestor));
 }
 
 static void add_quarantine(struct pg_batch *pg, const struct sched_batch *b)

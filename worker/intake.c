@@ -66,6 +66,15 @@ void intake_done(struct worker *worker, const struct amqp_consumer *consumer)
         intake->in_hand--;
 }
 
+const char *intake_queue(const struct worker *worker, const struct amqp_consumer *consumer)
+{
+    const struct intake *intake = worker->intakes;
+
+    while (intake != NULL && intake->consumer != consumer)
+        intake = intake->next;
+    return intake == NULL ? NULL : intake->lane->queue;
+}
+
 static void on_tasks(void *ctx, struct amqp_delivery *first)
 {
     struct intake *intake = ctx;

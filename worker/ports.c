@@ -52,6 +52,21 @@ static void port_give_back(void *ctx, struct delivery_ref ref)
     amqp_nack(ref.consumer, ref.generation, ref.tag, true);
 }
 
+/* To the inbox that is always there; the queue's name tells where it was. Of a message that no worker could read
+ * nothing is lost when this one is. */
+static void port_refuse(void *ctx, struct delivery_ref ref, struct str body)
+{
+    struct worker *worker = ctx;
+
+    amqp_publish(worker->out, &(struct amqp_message){.exchange = "",
+                                                     .routing_key = "ropewalk.inbox.0",
+                                                     .type = "task",
+                                                     .message_id = intake_queue(worker, ref.consumer),
+                                                     .persistent = true,
+                                                     .body = body});
+    port_ack(ctx, ref);
+}
+
 static void on_results_confirmed(void *ctx, enum amqp_confirm outcome)
 {
     struct way_back *way = ctx;
@@ -183,6 +198,7 @@ struct worker_ports ports_of(struct worker *worker)
         .wall = port_wall,
         .ack = port_ack,
         .give_back = port_give_back,
+        .refuse = port_refuse,
         .publish_results = port_publish_results,
         .publish_started = port_publish_started,
         .publish_heartbeat = port_publish_heartbeat,

@@ -62,6 +62,8 @@ bool intake_plan(struct worker *worker); /* pools to lanes; false: a pool's name
 void intake_declare(struct worker *worker);
 /* Opens or cancels consumers as wanted, closes those with nothing in hand, lends slots anew. Each tick. */
 void intake_update(struct worker *worker);
+/* The name of the queue that this consumer reads; NULL: it is gone. */
+const char *intake_queue(const struct worker *worker, const struct amqp_consumer *consumer);
 /* A message of this consumer is acknowledged or given back. */
 void intake_done(struct worker *worker, const struct amqp_consumer *consumer);
 void intake_free(struct worker *worker);

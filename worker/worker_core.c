@@ -62,7 +62,7 @@ static void skew_sample(struct worker_core *core, struct wall_us sent_at)
         core->skew.largest_us[0] = difference_us;
 }
 
-static void refuse_undecodable(struct worker_core *core, struct job *job, struct delivery_ref ref,
+static void refuse_undecodable(struct worker_core *core, struct job *job, struct delivery_ref ref, struct str body,
                                const struct err *err)
 {
     log_event(LOG_ERROR, "task.undecodable", log_str("task_id", job->task.task_id), log_err(err));
@@ -74,7 +74,7 @@ static void refuse_undecodable(struct worker_core *core, struct job *job, struct
         job_fail(core, job, "bad_task", err->message);
         return;
     }
-    core->ports.ack(core->ports.ctx, ref); /* nobody can be told; the scheduler misses its answer and asks again */
+    core->ports.refuse(core->ports.ctx, ref, body); /* whose it is, nobody knows: a dead letter */
     job_remove(core, job);
 }
 
@@ -103,7 +103,7 @@ void worker_core_delivered(struct worker_core *core, struct delivery_ref ref, bo
     core_notice_sleep(core);
     skew_sample(core, sent_at);
     if (task_decode(str_arena(arena, body.len == 0 ? STR(" ") : body), arena, &job->task, &err) != ERR_OK) {
-        refuse_undecodable(core, job, ref, &err);
+        refuse_undecodable(core, job, ref, body, &err);
         return;
     }
     if (core->draining) {

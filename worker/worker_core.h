@@ -41,6 +41,7 @@ struct worker_ports {
     /* broker */
     void (*ack)(void *ctx, struct delivery_ref ref);
     void (*give_back)(void *ctx, struct delivery_ref ref);
+    void (*refuse)(void *ctx, struct delivery_ref ref, struct str body); /* hand it to a scheduler as it is, and ack */
     /* Results: persistent; answered once by worker_core_published, not from inside the call. */
     void (*publish_results)(void *ctx, const char *queue, struct str body, struct batch *batch);
     void (*publish_started)(void *ctx, const char *queue, struct str message_id, struct str body); /* persistent */

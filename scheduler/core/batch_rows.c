@@ -65,11 +65,16 @@ static void add_shard(struct rows *r, struct shard *shard)
 }
 
 /* An attempt that nobody was heard of keeps its step in memory, so this finds it. */
-static struct str pool_of(const struct run_state *run, struct str path)
+static struct str queue_of(const struct rows *r, const struct run_state *run, struct str path)
 {
     uint32_t node = run_find_step(run, path, NULL);
+    const struct plan_step *step = node == NO_NODE ? NULL : run_plan_step(run, node);
 
-    return node == NO_NODE ? STR("") : run_plan_step(run, node)->pool;
+    if (step == NULL)
+        return STR("");
+    return str_of(
+        arena_printf(r->arena, "ropewalk.task." STR_FMT ".%s", STR_ARG(step->pool),
+                     sched_priority_names[step->priority == PRIORITY_OF_RUN ? run->priority : step->priority]));
 }
 
 static void add_events(struct rows *r, const struct work *work)
@@ -92,12 +97,14 @@ static void add_events(struct rows *r, const struct work *work)
             r->dead[rows->dead_letter_count++] =
                 (struct sched_dead_letter){.organisation = work->entry->run->organisation,
                                            .kind = "task",
-                                           .source = pool_of(work->entry->run, event->step),
+                                           .source = queue_of(r, work->entry->run, event->step),
+                                           .type = STR("task"),
                                            .has_run = true,
                                            .run = work->entry->id,
                                            .step = event->step,
                                            .reason = "poison",
-                                           .body = event->message};
+                                           .body = event->message,
+                                           .bytes = event->message.len};
             metric_add(METRIC_DEAD_LETTERS, 1);
         }
     }
@@ -256,27 +263,58 @@ static void add_family(struct rows *r, const struct work *work)
              child_ended_body(r->arena, work->entry, end, r->sched->set.output_max_bytes));
 }
 
+/* Text of strangers for a column: what is no plain character becomes '?'. */
+static struct str plain(struct arena *arena, struct str text)
+{
+    char *copy;
+
+    if (text.ptr == NULL || text.len == 0)
+        return STR_NONE;
+    copy = arena_dup(arena, text.ptr, text.len);
+    for (size_t i = 0; i < text.len; i++)
+        if (copy[i] < ' ' || copy[i] > '~')
+            copy[i] = '?';
+    return (struct str){copy, text.len};
+}
+
+/* Whence it came and what it called itself: of a message its properties, of a command its kind. A task that no worker
+ * could read comes from the worker, which names the queue it took it from. */
+static void describe(struct rows *r, const struct work *work, const struct input *input,
+                     struct sched_dead_letter *letter)
+{
+    const struct command *command = input->command;
+    const struct delivery *delivery = input->delivery;
+
+    letter->kind = command != NULL && !command->message ? "command" : "message";
+    letter->type = plain(r->arena, command != NULL ? command->kind : delivery == NULL ? STR_NONE : delivery->type);
+    letter->message_id = plain(r->arena, delivery == NULL ? STR_NONE : delivery->message_id);
+    letter->source =
+        str_of(arena_printf(r->arena, "ropewalk.inbox.%d", delivery == NULL ? work->shard->number : delivery->shard));
+    if (str_is(letter->type, "task") && str_starts(letter->message_id, "ropewalk.task."))
+        letter->source = letter->message_id;
+    if (command != NULL && command->requeued) {
+        letter->has_ancestor = true;
+        letter->ancestor = command->letter;
+    }
+}
+
 static void add_dead_letter(struct rows *r, const struct work *work, const struct input *input, const char *reason)
 {
     const struct run_entry *entry = work->entry;
-    struct str body = input->raw;
+    struct sched_dead_letter *letter = &r->dead[r->batch->rows.dead_letter_count++];
+    struct str body = input->command != NULL ? input->command->body : input->raw;
 
-    if (input->command != NULL)
-        body = input->command->body;
+    *letter =
+        (struct sched_dead_letter){.organisation = entry == NULL || entry->run == NULL ? 0 : entry->run->organisation,
+                                   .has_run = entry != NULL,
+                                   .run = input->run,
+                                   .step = entry == NULL ? STR_NONE : input->in.step,
+                                   .reason = reason,
+                                   .bytes = body.len};
+    describe(r, work, input, letter);
     if (body.len > DEAD_LETTER_MAX_BYTES)
         body.len = DEAD_LETTER_MAX_BYTES;
-    if (entry == NULL && work->dead_only)
-        body = STR_NONE;
-    r->dead[r->batch->rows.dead_letter_count++] = (struct sched_dead_letter){
-        .organisation = entry == NULL || entry->run == NULL ? 0 : entry->run->organisation,
-        .kind = "message",
-        .source = str_of(arena_printf(r->arena, "ropewalk.inbox.%d",
-                                      input->delivery == NULL ? work->shard->number : input->delivery->shard)),
-        .has_run = entry != NULL,
-        .run = input->run,
-        .step = entry == NULL ? STR_NONE : input->in.step,
-        .reason = reason,
-        .body = body};
+    letter->body = entry == NULL && work->dead_only ? STR_NONE : body;
     metric_add(METRIC_DEAD_LETTERS, 1);
 }
 

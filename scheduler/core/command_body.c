@@ -133,3 +133,23 @@ bool command_decode(struct command *command)
     }
     return true;
 }
+
+bool command_unwrap(struct command *command)
+{
+    struct str body = command->body, letter, as, type;
+    struct err err;
+
+    if (body.ptr == NULL || jt_check(body, &JT_LIMITS_MESSAGE, &err) != ERR_OK)
+        return false;
+    if (!text_of(command, "letter", &letter) || !run_id_parse(letter, &command->letter) || !text_of(command, "as", &as))
+        return false;
+    command->requeued = true;
+    command->message = !str_is(as, "command");
+    if (!command->message && !text_of(command, "type", &type))
+        return false;
+    command->kind = command->message ? as : type;
+    command->body = jt_get(body, "message");
+    if (jt_type(command->body) == JT_NULL)
+        command->body = STR_NONE;
+    return !command->message || command->body.ptr != NULL;
+}

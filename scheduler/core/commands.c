@@ -64,6 +64,27 @@ static void command_free(struct sched *sched, struct command *command)
 /* Who put it there may wait for its verdict; who starts a run also for its end. */
 #define WAIT_US (65 * US_PER_S)
 
+/* From kind and body to the input. What names another run than its row is for nobody. */
+static void decode(struct sched *sched, struct command *command, struct run_id run)
+{
+    struct input *input = &command->input;
+
+    if (str_is(command->kind, "requeue") && !command_unwrap(command)) {
+        input->kind = INPUT_NOTHING;
+        input->dead = "it says nothing that could be sent again";
+    } else if (command->message) {
+        message_decode_again(sched, command);
+        if (input->kind == INPUT_ENGINE && !run_id_eq(input->run, run)) {
+            input->kind = INPUT_NOTHING;
+            input->dead = "it is about another run than it was sent to";
+        }
+    } else if (str_is(command->kind, "release")) {
+        input->kind = INPUT_RELEASE;
+    } else if (!command_decode(command) && !message_decode_held(sched, command)) {
+        input->kind = INPUT_UNKNOWN_COMMAND;
+    }
+}
+
 static void take(struct sched *sched, struct shard *shard, const struct sched_command *row)
 {
     size_t text = row->kind.len + row->body.len + row->reply_to.len + 3;
@@ -87,10 +108,7 @@ static void take(struct sched *sched, struct shard *shard, const struct sched_co
     sched->commands_waiting++;
     input->bytes = (uint32_t)(sizeof(*command) + text);
     input->kind = INPUT_ENGINE;
-    if (str_is(command->kind, "release"))
-        input->kind = INPUT_RELEASE;
-    else if (!command_decode(command) && !message_decode_held(sched, command))
-        input->kind = INPUT_UNKNOWN_COMMAND;
+    decode(sched, command, row->run);
     if (command->reply_to.ptr != NULL && str_is(command->kind, "start"))
         push_watch(sched, row->run, command->reply_to, INT64_MAX, WAIT_US);
     input->command = command;

@@ -65,8 +65,9 @@ struct delivery {
     int16_t shard; /* of the inbox */
     int64_t epoch;
     uint32_t refs;
-    struct arena *arena; /* decoded text; NULL while none was needed */
-    struct link link;    /* sched.deliveries */
+    struct arena *arena;         /* decoded text; NULL while none was needed */
+    struct link link;            /* sched.deliveries */
+    struct str type, message_id; /* the shell's, as long as the handle */
     struct input *inputs;
 };
 
@@ -101,7 +102,10 @@ struct command {
     uint64_t done_fetch; /* committed while fetches up to this one might still show it */
     struct link link;    /* sched.commands_done */
     struct str kind, body, reply_to;
-    struct arena *arena; /* decoded text of held results; may be NULL */
+    bool requeued;        /* it is what a dead letter held, with body and kind of that */
+    bool message;         /* ... of a message */
+    struct run_id letter; /* ... of this one */
+    struct arena *arena;  /* decoded text of held results; may be NULL */
     struct input input;
 };
 
@@ -523,6 +527,8 @@ void inputs_free(struct sched *sched);
 void message_decode(struct sched *sched, const struct sched_message *message);
 /* A result or started that was kept for a quarantined run; false: it is none. */
 bool message_decode_held(struct sched *sched, struct command *command);
+/* A result or started that an operator sends again: one that is no good becomes a dead letter again. */
+void message_decode_again(struct sched *sched, struct command *command);
 
 /* commands.c */
 void commands_want(struct sched *sched);
@@ -534,6 +540,8 @@ void commands_free(struct sched *sched);
 /* command_body.c */
 /* From the body to command->input; also when the body is no good. False: there is no such kind of command. */
 bool command_decode(struct command *command);
+/* A command "requeue" becomes what the dead letter held; false: it says nothing that could be sent. */
+bool command_unwrap(struct command *command);
 
 /* children.c */
 /* How the input of a child breaks the input_schema of its workflow: text to free, STR_NONE when it does not. */

@@ -13,6 +13,8 @@ struct delivery *delivery_new(struct sched *sched, const struct sched_message *m
     delivery->handle = message->delivery;
     delivery->shard = message->shard;
     delivery->epoch = shard == NULL ? -1 : shard->epoch;
+    delivery->type = message->type;
+    delivery->message_id = message->message_id;
     delivery->inputs = (struct input *)(delivery + 1);
     list_add_tail(&sched->deliveries, &delivery->link);
     return delivery;

@@ -427,6 +427,27 @@ bool message_decode_held(struct sched *sched, struct command *command)
            decode_result(sched, &command->arena, command->body, fields, rc, &err, &command->input) == DECODED;
 }
 
+void message_decode_again(struct sched *sched, struct command *command)
+{
+    struct results results = {.one = command->body};
+    struct input *input = &command->input;
+    struct str fields[RESULT_ITEM_FIELDS];
+    struct err err;
+    enum err_code rc;
+    enum verdict verdict = BAD;
+
+    input->dead = "it is neither a result nor a started";
+    if (str_is(command->kind, "started"))
+        verdict = decode_started(sched, &command->arena, command->body, input);
+    else if (str_is(command->kind, "result") && results_next(&results, fields, &rc, &err))
+        verdict = decode_result(sched, &command->arena, command->body, fields, rc, &err, input);
+    if (verdict == FORGED)
+        input->dead = "its token is not that of its task";
+    input->kind = verdict == DECODED ? INPUT_ENGINE : INPUT_NOTHING;
+    if (verdict == DECODED)
+        input->dead = NULL;
+}
+
 static void heartbeat_of(struct sched *sched, struct arena **arena, struct str worker, struct str tasks)
 {
     char queue[QUEUE_NAME_SIZE];

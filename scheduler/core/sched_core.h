@@ -107,14 +107,19 @@ struct sched_command_insert {
     struct str body;      /* STR_NONE: NULL */
 };
 struct sched_dead_letter {
-    int32_t organisation; /* 0: NULL */
-    const char *kind;     /* "message", "task" */
-    struct str source;    /* the queue */
+    int32_t organisation;  /* 0: the run's, if there is one */
+    const char *kind;      /* "message", "command", "task" */
+    struct str source;     /* the queue */
+    struct str type;       /* of the message, or the kind of the command; STR_NONE: none */
+    struct str message_id; /* STR_NONE: none */
     bool has_run;
     struct run_id run;
     struct str step; /* STR_NONE: NULL */
     const char *reason;
     struct str body; /* any bytes, at most 1 MiB */
+    size_t bytes;    /* of all of it */
+    bool has_ancestor;
+    struct run_id ancestor; /* the dead letter that was requeued, and came to this */
 };
 struct sched_quarantine_row {
     struct run_id run;

@@ -5,7 +5,9 @@ import time
 import uuid
 
 import jsonschema
+import pika
 
+import drive
 import target
 
 DOCUMENT = {"name": "", "steps": {"a": {"call": "noop"}, "b": {"call": "condition", "needs": ["a"], "with": {"if": "${ true }"}},
@@ -147,7 +149,25 @@ def settled(ask, api, name):
     assert ended(ask, run_id)["status"] == "succeeded"
 
 
-def test_every_answer_is_as_described(api):
+def letters(ask, stack, run_id):
+    """Two messages that nobody can read: one is put away, one sent again for a run that has ended, where it changes nothing."""
+    known = {letter["id"] for letter in ask("GET", "/v1/dead-letters?page_size=500", status=200)["items"]}
+    with pika.BlockingConnection(pika.URLParameters(stack.env["ROPEWALK_AMQP_URL"])) as connection:
+        for body in (b"neither", b"nor"):
+            connection.channel().basic_publish("", "ropewalk.inbox.0", body, pika.BasicProperties(type="result", delivery_mode=2))
+    away, again = drive.until("two dead letters", lambda: len(new := [
+        letter["id"] for letter in ask("GET", "/v1/dead-letters?status=open", status=200)["items"] if letter["id"] not in known]) == 2 and new)
+    result = {"v": 1, "task_id": f"{run_id}/a/1/1", "token": "0" * 64, "worker": "w", "status": "succeeded",
+              "started_at": "2026-01-01T00:00:00Z", "ended_at": "2026-01-01T00:00:00Z"}
+    ask("GET", "/v1/dead-letters/" + away, status=200)
+    ask("POST", f"/v1/dead-letters/{away}:discard", status=200)
+    ask("POST", f"/v1/dead-letters/{away}:requeue", result, 409)
+    ask("POST", f"/v1/dead-letters/{again}:requeue", {"v": 1}, 422)
+    ask("POST", f"/v1/dead-letters/{again}:requeue", result, 200)
+    ask("GET", f"/v1/dead-letters/{uuid.uuid4()}", status=404)
+
+
+def test_every_answer_is_as_described(stack, api):
     ask = Described(api)
     name = "described-" + uuid.uuid4().hex[:8]
     document = {**DOCUMENT, "name": name}
@@ -198,7 +218,7 @@ def test_every_answer_is_as_described(api):
     ask("DELETE", f"/v1/api-keys/{key['id']}", status=204)
     ask("POST", "/v1/organisations", {"name": "described-" + uuid.uuid4().hex[:8]}, 201)
     ask("GET", "/v1/organisations/default", status=200)
-    ask("GET", "/v1/dead-letters", status=200)
+    letters(ask, stack, run_id)
     for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
         ask("GET", path, status=200)
 

@@ -414,6 +414,14 @@ static void worker_give_back(void *ctx, struct delivery_ref ref)
     broker_settle(((struct node *)ctx)->sim, (struct sim_delivery *)(uintptr_t)ref.tag, true);
 }
 
+/* No message in here is one that a worker cannot read. */
+static void worker_refuse(void *ctx, struct delivery_ref ref, struct str body)
+{
+    (void)ref;
+    (void)body;
+    sim_fail(((struct node *)ctx)->sim, "a worker could not read its task");
+}
+
 static void results_confirmed(struct sim *sim, struct node *node, uint64_t id, void *ptr, bool confirmed)
 {
     struct waiting_batch *waiting = ptr;
@@ -504,6 +512,7 @@ void worker_start(struct node *node)
                                  .wall = wall,
                                  .ack = worker_ack,
                                  .give_back = worker_give_back,
+                                 .refuse = worker_refuse,
                                  .publish_results = publish_results,
                                  .publish_started = publish_started,
                                  .publish_heartbeat = publish_heartbeat,

@@ -17,8 +17,8 @@
 struct world {
     struct worker_core *core;
     int64_t now_us;
-    uint64_t acked[MAX], given_back[MAX];
-    size_t acks, backs;
+    uint64_t acked[MAX], given_back[MAX], refused[MAX];
+    size_t acks, backs, refusals, refused_bytes;
     struct {
         char queue[128], *body;
         struct batch *batch;
@@ -59,6 +59,12 @@ static void port_give_back(void *ctx, struct delivery_ref ref)
 {
     (void)ctx;
     w.given_back[w.backs++] = ref.tag;
+}
+static void port_refuse(void *ctx, struct delivery_ref ref, struct str body)
+{
+    (void)ctx;
+    w.refused[w.refusals++] = ref.tag;
+    w.refused_bytes = body.len;
 }
 static void port_results(void *ctx, const char *queue, struct str body, struct batch *batch)
 {
@@ -121,6 +127,7 @@ static int setup(void **state)
                                               .wall = port_wall,
                                               .ack = port_ack,
                                               .give_back = port_give_back,
+                                              .refuse = port_refuse,
                                               .publish_results = port_results,
                                               .publish_started = port_started,
                                               .publish_heartbeat = port_beat,
@@ -664,12 +671,16 @@ static void a_drain_without_a_broker_ends_too(void **state)
     assert_int_equal(w.drained, 1);
 }
 
-static void nonsense_is_acknowledged_and_answered_where_possible(void **state)
+static void nonsense_is_answered_where_possible_and_else_handed_to_a_scheduler(void **state)
 {
     (void)state;
     worker_core_delivered(w.core, (struct delivery_ref){.tag = 1}, false, (struct wall_us){0}, STR("{"));
     worker_core_delivered(w.core, (struct delivery_ref){.tag = 2}, false, (struct wall_us){0}, STR_NONE);
-    assert_int_equal(w.acks, 2);
+    assert_int_equal(w.refusals, 2);
+    assert_int_equal(w.refused[0], 1);
+    assert_int_equal(w.refused_bytes, 0); /* as it came: the second is empty */
+    assert_int_equal(w.acks, 0);          /* that is the shell's, once it is handed over */
+    assert_int_equal(worker_core_in_hand(w.core), 0);
     deliver(3, "t1", "noop", ",\"delivery\":\"twice\"", false);
     assert_non_null(strstr(w.results[0].body, "\"code\":\"bad_task\""));
     assert_int_equal(worker_core_in_hand(w.core), 1);
@@ -802,7 +813,7 @@ int main(void)
         TEST(cancel_ends_a_task_wherever_it_is),
         TEST(a_drain_gives_back_waits_and_then_insists),
         TEST(a_drain_without_a_broker_ends_too),
-        TEST(nonsense_is_acknowledged_and_answered_where_possible),
+        TEST(nonsense_is_answered_where_possible_and_else_handed_to_a_scheduler),
         TEST(it_says_that_it_lives),
         TEST(random_histories_keep_the_invariants),
     };
