@@ -149,6 +149,16 @@ struct str shell_load(void *ctx)
     return shell->load.len <= 2 ? STR_NONE : buf_str(&shell->load);
 }
 
+static void write_orphans(const struct sched_stats *stats, struct buf *text)
+{
+    buf_append_str(text,
+                   STR("# HELP ropewalk_orphans_total what would have left an open run stuck, found and put right\n"
+                       "# TYPE ropewalk_orphans_total counter\n"));
+    for (size_t i = 0; i < ORPHAN_COUNT; i++)
+        buf_printf(text, "ropewalk_orphans_total{reason=\"%s\"} %" PRIu64 "\n", sched_orphan_names[i],
+                   stats->orphans[i]);
+}
+
 void shell_metrics(struct shell *shell, struct buf *text)
 {
     struct sched_stats stats;
@@ -165,6 +175,7 @@ void shell_metrics(struct shell *shell, struct buf *text)
         "ropewalk_scheduler_size{of=\"shards_loading\"} %zu\n",
         stats.run_bytes, stats.body_bytes, stats.timers, stats.leases, stats.inputs_waiting, stats.watchers,
         stats.shards_loading);
+    write_orphans(&stats, text);
     buf_append_str(text,
                    STR("# HELP ropewalk_tasks_ready tasks that wait for a worker: in the database, and published\n"
                        "# TYPE ropewalk_tasks_ready gauge\n"
@@ -235,6 +246,15 @@ struct shell *shell_new(struct service *service, const struct config *config)
                                                         .partition_days = (int)config->partition_days,
                                                         .mine = upkeep_is_mine,
                                                         .ctx = shell});
+    shell->watch = watch_new(&(struct watch_options){.loop = shell->loop,
+                                                     .pg = store_reader(shell->store),
+                                                     .runs_per_second = (int)config->watch_runs,
+                                                     .sweep_ms = (int)config->watch_sweep_ms,
+                                                     .owned = shell->owned,
+                                                     .slot_shard = shell->slot_shard,
+                                                     .sched = &shell->sched,
+                                                     .woken = shell_woken,
+                                                     .ctx = shell});
     return shell;
 }
 
@@ -252,6 +272,7 @@ void shell_free(struct shell *shell)
     if (shell == NULL)
         return;
     shell->stopping = true;
+    watch_free(shell->watch);
     upkeep_free(shell->upkeep);
     lease_free(shell->lease);
     store_free(shell->store);

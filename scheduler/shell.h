@@ -7,7 +7,8 @@
 struct config {
     char *name, *pg_url, *amqp_url, *listen, *state_dir, *queue_type, *log_level;
     int64_t expression_children, cache_runs_mb, cache_bodies_mb, lease_ms, renew_ms, commands_poll_ms;
-    int64_t attempt_lease_ms, overdue_ms, batch_inputs, partition_days, drain_ms, limit_output_bytes;
+    int64_t attempt_lease_ms, overdue_ms, batch_inputs, partition_days, watch_runs, watch_sweep_ms, drain_ms;
+    int64_t limit_output_bytes;
 };
 
 struct shell;

@@ -10,6 +10,7 @@
 #include "scheduler/shell.h"
 #include "scheduler/store.h"
 #include "scheduler/upkeep.h"
+#include "scheduler/watch.h"
 
 struct shell {
     struct service *service;
@@ -23,6 +24,7 @@ struct shell {
     struct sandbox *sandbox;
     struct journal_file *journal;
     struct upkeep *upkeep;
+    struct watch *watch;
     struct sched *sched; /* NULL until everything it needs was read */
 
     /* read at start */

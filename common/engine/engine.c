@@ -355,6 +355,9 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
     case IN_CHILD:
         engine_child_ended(&c);
         break;
+    case IN_WAKE:
+        engine_wake(&c);
+        break;
     }
     engine_advance(&c);
     if (c.rc == ERR_OK)

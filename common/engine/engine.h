@@ -232,6 +232,14 @@ void run_step_path(const struct run_state *state, uint32_t node, struct buf *out
 uint32_t run_find_visible(const struct run_state *state, const struct frame *frame, struct str name);
 /* The innermost iteration that a frame is in or part of: its loop's node and its index; false outside of loops. */
 bool run_item_of(const struct run_state *state, const struct frame *frame, uint32_t *ret_loop, uint32_t *ret_index);
+/* The rows of open work that a folded history asks for: how many, whether one of them is this, and all of them, in no
+ * order, with room for engine_open_count. dispatch and due_at are as the state knows them. */
+size_t engine_open_count(const struct run_state *state);
+bool engine_row_is_open(const struct run_state *state, uint32_t seq, enum work_kind kind);
+struct effect_work_open;
+size_t engine_open_work(const struct run_state *state, struct effect_work_open *ret);
+/* Is there something that IN_WAKE would do? Never true of a history that engine_apply has made. */
+bool engine_needs_waking(const struct run_state *state);
 /* The node whose open row has this seq; NO_NODE: none, or that of the run's timeout. */
 uint32_t engine_find_row(const struct run_state *state, uint32_t seq);
 /* The frame of an action that has begun, NULL: step is the action's index in the plan, owner the node it belongs to. */
@@ -267,6 +275,7 @@ struct engine_input {
         IN_SETTLE,     /* command: step, as_failed, value */
         IN_COMPENSATE, /* command */
         IN_CHILD,      /* a child run has ended: step, child, child_status, output, code, message */
+        IN_WAKE,       /* nothing has happened, but something should have (engine_needs_waking) */
     } kind;
     uint32_t attempt, dispatch; /* IN_RESULT, IN_STARTED, IN_LOST */
     uint32_t seq;               /* IN_TIMER: of the open work */

@@ -133,6 +133,10 @@ void engine_cut_loop(struct ctx *c, uint32_t loop); /* all that is in it ends ca
 /* engine_wait.c: signals, child runs, settling. */
 void engine_wait_signal(struct ctx *c, uint32_t node, struct str with);
 void engine_signal(struct ctx *c);
+/* Takes the oldest signal of the queue for a step that waits, or begins to. */
+void engine_take_signal(struct ctx *c, uint32_t node, const struct signal_queue *queue);
+/* open_work.c */
+void engine_wake(struct ctx *c);
 void engine_child_begin(struct ctx *c, uint32_t node, struct str with);
 void engine_child_stop(struct ctx *c, uint32_t node);
 void engine_child_ended(struct ctx *c);

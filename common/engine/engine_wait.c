@@ -5,7 +5,7 @@
 #include <inttypes.h>
 
 /* Takes the oldest signal of the queue for a step that waits, or begins to. */
-static void take_signal(struct ctx *c, uint32_t node, const struct signal_queue *queue)
+void engine_take_signal(struct ctx *c, uint32_t node, const struct signal_queue *queue)
 {
     struct event event = {.name = str_arena(c->fx->arena, str_of(queue->name)), .ref = queue->here[0].seq};
 
@@ -37,7 +37,7 @@ void engine_wait_signal(struct ctx *c, uint32_t node, struct str with)
     }
     queue = signal_find(c->state, event.name);
     if (queue != NULL && queue->count > 0) {
-        take_signal(c, node, queue);
+        engine_take_signal(c, node, queue);
         return;
     }
     if (timeout.ptr != NULL)
@@ -80,7 +80,7 @@ void engine_signal(struct ctx *c)
                                   .output = str_is(in->value, "null") ? STR_NONE : in->value});
     queue = signal_find(state, in->name);
     if (c->rc == ERR_OK && queue->waiter_count > 0)
-        take_signal(c, queue->waiters[0], queue);
+        engine_take_signal(c, queue->waiters[0], queue);
 }
 
 /* ---- child runs ---- */

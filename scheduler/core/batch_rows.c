@@ -30,8 +30,8 @@ static void allocate(struct rows *r)
         const struct work *work = CONTAINER(at, struct work, link);
 
         events += work->fx.event_count;
-        opens += work->fx.open_count;
-        closes += work->fx.close_count;
+        opens += work->fx.open_count + (work->repair == NULL ? 0 : work->repair->missing_count);
+        closes += work->fx.close_count + (work->repair == NULL ? 0 : work->repair->stray_count);
         changes += work->fx.change_count;
         inputs += work->input_count;
         children += work->fx.child_count;
@@ -169,6 +169,36 @@ static void add_change(struct rows *r, const struct work *work, const struct eff
                                                .dispatch = change->dispatch,
                                                .due_at = change->due_at,
                                                .reason = change->reason};
+}
+
+/* Open work as the history asks for it: what was not there, and what nobody knows. */
+static void add_repair(struct rows *r, const struct work *work)
+{
+    struct sched_batch *rows = &r->batch->rows;
+    const struct repair *repair = work->repair;
+
+    if (repair == NULL)
+        return;
+    for (const struct repair_row *row = repair->missing; row != NULL; row = row->next) {
+        if (repair_is_closed(work, row->work.seq))
+            continue;
+        r->opens[rows->open_count++] = (struct sched_open_row){.shard = work->shard->number,
+                                                               .run = work->entry->id,
+                                                               .seq = row->work.seq,
+                                                               .organisation = row->work.organisation,
+                                                               .kind = row->work.kind,
+                                                               .step = row->work.step,
+                                                               .attempt = row->work.attempt,
+                                                               .dispatch = row->work.dispatch,
+                                                               .pool = row->work.pool,
+                                                               .priority = row->work.priority,
+                                                               .due_at = row->work.due_at,
+                                                               .opened_at = row->opened_at,
+                                                               .reason = "repaired"};
+    }
+    for (size_t i = 0; i < repair->stray_count; i++)
+        r->closes[rows->close_count++] =
+            (struct sched_close_row){.shard = work->shard->number, .run = work->entry->id, .seq = repair->stray[i]};
 }
 
 static void add_open_work(struct rows *r, const struct work *work)
@@ -379,6 +409,7 @@ static void add_work(struct rows *r, const struct work *work)
     if (work->entry == NULL || work->entry->run == NULL)
         return;
     add_events(r, work);
+    add_repair(r, work);
     add_open_work(r, work);
     add_run(r, work);
     add_family(r, work);

@@ -233,6 +233,7 @@ static void follow(struct sched *sched, struct work *work)
     close_items(sched, work);
     keep_outputs(sched, work);
     open_items(sched, work);
+    orphans_committed(sched, work);
     change_items(sched, work);
     begin_leases(sched, work);
     count_events(work);

@@ -78,6 +78,7 @@ enum input_kind {
     INPUT_UNKNOWN_COMMAND,
     INPUT_REFUSED, /* a command that says nothing that could be done: `refusal` */
     INPUT_NOTHING, /* nobody waits for a verdict on it; a dead letter */
+    INPUT_REPAIR,  /* open work is not what the history asks for: run_entry.repair says how to mend it */
 };
 
 struct input {
@@ -126,6 +127,9 @@ struct run_entry {
     bool reload;               /* its cached state is not to be trusted */
     bool unloadable;           /* its history could not be folded */
     bool greet;                /* somebody who watches has not heard of it yet */
+    bool audit;                /* the watch wants it looked at */
+    bool passing;              /* only the watch wants it: the first to go when room is needed */
+    struct repair *repair;     /* what a load has found to mend; NULL: nothing */
     struct mono_us recheck_at; /* load it once more: 0 not */
     uint64_t load;             /* number of the load asked for */
     struct run_state *run;
@@ -254,6 +258,21 @@ struct grant {
     bool go;
 };
 
+struct repair_row { /* of open work, to be inserted again */
+    struct repair_row *next;
+    struct sched_work_row work;
+    struct wall_us opened_at;
+    uint32_t node;
+};
+struct repair { /* lives in its own arena */
+    struct arena *arena;
+    struct repair_row *missing;
+    size_t missing_count;
+    uint32_t *stray; /* seqs of rows to be deleted */
+    size_t stray_count;
+    bool start, wake;
+};
+
 struct eval_job;
 struct eval_ask { /* one expression at the sandbox */
     struct hnode node;
@@ -298,9 +317,10 @@ struct work {
     struct made *made; /* put together for its expressions, of what is not committed */
     struct mono_us pending_since;
     struct grant *grants;
-    bool holds;     /* inputs are kept for later, nothing is applied: the run is quarantined */
-    bool release;   /* the quarantine ends */
-    bool dead_only; /* its inputs could not even be kept: dead letters */
+    struct repair *repair; /* being mended; owned */
+    bool holds;            /* inputs are kept for later, nothing is applied: the run is quarantined */
+    bool release;          /* the quarantine ends */
+    bool dead_only;        /* its inputs could not even be kept: dead letters */
     const char *reason;
     struct wall_us run_started, run_ended;
 };
@@ -408,6 +428,7 @@ struct sched {
     struct htable quarantine;
     struct link leases, doubted;
     size_t lease_count;
+    uint64_t orphans[ORPHAN_COUNT];
     bool broker_up;
     struct mono_us broker_since, doubt_asked_at;
     struct map *inbox_depths; /* inboxes asked about, for leases: name -> struct inbox_ask */
@@ -652,6 +673,16 @@ void lease_end(struct sched *sched, struct item *item);
 void leases_tick(struct sched *sched);
 bool leases_depth(struct sched *sched, const char *queue, bool known, uint32_t ready);
 void leases_free(struct sched *sched);
+
+/* orphans.c */
+void orphans_check(struct sched *sched, struct run_entry *entry, const struct sched_loaded_run *loaded);
+/* Is this row of a load one that the history asks for? */
+bool orphans_explain_row(const struct run_entry *entry, const struct sched_work_row *row);
+enum err_code orphans_apply(struct sched *sched, struct work *work, struct input *input, struct err *err) MUST_CHECK;
+void orphans_committed(struct sched *sched, struct work *work);
+void orphan_count(struct sched *sched, struct run_entry *entry, enum sched_orphan reason, size_t count);
+bool repair_is_closed(const struct work *work, uint32_t seq);
+void repair_free(struct repair *repair); /* accepts NULL */
 
 /* push.c */
 void push_watch(struct sched *sched, struct run_id run, struct str reply_to, int64_t after_seq, int64_t keep_us);

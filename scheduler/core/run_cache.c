@@ -77,6 +77,8 @@ static void forget_pending(struct run_entry *entry)
 
 void run_forget_state(struct sched *sched, struct run_entry *entry)
 {
+    repair_free(entry->repair);
+    entry->repair = NULL;
     run_state_free(entry->run);
     entry->run = NULL;
     if (entry->plan != NULL)
@@ -187,12 +189,16 @@ void run_kick(struct sched *sched, struct run_entry *entry)
     if (entry->first == NULL && (list_empty(&entry->wanting) || held) && !entry->greet && !entry->reload) {
         list_del(&entry->in_list);
         list_del(&entry->in_lru);
-        list_add_tail(&sched->lru, &entry->in_lru);
+        if (entry->passing)
+            list_add_head(&sched->lru, &entry->in_lru);
+        else
+            list_add_tail(&sched->lru, &entry->in_lru);
         if (entry->state == ENTRY_ABSENT)
             entry->state = ENTRY_EMPTY; /* it may be created yet: not worth remembering */
         return;
     }
     list_del(&entry->in_lru);
+    entry->passing &= entry->first == NULL && list_empty(&entry->wanting);
     if (entry->not_before.us > sched->now.us) {
         put_in(&sched->delayed, entry);
         return;

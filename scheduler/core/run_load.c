@@ -99,10 +99,13 @@ static void loaded_here(struct sched *sched, struct run_entry *entry, const stru
     entry->state = ENTRY_HERE;
     if (q != NULL)
         quarantine_settle(sched, entry->id, released && q->release != 0);
+    if (!quarantine_holds(sched, entry->id))
+        orphans_check(sched, entry, loaded);
     if (entry->plan->input_read && !run_ended((enum run_status)entry->run->status))
         body_put(sched, entry->id, 0, loaded->input);
     for (size_t i = 0; i < loaded->work_count; i++)
-        reconcile_item(sched, entry, &loaded->work[i], entry->load);
+        if (orphans_explain_row(entry, &loaded->work[i]))
+            reconcile_item(sched, entry, &loaded->work[i], entry->load);
     items_drop_unseen(sched, entry->id, entry->load);
 }
 

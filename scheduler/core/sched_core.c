@@ -180,6 +180,7 @@ void sched_get_stats(const struct sched *sched, struct sched_stats *ret)
                                 .leases = sched->lease_count,
                                 .inputs_waiting = sched->inputs_waiting,
                                 .watchers = sched->watcher_count};
+    memcpy(ret->orphans, sched->orphans, sizeof(ret->orphans));
     for (size_t i = 0; i < sched->shard_cap; i++)
         if (sched->shards[i] != NULL && sched->shards[i]->owned && !sched->shards[i]->ready)
             ret->shards_loading++;

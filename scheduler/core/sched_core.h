@@ -353,6 +353,20 @@ void sched_release_shard(struct sched *sched, int16_t shard);
 /* A run that the journal accuses: quarantined as soon as its shard is here. Call before the first shard is gained. */
 void sched_suspect(struct sched *sched, struct run_id run);
 
+/* What the watch has found and put right (orphans.c). */
+enum sched_orphan {
+#define ORPHAN(name, text, help) ORPHAN_##name,
+#include "scheduler/core/orphans.def"
+#undef ORPHAN
+    ORPHAN_COUNT
+};
+extern const char *const sched_orphan_names[ORPHAN_COUNT];
+/* Reads these open runs again, unless they are in hand, compares their rows with their history, and puts right what
+ * differs. A run without events and commands is started: to be said of one only that has none. */
+void sched_audit(struct sched *sched, const struct run_id *runs, size_t count);
+/* Something was put right by others: count and tell it. */
+void sched_orphan(struct sched *sched, struct run_id run, enum sched_orphan reason);
+
 struct sched_queue_stat {
     struct str pool;
     uint8_t priority;
@@ -370,6 +384,7 @@ struct sched_load {
 /* False, and nothing told, when it was asked less than 50 ms ago. */
 bool sched_each_load(struct sched *sched, void (*fn)(void *ctx, const struct sched_load *load), void *ctx);
 struct sched_stats {
+    uint64_t orphans[ORPHAN_COUNT];
     size_t shards, shards_loading, runs_cached, run_bytes, body_bytes, timers, leases, inputs_waiting, watchers;
     bool batch_in_flight;
 };

@@ -39,6 +39,7 @@ void work_free(struct sched *sched, struct work *work)
     struct arena *arena = work->arena;
 
     evaluate_drop(sched, work);
+    repair_free(work->repair);
     list_del(&work->link);
     if (arena_bytes(arena) <= ARENA_KEPT_BYTES && sched->arena_count < ARENAS_KEPT) {
         arena_reset(arena);
@@ -251,6 +252,8 @@ static enum err_code apply_one(struct sched *sched, struct work *work, struct in
                     err);
     case INPUT_NOTHING:
         return ERR_OK;
+    case INPUT_REPAIR:
+        return orphans_apply(sched, work, input, err);
     case INPUT_ENGINE:
         break;
     }
@@ -341,7 +344,7 @@ static void apply_inputs(struct sched *sched, struct work *work)
             work_broken(sched, work, &err);
             return;
         }
-        if (work->release)
+        if (work->release || work->repair != NULL)
             break;
     }
     hand_on(sched, work);

@@ -150,6 +150,17 @@ class Drive:
             faults.append(f"run {run}: is open, and nothing will ever move it")
         return faults
 
+    def orphans(self):
+        """What the schedulers that run have found and put right that should never be: {} is good."""
+        found = {}
+        for path in (self.dir / "pids").glob("scheduler-*"):
+            with contextlib.suppress(requests.RequestException, KeyError):
+                text = self.session.get(f"http://127.0.0.1:{self.port(path.name)}/metrics", timeout=6).text
+                for line in text.splitlines():
+                    if line.startswith("ropewalk_orphans_total{") and not line.endswith(" 0"):
+                        found[path.name + " " + line.split()[0]] = line.split()[1]
+        return found
+
     # --- processes -------------------------------------------------------------------------------------------------
 
     def stack(self, verb, *args):

@@ -11,6 +11,17 @@
 
 /* ---- nodes ---- */
 
+/* No fault in here explains that open work is not what the history asks for: the scheduler must not think so. */
+static void no_orphans(struct sim *sim, const struct node *node)
+{
+    struct sched_stats stats;
+
+    sched_get_stats(node->sched, &stats);
+    for (size_t i = 0; i < ORPHAN_COUNT; i++)
+        if (stats.orphans[i] > 0)
+            sim_fail(sim, "a scheduler has repaired a run: %s", sched_orphan_names[i]);
+}
+
 static void turn(struct sim *sim, void *what)
 {
     struct node *node = what;
@@ -22,6 +33,7 @@ static void turn(struct sim *sim, void *what)
         return;
     }
     wake = sched_tick(node->sched);
+    no_orphans(sim, node);
     if (node->dying) {
         node_crash(sim, node);
         sim_after(sim, SEC, SEC, NULL, node_start, node);
