@@ -11,9 +11,9 @@ import subprocess
 import sys
 import time
 
-os.environ.setdefault("PSYCOPG_WAIT_FUNC", "wait_epoll")      # select() knows 1,024 descriptors; the proxies have more
-import psycopg  # noqa: E402
-import requests  # noqa: E402
+import psycopg
+import psycopg.waiting
+import requests
 
 from daemon import Daemon, Supervisor
 from network import Namespace, namespaces_work
@@ -29,6 +29,9 @@ ORGANISATIONS = ("amber", "birch", "cedar")
 RABBIT_LOCAL = "consumer_timeout = 60000\n"
 RABBIT_ADVANCED = "[{rabbit, [{channel_tick_interval, 5000}]}].\n"     # how often it looks at that
 POSTGRES_LOCAL = "max_wal_size = 128MB\nmin_wal_size = 80MB\nmax_connections = 120\n"
+
+
+psycopg.waiting.wait = psycopg.waiting.wait_epoll      # select() knows 1,024 descriptors; the proxies may have more
 
 
 class Trouble(Exception):

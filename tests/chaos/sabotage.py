@@ -1,6 +1,5 @@
 """Ways to break the promise on purpose, so that it can be seen that a campaign fails when it should."""
 import json
-import time
 import urllib.request
 
 
@@ -10,10 +9,9 @@ def lost_event(c):
 
 
 def lost_command(c):
-    """A start that was answered is forgotten before it was applied."""
-    run = c.sql("select id, organisation from run order by id desc limit 1")[0]
-    c.sql("insert into run (id, organisation, workflow, version, created_at, input) select gen_random_uuid(), organisation, workflow, version, now(), input "
-          f"from run where id = '{run[0]}'")
+    """A run is there, and the command that would start it is not."""
+    c.sql("insert into run (id, organisation, workflow, version, created_at, input) select (left(id::text, 33) || 'fff')::uuid, organisation, workflow, version, "
+          "now(), input from run where parent is null order by id desc limit 1")
 
 
 def second_outcome(c):
@@ -24,7 +22,8 @@ def second_outcome(c):
 
 def phantom_effect(c):
     """The outside world was asked for something under a key that no step has."""
-    request = urllib.request.Request(f"http://127.0.0.1:{c.links['workers>ledger'].target[1]}/ok", data=json.dumps({"at": time.time()}).encode(), method="POST",
+    marker = next(iter(json.loads((c.dir / "load.json").read_text())["markers"].values()))
+    request = urllib.request.Request(f"http://127.0.0.1:{c.links['workers>ledger'].target[1]}/ok", data=json.dumps({"of": marker}).encode(), method="POST",
                                      headers={"Idempotency-Key": "of-nobody", "Ropewalk-Run": "0190f000-0000-7000-8000-000000000000", "Ropewalk-Step": "x",
                                               "Ropewalk-Attempt": "1"})
     urllib.request.urlopen(request, timeout=20).read()
