@@ -206,10 +206,11 @@ class Campaign:
                 request = open_ones[who]
                 request.answered = line["ns"]
                 request.status, request.how, request.gone, request.said = line["status"], line["how"], line["gone"], line.get("said")
+        foreign = {row["id"] for row in self.rows("run")} - self.runs.keys()     # organisations that are not of the load
         for request in self.requests:
             if request.run in self.runs:
                 self.runs[request.run].requests[request.step].append(request)
-            else:
+            elif request.run not in foreign:
                 self.unknown_requests.append(request)
 
     # --- faults ----------------------------------------------------------------------------------------------------

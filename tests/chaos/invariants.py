@@ -102,8 +102,7 @@ def nothing_lost(c, found):
 def no_phantoms(c, found):
     starts, effects = starts_of(c), 0
     for request in c.unknown_requests:
-        if request.run is None or request.markers:
-            found.append(f"a request of step {request.step} names run {request.run}, which is not there")
+        found.append(f"unexpected: a request of step {request.step} names run {request.run}, which is not there")
     for run in c.runs.values():
         if run.parent is None and (run.org, run.workflow, run.key) not in starts:
             found.append(f"unexpected: {run} was started by nobody (key '{run.key}')")

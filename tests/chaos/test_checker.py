@@ -204,6 +204,16 @@ def phantom_effect(r):
     r.request_again(run, "s0", run=str(uuid.uuid4()))
 
 
+@breaks("I2", "an effect of a run that is not there and says nothing of an organisation")
+def phantom_of_nobody(r):
+    r.request_again(r.run("chain-0"), "s0", run=str(uuid.uuid4()), markers=[], key="of-nobody")
+
+
+@breaks("I2", "an effect of no run")
+def phantom_without_run(r):
+    r.request_again(r.run("chain-0"), "s0", run=None, markers=[], key="of-nobody")
+
+
 @breaks("I2", "an effect of a step that is not there")
 def phantom_step(r):
     r.request_again(r.run("chain-0"), "s0", step="s99", key="other")
@@ -621,6 +631,13 @@ def test_a_log_may_not_hold_what_users_sent(record, judged, tmp_path):
     (tmp_path / "log/gateway-1.log").write_text('{"event": "x"}\n{"event": "' + record.marker_of(record.run("chain-0")) + '"}\n')
     found = judged(record)
     assert list(found) == ["I12"] and "gateway-1.log:2" in found["I12"][0]
+
+
+def test_effects_of_organisations_that_are_not_of_the_load_are_nobodys_business(record, judged):
+    run = record.run("chain-0")
+    record.tables["run"].append({**run, "id": "of-another", "organisation": 1 << 20})
+    record.request_again(run, "s0", run="of-another", markers=[], key="of-another:s0")
+    assert judged(record) == {}
 
 
 def test_starts_that_nobody_knows_of_are_neither_lost_nor_unexpected(record, judged):
