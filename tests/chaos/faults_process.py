@@ -47,7 +47,7 @@ class KillWorker(Kill):
 
 class Freeze(Kill):
     def begin(self, c):
-        self.detail["pid"] = c.daemons[self.target].signal(signal.SIGSTOP)
+        c.daemons[self.target].signal(signal.SIGSTOP)
 
     def end(self, c):
         c.daemons[self.target].signal(signal.SIGCONT)
