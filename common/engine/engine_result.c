@@ -265,10 +265,24 @@ static bool was_unheard(const struct step_state *s, uint32_t attempt)
     return attempt >= 1 && attempt <= s->attempt && back < 64 && ((s->unheard >> back) & 1) != 0;
 }
 
-/* Does it say what became of the request, one way or the other? */
-static bool is_truth(const struct engine_input *in)
+/* A failure that is told of the attempt by another than the one who had begun it: others hold copies of the task, and a
+ * result that could not be read tells of no worker at all. */
+static bool is_of_copy(const struct ctx *c, uint32_t node)
 {
-    return in->result == RESULT_SUCCEEDED || (in->result == RESULT_FAILED && (in->answered || !in->sent));
+    const struct engine_input *in = c->input;
+    const struct step_state *s = run_step(c->state, node);
+
+    return run_plan_step(c->state, node)->at_most_once && in->result == RESULT_FAILED && in->attempt == s->attempt &&
+           s->began_dispatch != 0 && (in->worker.ptr == NULL || s->worker != str_hash(in->worker));
+}
+
+/* Does it say what became of the request, one way or the other? */
+static bool is_truth(const struct ctx *c, uint32_t node)
+{
+    const struct engine_input *in = c->input;
+
+    return in->result == RESULT_SUCCEEDED ||
+           (in->result == RESULT_FAILED && !is_of_copy(c, node) && (in->answered || !in->sent));
 }
 
 /* The one who sent it tells, after all, of a step that has ended in doubt. A run that has ended is opened again only
@@ -278,7 +292,7 @@ static bool settles(const struct ctx *c, uint32_t node)
     const struct step_state *s = run_step(c->state, node);
 
     return s->status == STEP_OUTCOME_UNKNOWN && c->input->attempt == s->attempt &&
-           !run_ended((enum run_status)c->state->status) && is_truth(c->input) &&
+           !run_ended((enum run_status)c->state->status) && is_truth(c, node) &&
            engine_cannot_settle(c->state, node) == NULL;
 }
 
@@ -303,11 +317,11 @@ static void late(struct ctx *c, uint32_t node)
         succeeded(c, node); /* the truth came late, but it came */
         return;
     }
-    if (unsettled && is_truth(in)) {
+    if (unsettled && is_truth(c, node)) {
         engine_step_failed(c, node, EVENT_STEP_FAILED, failure_event(c));
         return;
     }
-    if (in->result > RESULT_FAILED || !was_unheard(s, in->attempt)) {
+    if (in->result > RESULT_FAILED || !was_unheard(s, in->attempt) || is_of_copy(c, node)) {
         c->fx->ignored = true;
         return;
     }

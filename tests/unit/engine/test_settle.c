@@ -134,6 +134,38 @@ static void other_late_words_settle_nothing(void **unused)
     world_deinit(&w);
 }
 
+/* That it failed can say only the one who had begun it: not a copy that another worker held, nor a copy of the result
+ * that could not be read and opened the doubt. */
+static void what_others_say_of_a_failure_settles_nothing(void **unused)
+{
+    struct engine_input said = {.kind = IN_RESULT,
+                                .step = STR("a"),
+                                .attempt = 1,
+                                .dispatch = 1,
+                                .result = RESULT_FAILED,
+                                .code = STR("worker_stopped"),
+                                .error_class = STR("transient")};
+
+    (void)unused;
+    for (int held = 0; held < 2; held++) {
+        for (int foreign = 0; foreign < 2; foreign++) {
+            struct world w;
+            world_init(&w, held ? STEPS("\"a\":{" NOOP ONCE ",\"on_unknown\":\"wait\"},\"c\":{" NOOP "}")
+                                : STEPS("\"a\":{" NOOP ONCE "},\"c\":{" NOOP "}"));
+            world_start(&w);
+            world_begin(&w, "a", "w1");
+            world_begin(&w, "c", "w2");
+            world_lost(&w, "a");
+            said.worker = foreign ? STR("w2") : STR_NONE;
+            world_apply(&w, said);
+            assert_int_equal(world_status(&w, "a"), held ? STEP_WAITING : STEP_OUTCOME_UNKNOWN);
+            world_succeed(&w, "a", "7"); /* and the truth, when it comes, counts */
+            assert_int_equal(world_status(&w, "a"), STEP_SUCCEEDED);
+            world_deinit(&w);
+        }
+    }
+}
+
 static void an_ended_run_is_opened_again_by_what_is_settled(void **unused)
 {
     struct world w;
@@ -350,6 +382,7 @@ int main(void)
         cmocka_unit_test(a_late_word_settles_a_held_step_and_a_deadline_ends_it),
         cmocka_unit_test(a_late_word_settles_a_step_that_ended_in_doubt_while_the_run_is_open),
         cmocka_unit_test(other_late_words_settle_nothing),
+        cmocka_unit_test(what_others_say_of_a_failure_settles_nothing),
         cmocka_unit_test(an_ended_run_is_opened_again_by_what_is_settled),
         cmocka_unit_test(what_begins_again_is_undone_once),
         cmocka_unit_test(settled_as_failed_the_run_fails_again_or_goes_on_with_who_handles_it),
