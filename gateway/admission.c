@@ -1,5 +1,6 @@
 /* Admission of starts; see admission.h. */
 #include "gateway/admission.h"
+#include "common/base/ensure.h"
 #include "common/base/id.h"
 #include "common/base/map.h"
 #include "common/base/mem.h"
@@ -18,10 +19,10 @@ struct line {
     int64_t need_us;                      /* until it should be open again */
 };
 
-struct party {     /* an organisation */
-    int64_t asked; /* since the last sample */
-    double pace;   /* starts asked for in a second, of late */
-    struct line tasks;
+struct party {                               /* an organisation */
+    int64_t asked;                           /* since the last sample */
+    double pace;                             /* starts asked for in a second, of late */
+    struct line tasks[ADMISSION_PRIORITIES]; /* what a start of that priority would wait behind */
     struct mono_us seen;
 };
 
@@ -90,11 +91,13 @@ static void take_loads(struct admission *a, const struct admission_sample *sampl
 {
     for (size_t i = 0; i < sample->load_count; i++) {
         const struct admission_load *load = &sample->loads[i];
-        struct line *line = &party_of(a, load->organisation)->tasks;
+        struct party *party = party_of(a, load->organisation);
 
-        line->waiting += load->waiting;
-        if (load->delay_us > line->delay_us)
-            line->delay_us = load->delay_us;
+        for (size_t p = load->priority; p < ADMISSION_PRIORITIES; p++) {
+            party->tasks[p].waiting += load->waiting;
+            if (load->delay_us > party->tasks[p].delay_us)
+                party->tasks[p].delay_us = load->delay_us;
+        }
     }
 }
 
@@ -116,8 +119,10 @@ static void reset_all(struct admission *a, struct mono_us now, int64_t passed_us
         a->pace += party->pace;
         a->active += party->pace > ACTIVE_PACE;
         party->asked = 0;
-        party->tasks.before_us = party->tasks.delay_us;
-        party->tasks.waiting = party->tasks.delay_us = 0;
+        for (size_t p = 0; p < ADMISSION_PRIORITIES; p++) {
+            party->tasks[p].before_us = party->tasks[p].delay_us;
+            party->tasks[p].waiting = party->tasks[p].delay_us = 0;
+        }
     }
 }
 
@@ -131,9 +136,14 @@ static void judge_all(struct admission *a, struct mono_us now, int64_t passed_us
     while (map_next(a->parties, &pos, &key, &value)) {
         struct party *party = value;
 
-        line_judge(&a->limits, &party->tasks, passed_us);
-        a->refusing += party->tasks.closed;
-        if (party->tasks.closed || now.us - party->seen.us < FORGET_US)
+        bool closed = false;
+
+        for (size_t p = 0; p < ADMISSION_PRIORITIES; p++) {
+            line_judge(&a->limits, &party->tasks[p], passed_us);
+            closed = closed || party->tasks[p].closed;
+        }
+        a->refusing += closed;
+        if (closed || now.us - party->seen.us < FORGET_US)
             continue;
         (void)map_del(a->parties, key);
         mem_free(party);
@@ -176,7 +186,7 @@ static bool starts_refused(const struct admission *a, const struct party *party)
     return a->active <= 1 || party->pace > a->pace / (double)(2 * a->active);
 }
 
-enum admission_verdict admission_ask(struct admission *a, int32_t organisation, int64_t *ret_after_s)
+enum admission_verdict admission_ask(struct admission *a, int32_t organisation, uint8_t priority, int64_t *ret_after_s)
 {
     struct party *party = party_of(a, organisation);
 
@@ -186,8 +196,9 @@ enum admission_verdict admission_ask(struct admission *a, int32_t organisation, 
         *ret_after_s = retry_after(&a->starts);
         return ADMISSION_BACKLOG;
     }
-    if (party->tasks.closed) {
-        *ret_after_s = retry_after(&party->tasks);
+    ENSURE(priority < ADMISSION_PRIORITIES);
+    if (party->tasks[priority].closed) {
+        *ret_after_s = retry_after(&party->tasks[priority]);
         return ADMISSION_SHARE;
     }
     return ADMISSION_TAKEN;

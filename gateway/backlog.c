@@ -23,22 +23,26 @@ struct backlog {
     size_t refusing_organisations;
 };
 
-/* [[organisation, waiting, delay in ms], ...]; what cannot be read is as if it had not been said. */
+/* [[organisation, waiting, delay in ms, priority], ...]; what cannot be read is as if it had not been said. */
 static size_t read_loads(struct str text, struct admission_load *loads, size_t count)
 {
     struct jt_iter rows;
 
     jt_iter_init(&rows, text);
     while (count < LOADS_MAX && jt_next(&rows)) {
-        int64_t values[3];
+        int64_t values[4];
         size_t n = 0;
         struct jt_iter row;
 
         jt_iter_init(&row, rows.value);
-        while (n < 3 && jt_next(&row) && jt_i64(row.value, &values[n]))
+        while (n < 4 && jt_next(&row) && jt_i64(row.value, &values[n]))
             n++;
-        if (n == 3 && values[0] > 0 && values[0] <= INT32_MAX && values[1] >= 0 && values[2] >= 0)
-            loads[count++] = (struct admission_load){(int32_t)values[0], values[1], values[2] * US_PER_MS};
+        if (n == 4 && values[0] > 0 && values[0] <= INT32_MAX && values[1] >= 0 && values[2] >= 0 && values[3] >= 0 &&
+            values[3] < ADMISSION_PRIORITIES)
+            loads[count++] = (struct admission_load){.organisation = (int32_t)values[0],
+                                                     .priority = (uint8_t)values[3],
+                                                     .waiting = values[1],
+                                                     .delay_us = values[2] * US_PER_MS};
     }
     return count;
 }
@@ -127,9 +131,9 @@ struct backlog *backlog_new(struct gateway *gw)
     return b;
 }
 
-enum admission_verdict backlog_ask(struct backlog *b, int32_t organisation, int64_t *ret_after_s)
+enum admission_verdict backlog_ask(struct backlog *b, int32_t organisation, uint8_t priority, int64_t *ret_after_s)
 {
-    enum admission_verdict verdict = admission_ask(b->admission, organisation, ret_after_s);
+    enum admission_verdict verdict = admission_ask(b->admission, organisation, priority, ret_after_s);
 
     if (verdict == ADMISSION_TAKEN && !starts_have_room(b->gw->starts)) {
         verdict = ADMISSION_BACKLOG;

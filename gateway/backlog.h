@@ -7,5 +7,6 @@
 struct backlog;
 struct backlog *backlog_new(struct gateway *gw);
 void backlog_free(struct backlog *backlog); /* after the connections; the loop must run once more */
-/* May this organisation start a run now? Counts what is refused. */
-enum admission_verdict backlog_ask(struct backlog *backlog, int32_t organisation, int64_t *ret_after_s);
+/* May this organisation start a run of that priority now? Counts what is refused. */
+enum admission_verdict backlog_ask(struct backlog *backlog, int32_t organisation, uint8_t priority,
+                                   int64_t *ret_after_s);

@@ -266,6 +266,18 @@ static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct
         call_error(call, err);
         return;
     }
+    s->start.priority = flow == NULL || flow->plan == NULL ? 2 : flow->plan->priority;
+    if (s->given_priority.ptr != NULL)
+        ENSURE(parse_priority(s->given_priority, &s->start.priority));
+    s->admission = backlog_ask(call->gw->backlog, call->caller.organisation, s->start.priority, &s->after_s);
+    s->start.only_known = s->admission != ADMISSION_TAKEN;
+    if (s->start.only_known) {
+        if (s->start.key.ptr == NULL)
+            refuse(s);
+        else
+            starts_submit(call->gw->starts, &s->start);
+        return;
+    }
     if (flow != NULL && flow->plan == NULL) {
         call_problemf(call, 409, "not_available", "this release cannot run version %d: %s", (int)flow->version,
                       flow->fault);
@@ -279,9 +291,6 @@ static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct
     }
     /* An absent one is asked for all the same when there is a key: the key may be of a run that was started. */
     s->start.version = flow == NULL ? 0 : flow->version;
-    s->start.priority = flow == NULL ? 2 : flow->plan->priority;
-    if (s->given_priority.ptr != NULL)
-        ENSURE(parse_priority(s->given_priority, &s->start.priority));
     s->start.run_id =
         start_run_id(call->gw, call->caller.organisation, s->start.workflow, s->start.key, &s->start.created_at);
     starts_submit(call->gw->starts, &s->start);
@@ -302,19 +311,10 @@ void route_run_start(struct call *call)
         return;
     if (!read_body(s, body) || !read_wait(s) || !read_key(s, body))
         return;
-    s->admission = backlog_ask(call->gw->backlog, call->caller.organisation, &s->after_s);
-    if (s->admission != ADMISSION_TAKEN && s->start.key.ptr == NULL) {
-        refuse(s);
-        return;
-    }
-    s->start.only_known = s->admission != ADMISSION_TAKEN;
     s->start.organisation = call->caller.organisation;
     s->start.workflow = call->params[0];
     s->start.wants_reply = s->wait_us > 0;
     s->start.give_up.us = clock_mono().us + KEY_WAIT_US;
     s->start.done = on_done;
-    if (s->start.only_known)
-        starts_submit(call->gw->starts, &s->start);
-    else
-        look_up(s, false);
+    look_up(s, false);
 }

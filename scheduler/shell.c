@@ -130,8 +130,8 @@ static void write_load(void *ctx, const struct sched_load *load)
 
     if (load->waiting < LOAD_WAITING_MIN || text->len > LOAD_BYTES_MAX - 100)
         return;
-    buf_printf(text, "%s[%" PRId32 ",%" PRIu32 ",%" PRId64 "]", text->len == 1 ? "" : ",", load->organisation,
-               load->waiting, load->delay_us / US_PER_MS);
+    buf_printf(text, "%s[%" PRId32 ",%" PRIu32 ",%" PRId64 ",%u]", text->len == 1 ? "" : ",", load->organisation,
+               load->waiting, load->delay_us / US_PER_MS, (unsigned)load->priority);
 }
 
 struct str shell_load(void *ctx)

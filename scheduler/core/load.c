@@ -8,14 +8,16 @@
 
 /* How long the next of its tasks would wait: as long as the oldest has, or as all before it need at the pace of late.
  */
-static int64_t delay_of(const struct sched *sched, const struct org_backlog *backlog)
+static int64_t delay_of(const struct sched *sched, const struct task_queue *q, const struct org_backlog *backlog)
 {
     int64_t waited = 0, needed = 0;
+    /* those that workers have taken are no longer before it; nobody waits where none is held back */
+    int64_t queued = q->ready < (int64_t)backlog->published ? q->ready : (int64_t)backlog->published;
 
     if (!list_empty(&backlog->items))
         waited = sched->now.us - CONTAINER(backlog->items.next, struct item, list)->ready_at.us;
-    if (backlog->rate > 0)
-        needed = ((int64_t)backlog->count + backlog->published) * US_PER_S / backlog->rate;
+    if (backlog->rate > 0 && backlog->count > 0)
+        needed = ((int64_t)backlog->count + (queued > 0 ? queued : 0)) * US_PER_S / backlog->rate;
     return waited > needed ? waited : needed;
 }
 
@@ -34,8 +36,9 @@ static void queue_load(struct sched *sched, struct task_queue *q, int64_t passed
         backlog->finished = 0;
         if (backlog->count + backlog->published > 0)
             fn(ctx, &(struct sched_load){.organisation = backlog->org->id,
+                                         .priority = q->priority,
                                          .waiting = backlog->count + backlog->published,
-                                         .delay_us = ours ? delay_of(sched, backlog) : 0});
+                                         .delay_us = ours ? delay_of(sched, q, backlog) : 0});
     }
 }
 

@@ -375,8 +375,9 @@ struct sched_queue_stat {
     int64_t oldest_us;  /* age of the oldest of the backlog, 0: none */
 };
 /* What one organisation has waiting in one pool and priority. */
-struct sched_load {
+struct sched_load { /* of an organisation, in one queue */
     int32_t organisation;
+    uint8_t priority;
     uint32_t waiting; /* tasks that are ready and of which no worker was heard yet */
     /* How long one more would wait for us; 0 where it would wait for workers, which have no room, or for the broker. */
     int64_t delay_us;

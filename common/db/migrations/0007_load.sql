@@ -1,6 +1,6 @@
 -- What schedulers tell gateways of their load, and how many starts wait to be applied, so that gateways can refuse starts
 -- before those accepted wait for long.
-ALTER TABLE scheduler ADD COLUMN load json;                    -- [[organisation, waiting tasks, delay in ms], ...]
+ALTER TABLE scheduler ADD COLUMN load json;                    -- [[organisation, waiting tasks, delay in ms, priority], ...]
 ALTER TABLE scheduler ADD COLUMN load_at timestamptz;          -- a former release leaves what it finds: not believed for long
 
 -- How many commands wait, counted up to `most`; and how long the oldest of a shard has waited, in ms: the median of the

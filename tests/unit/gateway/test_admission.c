@@ -7,6 +7,8 @@
 static const struct admission_limits limits = {.delay_us = 1000 * US_PER_MS, .waiting_min = 100, .waiting_max = 10000};
 static int64_t now_us;
 
+enum { CRITICAL, HIGH, NORMAL, LOW };
+
 static void sample(struct admission *a, int64_t starts, int64_t starts_ms, const struct admission_load *loads,
                    size_t count)
 {
@@ -21,7 +23,7 @@ static void sample(struct admission *a, int64_t starts, int64_t starts_ms, const
 static enum admission_verdict ask(struct admission *a, int32_t organisation)
 {
     int64_t after = 0;
-    enum admission_verdict verdict = admission_ask(a, organisation, &after);
+    enum admission_verdict verdict = admission_ask(a, organisation, NORMAL, &after);
 
     if (verdict != ADMISSION_TAKEN)
         assert_in_range(after, 1, 30);
@@ -64,7 +66,8 @@ static void a_line_closes_above_its_delay_and_opens_at_half_of_it(void **state)
 static void an_organisation_whose_own_tasks_wait_is_refused_alone(void **state)
 {
     struct admission *a = admission_new(&limits);
-    const struct admission_load loads[] = {{1, 60, 2000 * US_PER_MS}, {2, 90, 2000 * US_PER_MS}, {1, 60, 0}};
+    const struct admission_load loads[] = {
+        {1, NORMAL, 60, 2000 * US_PER_MS}, {2, NORMAL, 90, 2000 * US_PER_MS}, {1, NORMAL, 60, 0}};
 
     (void)state;
     sample(a, 0, 0, loads, 3); /* what several schedulers tell of one adds up */
@@ -72,6 +75,25 @@ static void an_organisation_whose_own_tasks_wait_is_refused_alone(void **state)
     assert_int_equal(ask(a, 2), ADMISSION_TAKEN);
     sample(a, 0, 0, NULL, 0);
     assert_int_equal(ask(a, 1), ADMISSION_TAKEN);
+    admission_free(a);
+}
+
+/* What is urgent waits for what is urgent only; the rest waits for all before it. */
+static void a_start_waits_for_its_priority_and_those_above(void **state)
+{
+    struct admission *a = admission_new(&limits);
+    const struct admission_load low = {1, LOW, 500, 2000 * US_PER_MS}, high = {1, HIGH, 500, 2000 * US_PER_MS};
+    int64_t after = 0;
+
+    (void)state;
+    sample(a, 0, 0, &low, 1);
+    assert_int_equal(admission_ask(a, 1, CRITICAL, &after), ADMISSION_TAKEN);
+    assert_int_equal(admission_ask(a, 1, NORMAL, &after), ADMISSION_TAKEN);
+    assert_int_equal(admission_ask(a, 1, LOW, &after), ADMISSION_SHARE);
+    sample(a, 0, 0, &high, 1);
+    assert_int_equal(admission_ask(a, 1, CRITICAL, &after), ADMISSION_TAKEN);
+    assert_int_equal(admission_ask(a, 1, HIGH, &after), ADMISSION_SHARE);
+    assert_int_equal(admission_ask(a, 1, LOW, &after), ADMISSION_SHARE);
     admission_free(a);
 }
 
@@ -110,7 +132,7 @@ static void equals_are_refused_alike(void **state)
 static void the_most_that_may_wait_holds_without_a_delay(void **state)
 {
     struct admission *a = admission_new(&limits);
-    const struct admission_load load = {7, 10000, 0};
+    const struct admission_load load = {7, NORMAL, 10000, 0};
 
     (void)state;
     sample(a, 10000, 0, NULL, 0);
@@ -132,7 +154,7 @@ static void those_refused_are_told_different_times(void **state)
     for (int i = 0; i < 1000; i++) {
         int64_t after = 0;
 
-        assert_int_equal(admission_ask(a, 1, &after), ADMISSION_BACKLOG);
+        assert_int_equal(admission_ask(a, 1, NORMAL, &after), ADMISSION_BACKLOG);
         assert_in_range(after, 1, 12);
         seen[after]++;
     }
@@ -165,6 +187,7 @@ int main(void)
         cmocka_unit_test(without_a_line_everything_is_taken),
         cmocka_unit_test(a_line_closes_above_its_delay_and_opens_at_half_of_it),
         cmocka_unit_test(an_organisation_whose_own_tasks_wait_is_refused_alone),
+        cmocka_unit_test(a_start_waits_for_its_priority_and_those_above),
         cmocka_unit_test(who_floods_is_refused_first),
         cmocka_unit_test(equals_are_refused_alike),
         cmocka_unit_test(the_most_that_may_wait_holds_without_a_delay),
