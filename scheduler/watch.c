@@ -10,9 +10,11 @@
 #define SWEEP_MS 10000
 #define RUNS_PER_SECOND 500
 #define SLICE_MAX 5000
-/* Of each sweep a part is read and folded: all where they are few, one in 16 where they are many. */
-#define FOLDED_PER_SWEEP 300
-#define FOLDED_PARTS_MAX 16
+/* Of each sweep a part is read and folded: all where they and their histories are few, so many events a second at most
+ * where they are not. One that looks stuck is read in every sweep, unless its history is long. */
+#define FOLDED_EVENTS_PER_SECOND 500
+#define SUSPECT_EVENTS 5000
+#define FOLDED_PARTS_MAX 4096
 
 struct watch {
     struct watch_options options;
@@ -23,7 +25,7 @@ struct watch {
     bool sweeping;
     struct mono_us next_sweep;
     uint64_t sweep; /* its number */
-    size_t seen, seen_before;
+    size_t seen, seen_before, events, events_before;
 };
 
 static void maybe_free(struct watch *watch)
@@ -32,13 +34,24 @@ static void maybe_free(struct watch *watch)
         mem_free(watch);
 }
 
-/* The bytes that are random in an id. */
-static bool is_of_part(const struct watch *watch, struct run_id run)
+/* One sweep in how many reads a run. */
+static uint64_t parts_of(const struct watch *watch, bool suspect, size_t events)
 {
-    uint64_t parts = 1 + watch->seen_before / FOLDED_PER_SWEEP;
+    uint64_t seconds = (uint64_t)watch->options.sweep_ms / 1000;
+    uint64_t walking = watch->seen_before / (uint64_t)watch->options.runs_per_second, parts;
 
-    if (parts > FOLDED_PARTS_MAX)
-        parts = FOLDED_PARTS_MAX;
+    if (walking > seconds)
+        seconds = walking;
+    parts = suspect ? 1 + events / SUSPECT_EVENTS
+                    : 1 + watch->events_before / (FOLDED_EVENTS_PER_SECOND * (seconds < 1 ? 1 : seconds));
+    return parts > FOLDED_PARTS_MAX ? FOLDED_PARTS_MAX : parts;
+}
+
+/* By the bytes that are random in an id. */
+static bool is_read(const struct watch *watch, struct run_id run, bool suspect, size_t events)
+{
+    uint64_t parts = parts_of(watch, suspect, events);
+
     return ((uint64_t)run.bytes[9] * 256 + run.bytes[10]) % parts == watch->sweep % parts;
 }
 
@@ -91,8 +104,9 @@ static void look(struct watch *watch, const struct pg_result *rows)
         if (!pg_get_bool(rows, i, 1))
             continue;
         watch->seen++;
+        watch->events += (size_t)pg_get_int(rows, i, 4);
         child |= pg_get_bool(rows, i, 3);
-        if (pg_get_bool(rows, i, 2) || is_of_part(watch, run))
+        if (is_read(watch, run, pg_get_bool(rows, i, 2), (size_t)pg_get_int(rows, i, 4)))
             runs[picked++] = run;
     }
     if (picked > 0) {
@@ -129,6 +143,7 @@ static void on_slice(void *ctx, const struct pg_outcome *outcome)
         return;
     watch->sweeping = false;
     watch->seen_before = watch->seen;
+    watch->events_before = watch->events;
 }
 
 /* The shards that count; false: none. */
@@ -164,7 +179,7 @@ static void on_turn(uv_timer_t *timer)
         watch->sweeping = true;
         watch->next_sweep.us = now.us + watch->options.sweep_ms * US_PER_MS;
         watch->after = (struct run_id){{0}};
-        watch->seen = 0;
+        watch->seen = watch->events = 0;
         watch->sweep++;
     }
     watch->asked++;
