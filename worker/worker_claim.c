@@ -156,7 +156,10 @@ void worker_core_cache_answered(struct worker_core *core, struct job *job, enum 
     /* Without the cache a repeated task cannot be told from one that runs elsewhere. It is not done here, and three
      * attempts that end so make a step poison: a cache that is only slow, or starts again, is asked some more times
      * first. */
-    if (answer == CACHE_ANSWER_FAILED && job->state == JOB_READING && job->unread++ < UNREAD_TRIES) {
+    if (answer != CACHE_ANSWER_FAILED)
+        job->unread = 0;
+    if (answer == CACHE_ANSWER_FAILED && (job->state == JOB_READING || job->state == JOB_HOLDER) &&
+        job->unread++ < UNREAD_TRIES) {
         watch(core, job);
     } else if (answer == CACHE_ANSWER_FAILED) {
         if (job->state == JOB_CLAIMING)

@@ -38,7 +38,7 @@ struct job {
     bool asked; /* an answer of the cache is due: the job must not go before it */
     struct mono_us received_at, begun_at, due_at;
     struct wall_us begun_wall;
-    unsigned retries, unread; /* of its result; times that its claim could not be read */
+    unsigned retries, unread; /* of its result; times in a row that its claim or holder could not be read */
     char *result;             /* one item of a result message */
     size_t result_len;
 };
