@@ -55,7 +55,7 @@ static enum cli_exit show(struct cli *cli)
     if (body)
         (void)fputs(text_or(json_text(answer.json, "body"), ""), stdout);
     else if (cli->json)
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     else
         print_letter(answer.json);
     answer_deinit(&answer);
@@ -76,7 +76,7 @@ static enum cli_exit decide(struct cli *cli, const char *verb, const struct sour
     if (rc != CLI_DONE)
         return rc;
     if (cli->json)
-        (void)puts(answer.text);
+        print_answer(cli, &answer);
     else
         printf("%s %s\n", done, cli->argv[0]);
     answer_deinit(&answer);
