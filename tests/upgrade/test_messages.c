@@ -13,8 +13,9 @@
 
 #define MESSAGES(X)                                                                                                    \
     X(task, TASK)                                                                                                      \
-    X(started, STARTED) X(heartbeat, HEARTBEAT) X(grant, GRANT) X(cancel, CANCEL) X(drain, DRAIN) X(nudge, NUDGE)      \
-        X(watch, WATCH) X(update, UPDATE)
+    X(started, STARTED)                                                                                                \
+    X(heartbeat, HEARTBEAT) X(grant, GRANT) X(cancel, CANCEL) X(drain, DRAIN) X(nudge, NUDGE) X(watch, WATCH)          \
+        X(update, UPDATE)
 
 struct kind {
     const char *name;
