@@ -11,11 +11,19 @@
 
 #include "common/base/banned.h"
 
-#define MESSAGES(X)                                                                                                    \
-    X(task, TASK)                                                                                                      \
-    X(started, STARTED)                                                                                                \
-    X(heartbeat, HEARTBEAT) X(grant, GRANT) X(cancel, CANCEL) X(drain, DRAIN) X(nudge, NUDGE) X(watch, WATCH)          \
-        X(update, UPDATE)
+/* By hand: the formatter would change its own result again. */
+// clang-format off
+#define MESSAGES(X) \
+    X(task, TASK) \
+    X(started, STARTED) \
+    X(heartbeat, HEARTBEAT) \
+    X(grant, GRANT) \
+    X(cancel, CANCEL) \
+    X(drain, DRAIN) \
+    X(nudge, NUDGE) \
+    X(watch, WATCH) \
+    X(update, UPDATE)
+// clang-format on
 
 struct kind {
     const char *name;
