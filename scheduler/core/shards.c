@@ -17,7 +17,8 @@ struct shard *shard_find(const struct sched *sched, int16_t number)
 
 static void choose_reply_to(struct sched *sched)
 {
-    sched->reply_to[0] = '\0';
+    /* With none left the last one stays: a task of the batch in hand still goes out, and who owns that inbox then
+     * passes its result on. */
     for (size_t i = 0; i < sched->shard_cap; i++) {
         if (sched->shards[i] == NULL || sched->shards[i]->releasing)
             continue;

@@ -237,6 +237,8 @@ static void a_released_shard_finishes_what_is_in_hand_and_begins_nothing(void **
     assert_int_equal(s->released_count, 1);
     assert_null(s->batch); /* the new run waits for the next owner */
     assert_int_equal(script_events(s, run, EVENT_STEP_SUCCEEDED), 1);
+    /* the step that became ready went out, and its result will find an inbox */
+    assert_true(str_is(jt_get(script_last(s, "task")->body, "reply_to"), "\"ropewalk.inbox.0\""));
     script_lose(s, 0);
     script_free(s);
 }
