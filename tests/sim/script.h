@@ -65,10 +65,11 @@ struct script {
     struct rule rules[RULES_MAX];
     struct script_answer answers[6];
     /* the end */
-    const char *histories[RUNS_MAX]; /* events of these runs, in order: "EVENT STEP/ATTEMPT CODE, ..." */
-    const char *sent;                /* "RUN:STEP TIMES, ...", of all steps that were */
-    int64_t lasts;                   /* it is not over sooner after the start */
-    int64_t within;                  /* nor later; 0: whenever */
+    const char
+        *histories[RUNS_MAX]; /* events of these runs, in order: "EVENT STEP/ATTEMPT CODE, ..."; "A | B": either */
+    const char *sent;         /* "RUN:STEP TIMES, ...", of all steps that were */
+    int64_t lasts;            /* it is not over sooner after the start */
+    int64_t within;           /* nor later; 0: whenever */
     uint32_t dead_letters;
     uint32_t ends_first; /* the number of the run that does, and 1; 0: whichever */
     bool quarantined;    /* run 0 stays in quarantine */
