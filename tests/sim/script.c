@@ -304,10 +304,11 @@ static void tell_event(struct sim *sim, const struct db_event *event, struct buf
 static bool is_one_of(struct str text, const char *expected)
 {
     struct str rest = str_of(expected);
-    bool found = false;
+    bool found;
 
-    while (rest.len > 0 && !found)
+    do
         found = str_eq(text, str_trim(str_cut(&rest, '|')));
+    while (rest.len > 0 && !found);
     return found;
 }
 
