@@ -2,6 +2,7 @@
  * a run is read, its rows are compared with the fold; what differs is put right by an input of its own, in a
  * transaction like any other. In a healthy installation that never happens, whatever crashes: so each time is counted
  * and told. */
+#include "common/base/ensure.h"
 #include "scheduler/core/core_internal.h"
 
 #include "common/base/banned.h"
@@ -61,6 +62,7 @@ static void complete(const struct sched *sched, const struct run_entry *entry, s
         row->work.dispatch = item->dispatch;
         row->work.due_at = item->due_at;
     } else if (row->work.kind == WORK_TASK) {
+        ENSURE(s != NULL); /* only a run's timeout has no step */
         row->work.dispatch = s->status == STEP_RUNNING ? s->began_dispatch : later_dispatch(sched, row->opened_at);
         row->work.due_at = s->deadline;
     } else if (row->work.kind == WORK_ITEMS) {
