@@ -21,9 +21,9 @@ KINDS = ("gateway", "scheduler", "worker")
 # The waits that a recovery consists of, scaled down alike: leases, holders, overdue tasks.
 SETTINGS = {
     "gateway": {},
-    "scheduler": {"ROPEWALK_ATTEMPT_LEASE_MS": "1000", "ROPEWALK_OVERDUE_MS": "1500", "ROPEWALK_COMMANDS_POLL_MS": "200",
+    "scheduler": {"ROPEWALK_ATTEMPT_LEASE_MS": "3000", "ROPEWALK_OVERDUE_MS": "1500", "ROPEWALK_COMMANDS_POLL_MS": "200",
                   "ROPEWALK_LEASE_MS": "1000", "ROPEWALK_RENEW_MS": "300"},
-    "worker": {"ROPEWALK_STARTED_AFTER_MS": "100", "ROPEWALK_HEARTBEAT_MS": "150", "ROPEWALK_HOLDER_TTL_MS": "600",
+    "worker": {"ROPEWALK_STARTED_AFTER_MS": "100", "ROPEWALK_HEARTBEAT_MS": "300", "ROPEWALK_HOLDER_TTL_MS": "1500",
                "ROPEWALK_CAPACITY": "32"},
 }
 
@@ -87,15 +87,18 @@ class Process:
         if ready:
             self.await_ready()
 
+    def ready(self):
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).status_code == 200
+        except requests.RequestException:
+            return False
+
     def await_ready(self):
         def answers():
             assert self.process.poll() is None, f"{self.kind} ended with {self.process.returncode} before it was ready"
-            try:
-                return requests.get(f"http://127.0.0.1:{self.port}/readyz", timeout=5).status_code == 200
-            except requests.RequestException:
-                return False
+            return self.ready()
         if self.port:
-            until(f"{self.kind} to be ready", answers, 20, 0.01)
+            until(f"{self.kind} to be ready", answers, 60, 0.01)
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -156,7 +159,7 @@ class Flight:
             self.ask(f"/v1/runs/{self.id}:cancel", {}, good=(200, 202, 409))
         else:
             self.ask(f"/v1/runs/{self.id}/signals/go", {"by": self.key}, self.key + "-go")
-        self.run = self.lab.drive.ended(self.id, 30)
+        self.run = self.lab.drive.ended(self.id, 60)
         self.landed_at = time.monotonic()
         return self
 
@@ -207,7 +210,7 @@ class Lab:
 
     def land(self, flights):
         """(faults, when the last one ended, effects repeated, outcomes unknown)"""
-        landed = [flight.result(60) for flight in flights]
+        landed = [flight.result(120) for flight in flights]
         faults = [fault for flight in landed for fault in flight.check()]
         return faults, max(f.landed_at for f in landed), sum(f.repeated for f in landed), sum(f.unknown for f in landed)
 

@@ -97,12 +97,22 @@ def launch(lab):
     return lab.launch("good", "bad", "cancelled")
 
 
+def dead(lab, process, flights):
+    """Its exit status. The busier the machine, the more is done in one batch and the fewer passages three runs make: while
+    the process has work to do and does not die, it is given more."""
+    deadline = time.monotonic() + 60
+    while (status := process.wait(0.1)) is None and time.monotonic() < deadline:
+        if all(flight.done() for flight in flights) and process.ready():
+            flights += launch(lab)
+    return status
+
+
 @pytest.mark.parametrize("place", PLACES)
 def test_a_death_at(lab, place):
     process = lab.processes[place.partition("_")[0]]
     letters = lab.drive.sql("select count(*) from dead_letter")[0][0]
     flights = HOW.get(place, start_and_fly)(lab, process, f"{place}:{PASSAGE.get(place, 2)}")
-    status = process.wait()
+    status = dead(lab, process, flights)
     died = time.monotonic()
     assert (status, process.killed_at()) == (-9, place), f"{place} was never passed: the process has status {status}"
     process.start()
