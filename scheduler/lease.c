@@ -174,7 +174,7 @@ static void take_in(struct lease *lease, const struct pg_result *rows)
     size_t count, target, wanted;
 
     lease->renewed = lease->tick_sent;
-    lease->format = (int)pg_get_int(rows, 0, TICK_FORMAT);
+    lease->options.on_format(lease->options.ctx, (int)pg_get_int(rows, 0, TICK_FORMAT));
     sample_clock(lease, pg_get_time(rows, 0, TICK_CLOCK));
     count = compare(lease, rows, free_ones);
     target = share(pg_rows(rows), (size_t)pg_get_int(rows, 0, TICK_MEMBERS), (size_t)pg_get_int(rows, 0, TICK_BEFORE));
@@ -257,7 +257,6 @@ struct lease *lease_new(const struct lease_options *options)
 
     lease->options = *options;
     lease->options.name = mem_strdup(options->name);
-    lease->format = options->format;
     ENSURE(uv_timer_init(options->loop, &lease->timer) == 0);
     lease->timer.data = lease;
     lease->pg = pg_new(&pg);
@@ -324,9 +323,4 @@ bool lease_is_live(const struct lease *lease)
 size_t lease_shards(const struct lease *lease)
 {
     return lease->held_count;
-}
-
-int lease_format(const struct lease *lease)
-{
-    return lease->format;
 }

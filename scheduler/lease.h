@@ -23,6 +23,8 @@ struct lease_options {
     void (*on_surplus)(void *ctx, int16_t shard);
     /* PostgreSQL's clock, with each renewal. */
     void (*on_clock)(void *ctx, struct wall_us now, struct mono_us at);
+    /* The oldest event format that a live scheduler announces, with each renewal. */
+    void (*on_format)(void *ctx, int lowest);
     /* What gateways should know of our load, as JSON, at each renewal; STR_NONE: nothing. While there is something it
      * is asked for more often. Valid until the next call. May be NULL. */
     struct str (*load)(void *ctx);
@@ -44,4 +46,3 @@ void lease_stop(struct lease *lease);
 void lease_leave(struct lease *lease, void (*done)(void *ctx), void *ctx);
 bool lease_is_live(const struct lease *lease);  /* renewed within its time, by our own clock from before the renewal */
 size_t lease_shards(const struct lease *lease); /* how many are held */
-int lease_format(const struct lease *lease);    /* the oldest newest format of all live schedulers */

@@ -31,7 +31,6 @@ struct lease {
     struct mono_us renewed; /* when the last successful renewal was sent */
     struct mono_us tick_sent;
     bool loaded; /* the newest tick told of a load */
-    int format;
     bool clock_sampled;
     int64_t clock_offset; /* of the last sample that was handed on */
     size_t shard_count;   /* there are no others */

@@ -52,6 +52,13 @@ static void on_replaced(void *ctx)
     service_fail(shell->service, 1, &err);
 }
 
+static void on_format(void *ctx, int lowest)
+{
+    struct shell *shell = ctx;
+
+    sched_on_format(shell->sched, lowest);
+}
+
 static void on_clock(void *ctx, struct wall_us now, struct mono_us at)
 {
     struct shell *shell = ctx;
@@ -133,13 +140,14 @@ static void start_core(struct shell *shell)
                                                      .url = config->pg_url,
                                                      .name = config->name,
                                                      .me = shell->me,
-                                                     .format = EVENT_FORMAT,
+                                                     .format = event_format_newest(),
                                                      .lease_ms = (int)config->lease_ms,
                                                      .renew_ms = (int)config->renew_ms,
                                                      .on_shards = on_shards,
                                                      .on_surplus = on_surplus,
                                                      .on_replaced = on_replaced,
                                                      .on_clock = on_clock,
+                                                     .on_format = on_format,
                                                      .load = shell_load,
                                                      .ctx = shell});
     shell->starting = false;

@@ -18,7 +18,7 @@ static const struct {
     int16_t number;
     const char *name;
 } event_types[] = {
-#define EVENT(number, id, name) {number, name},
+#define EVENT(number, id, name, format) {number, name},
 #include "common/engine/event.def"
 #undef EVENT
 };

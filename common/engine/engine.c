@@ -6,7 +6,7 @@
 
 void effects_init(struct effects *effects, struct arena *arena)
 {
-    *effects = (struct effects){.arena = arena};
+    *effects = (struct effects){.arena = arena, .format = event_format_newest()};
 }
 
 void engine_emit(struct ctx *c, struct event event)
@@ -313,6 +313,50 @@ static void timer(struct ctx *c)
         timer_of_step(c, node);
 }
 
+/* The event format that applying it may need. Of what a run's workflow does by itself, its start decides once for all.
+ */
+static int format_needed(const struct run_state *state, const struct engine_input *input)
+{
+    switch (input->kind) {
+    case IN_START:
+        return state->plan->format;
+    case IN_CANCEL:
+        return event_format(EVENT_RUN_CANCELLING);
+    case IN_SIGNAL:
+        return event_format(EVENT_SIGNAL_RECEIVED);
+    case IN_SETTLE:
+        return event_format(EVENT_STEP_SETTLED);
+    case IN_COMPENSATE:
+        return event_format(EVENT_RUN_REOPENED);
+    case IN_RESULT:
+    case IN_STARTED:
+    case IN_LOST:
+    case IN_TIMER:
+    case IN_VALUE:
+    case IN_CHILD:
+    case IN_WAKE:
+        break;
+    }
+    return 0;
+}
+
+/* Somebody may have to go on with this run who cannot read what would be written. A person can ask again; a start, or
+ * what nobody would repeat, waits. A history that is beyond the others already may go on. */
+static bool held_back(struct ctx *c)
+{
+    int needed = format_needed(c->state, c->input);
+
+    if (needed <= c->fx->format || needed <= c->state->format)
+        return false;
+    if (c->input->command != 0 && c->input->kind != IN_START)
+        engine_refuse(c, "upgrade_in_progress",
+                      STR("a scheduler of an older release is still running, which could not go on with the run after "
+                          "this: ask again when the upgrade is complete"));
+    else
+        c->fx->postponed = true;
+    return true;
+}
+
 enum err_code engine_apply(struct run_state *state, const struct engine_input *input, struct wall_us now,
                            struct effects *effects, struct err *err)
 {
@@ -321,6 +365,9 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
     effects->answer = STARTED_NONE;
     effects->ignored = false;
     effects->stale_cache = false;
+    effects->postponed = false;
+    if (held_back(&c))
+        return c.rc;
     switch (input->kind) {
     case IN_START:
         start(&c);

@@ -178,6 +178,7 @@ struct run_state {
     bool compensate_wanted; /* cancelled, with what was done to be undone */
     bool compensating;      /* what was done is being undone */
     uint32_t decisive;      /* of a run that has ended: node of the failure that explains it, NO_NODE */
+    int format;             /* event format that its history needs, or will */
     uint32_t last_seq;
     uint32_t timeout_seq; /* open WORK_RUN_TIMEOUT, 0: none */
     struct wall_us timeout_at;
@@ -366,9 +367,12 @@ struct effects {
         begun; /* iterations begun since effects_init, large ones count more: bounded, the rest comes with a timer */
     enum started_answer answer; /* to IN_STARTED of an at_most_once attempt */
     bool status_changed;        /* the run row has to be written */
+    int format;                 /* the newest event format that may be written: the oldest that a scheduler announces */
+    bool postponed;             /* nothing was done: it has to wait until a newer format may be written */
     bool ignored;               /* the input changed nothing: closed attempt, ended run */
     bool stale_cache;           /* the input names an attempt or seq newer than this state: reload */
 };
+/* `format` is this release's newest: set it where older releases may have to read what is written. */
 void effects_init(struct effects *effects, struct arena *arena);
 
 /* Applies one input at `now` (PostgreSQL's clock). Appends to *effects. Events of a value that has to be evaluated

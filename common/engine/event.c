@@ -7,7 +7,7 @@
 const char *event_type_name(enum event_type type)
 {
     switch (type) {
-#define EVENT(number, id, name)                                                                                        \
+#define EVENT(number, id, name, format)                                                                                \
     case EVENT_##id:                                                                                                   \
         return name;
 #include "common/engine/event.def"

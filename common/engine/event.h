@@ -5,11 +5,9 @@
 #include "common/base/id.h"
 #include "common/base/json_text.h"
 
-#define EVENT_FORMAT 1 /* of what this release writes; see pitfalls H8 */
-
 enum event_type {
     EVENT_NONE = 0,
-#define EVENT(number, id, name) EVENT_##id = number,
+#define EVENT(number, id, name, format) EVENT_##id = number,
 #include "common/engine/event.def"
 #undef EVENT
 };
@@ -52,6 +50,10 @@ struct event {
 };
 
 const char *event_type_name(enum event_type type); /* NULL for an unknown number */
+/* event_format.c: the format that a type came with, INT_MAX for an unknown number; the newest, which this release
+ * writes when nobody holds it back. */
+int event_format(enum event_type type);
+int event_format_newest(void);
 void event_encode_data(const struct event *event,
                        struct buf *out); /* appends {...}; appends nothing when all is default */
 /* Fills the data fields from `data` (checked JSON or STR_NONE). Unknown fields are ignored (newer minor formats). */

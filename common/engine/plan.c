@@ -381,6 +381,24 @@ static void compile_document(struct compile *c)
     plan_check_reads(c);
 }
 
+static void need_format(struct plan *plan, enum event_type type)
+{
+    if (event_format(type) > plan->format)
+        plan->format = event_format(type);
+}
+
+/* What the workflow asks for by itself; what commands do to its runs is decided when they come. */
+static void find_format(struct plan *plan)
+{
+    need_format(plan, EVENT_RUN_STARTED);
+    for (size_t i = 0; i < plan->step_count; i++) {
+        if (plan->steps[i].kind == CALL_SIGNAL)
+            need_format(plan, EVENT_SIGNAL_RECEIVED);
+        if (plan->steps[i].role == ROLE_COMPENSATE)
+            need_format(plan, EVENT_RUN_COMPENSATING);
+    }
+}
+
 struct plan *plan_compile(struct str document, const struct plan_limits *limits, struct plan_faults *faults)
 {
     struct plan *plan = mem_alloc(sizeof(*plan));
@@ -394,6 +412,7 @@ struct plan *plan_compile(struct str document, const struct plan_limits *limits,
         plan_unref(plan);
         return NULL;
     }
+    find_format(plan);
     return plan;
 }
 

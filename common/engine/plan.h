@@ -115,6 +115,7 @@ struct plan {
     struct str input_schema; /* JSON or STR_NONE */
     int64_t timeout_us;      /* of the run */
     uint8_t priority;
+    int format;               /* event format that its runs may need */
     bool continue_on_failure; /* the workflow's default */
     size_t step_count;        /* of all scopes */
     size_t root_count;        /* of the workflow itself: steps[0 .. root_count), in document order */

@@ -523,6 +523,15 @@ static enum err_code fold_step(struct run_state *state, const struct event *even
     return fold_item(state, &place, event, err);
 }
 
+/* With its first event a run is what its workflow says, also where that shows only later. */
+static void note_format(struct run_state *state, enum event_type type)
+{
+    int format = type == EVENT_RUN_STARTED ? state->plan->format : event_format(type);
+
+    if (format > state->format)
+        state->format = format;
+}
+
 enum err_code engine_fold(struct run_state *state, const struct event *event, struct err *err)
 {
     enum err_code rc;
@@ -536,9 +545,11 @@ enum err_code engine_fold(struct run_state *state, const struct event *event, st
         rc = fold_run(state, event, err);
     else
         rc = fold_step(state, event, err);
-    if (rc == ERR_OK)
-        state->last_seq = event->seq;
-    return rc;
+    if (rc != ERR_OK)
+        return rc;
+    state->last_seq = event->seq;
+    note_format(state, event->type);
+    return ERR_OK;
 }
 
 void engine_restore_work(struct run_state *state, uint32_t seq, uint32_t dispatch, struct wall_us due_at)

@@ -387,6 +387,7 @@ struct sched {
     size_t shard_cap;
     size_t owned_count;
     char reply_to[64]; /* an inbox of ours */
+    int format_lowest; /* event format that every live scheduler can read */
 
     struct map *orgs;
     struct htable plans;

@@ -80,6 +80,7 @@ struct sched *sched_new(const struct sched_ports *ports, const struct sched_sett
     buf_init(&sched->text, SIZE_MAX / 2);
     buf_init(&sched->message, (size_t)64 << 20);
     buf_init(&sched->scratch, (size_t)64 << 20);
+    sched->format_lowest = event_format_newest();
     sched->now = ports->mono(ports->ctx);
     sched->wall = ports->wall(ports->ctx);
     sched->last_tick = sched->now;
@@ -150,6 +151,11 @@ void sched_on_broker(struct sched *sched, bool up)
     if (up && !sched->broker_up)
         sched->broker_since = sched->ports.mono(sched->ports.ctx);
     sched->broker_up = up;
+}
+
+void sched_on_format(struct sched *sched, int lowest)
+{
+    sched->format_lowest = lowest;
 }
 
 void sched_on_confirm(struct sched *sched, uint64_t confirm, enum sched_confirm outcome)

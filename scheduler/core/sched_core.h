@@ -345,6 +345,9 @@ void sched_on_confirm(struct sched *sched, uint64_t confirm, enum sched_confirm 
 void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, uint32_t ready, uint32_t consumers);
 /* Both broker connections are usable, or one is not any more. Leases count only while they are. */
 void sched_on_broker(struct sched *sched, bool up);
+/* The oldest event format that a live scheduler announces: what needs a newer one is refused, or waits. Ours until this
+ * is first called. */
+void sched_on_format(struct sched *sched, int lowest);
 
 /* ---- control ---- */
 /* Finish what is in hand of the shard, take nothing new of it, then call shard_released. For rebalancing and SIGTERM.

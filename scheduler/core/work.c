@@ -8,6 +8,7 @@
 #define ARENAS_KEPT 512
 #define STALE_TRIES_MAX 60 /* about a minute */
 #define ABSENT_TRIES_MAX 8
+#define POSTPONE_US (500 * US_PER_MS)
 
 struct work *work_new(struct sched *sched, struct run_entry *entry, struct shard *shard)
 {
@@ -21,6 +22,7 @@ struct work *work_new(struct sched *sched, struct run_entry *entry, struct shard
     work->now = sched->wall;
     list_init(&work->link);
     effects_init(&work->fx, arena);
+    work->fx.format = sched->format_lowest;
     shard->works++;
     if (entry != NULL) {
         ENSURE(entry->work == NULL);
@@ -258,6 +260,7 @@ static enum err_code apply_one(struct sched *sched, struct work *work, struct in
         break;
     }
     work->fx.stale_cache = false;
+    work->fx.postponed = false;
     work->fx.ignored = true;
     if (input->in.kind == IN_START)
         input->in.refused = str_arena(work->arena, work->entry->input_fault);
@@ -299,6 +302,15 @@ void work_broken(struct sched *sched, struct work *work, const struct err *err)
     work_quarantine(sched, work, "the engine could not apply an input");
 }
 
+/* It needs events that a scheduler of an older release could not read: it waits until there is none. What came after it
+ * waits with it. */
+static void set_aside_postponed(struct sched *sched, struct work *work, struct input *input)
+{
+    inputs_put_back(sched, work->entry, input, false);
+    run_delay(sched, work->entry, POSTPONE_US);
+    metric_add(METRIC_INPUTS_POSTPONED, 1);
+}
+
 /* True while more may be applied to this run in this batch. */
 static bool has_room(const struct sched *sched, const struct work *work)
 {
@@ -333,6 +345,10 @@ static void apply_inputs(struct sched *sched, struct work *work)
         journal(sched, work, false);
         if (rc == ERR_OK && work->fx.stale_cache && set_aside_stale(sched, work, input))
             break;
+        if (rc == ERR_OK && work->fx.postponed) {
+            set_aside_postponed(sched, work, input);
+            break;
+        }
         work_take_input(work, input);
         metric_add(METRIC_SCHED_INPUTS, 1);
         if (rc == ERR_OK && !work->fx.stale_cache) {

@@ -11,6 +11,7 @@ struct member {
     bool asked[SHARD_COUNT];                           /* to give it up */
     int released, lost, told, replaced, left;
     bool clock;
+    int lowest; /* event format */
 };
 
 static void on_shards(void *ctx, const struct sched_shard_change *changes, size_t count)
@@ -50,6 +51,11 @@ static void on_replaced(void *ctx)
     ((struct member *)ctx)->replaced++;
 }
 
+static void on_format(void *ctx, int lowest)
+{
+    ((struct member *)ctx)->lowest = lowest;
+}
+
 static void on_clock(void *ctx, struct wall_us now, struct mono_us at)
 {
     (void)at;
@@ -61,21 +67,27 @@ static void on_left(void *ctx)
     ((struct member *)ctx)->left++;
 }
 
-static void start(struct member *m, int process, const char *name)
+static void start_of_format(struct member *m, int process, const char *name, int format)
 {
     struct lease_options options = {.url = "",
                                     .name = name,
-                                    .format = 1,
+                                    .format = format,
                                     .lease_ms = LEASE_MS,
                                     .renew_ms = RENEW_MS,
                                     .on_shards = on_shards,
                                     .on_surplus = on_surplus,
                                     .on_clock = on_clock,
+                                    .on_format = on_format,
                                     .on_replaced = on_replaced,
                                     .ctx = m};
 
     *m = (struct member){.process = process};
     m->lease = hand_start(process, &options);
+}
+
+static void start(struct member *m, int process, const char *name)
+{
+    start_of_format(m, process, name, 1);
 }
 
 static void leave(struct member *m)
@@ -135,6 +147,24 @@ static void shards_are_shared_when_others_join_and_leave(void **state)
     assert_true(world_now_us() - began < 2 * LEASE_MS * US_PER_MS);
     leave(&a);
     leave(&c);
+}
+
+static void each_learns_the_oldest_format_of_all_who_live(void **state)
+{
+    struct member a, b;
+
+    (void)state;
+    start_of_format(&a, 0, "a", 7);
+    UNTIL(a.lowest == 7);
+    start_of_format(&b, 1, "b", 5);
+    UNTIL(a.lowest == 5 && b.lowest == 5);
+    leave(&b);
+    UNTIL(a.lowest == 7);
+    start_of_format(&b, 1, "b", 8);
+    UNTIL(b.lowest == 7);
+    hand_die(b.process, b.lease);
+    UNTIL(a.lowest == 7);
+    leave(&a);
 }
 
 static void a_shard_goes_over_when_its_owner_has_nothing_of_it_in_hand(void **state)
@@ -310,6 +340,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         SCENARIO(shards_are_shared_when_others_join_and_leave),
+        SCENARIO(each_learns_the_oldest_format_of_all_who_live),
         SCENARIO(a_shard_goes_over_when_its_owner_has_nothing_of_it_in_hand),
         SCENARIO(a_dead_ones_shards_are_taken_when_its_lease_is_over),
         SCENARIO(who_stood_still_is_told_what_it_lost),

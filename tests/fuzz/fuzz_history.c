@@ -9,7 +9,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static enum event_type type_named(struct str name)
 {
-#define EVENT(number, id, text)                                                                                        \
+#define EVENT(number, id, text, format)                                                                                \
     if (str_is(name, text))                                                                                            \
         return EVENT_##id;
 #include "common/engine/event.def"

@@ -12,6 +12,7 @@ struct member {
     int64_t epochs[16]; /* 0: not ours */
     int replaced, told, left, released, lost;
     bool clock;
+    int lowest; /* event format */
 };
 
 static void on_shards(void *ctx, const struct sched_shard_change *changes, size_t count)
@@ -39,6 +40,11 @@ static void on_replaced(void *ctx)
     ((struct member *)ctx)->replaced++;
 }
 
+static void on_format(void *ctx, int lowest)
+{
+    ((struct member *)ctx)->lowest = lowest;
+}
+
 static void on_clock(void *ctx, struct wall_us now, struct mono_us at)
 {
     struct member *m = ctx;
@@ -64,6 +70,7 @@ static void member_begin(struct member *m, const char *name, int lease_ms)
                                     .on_surplus = on_surplus,
                                     .on_replaced = on_replaced,
                                     .on_clock = on_clock,
+                                    .on_format = on_format,
                                     .ctx = m};
 
     *m = (struct member){0};

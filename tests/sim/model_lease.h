@@ -13,7 +13,7 @@ struct mono_us sim_clock_mono(void);  /* what clock_mono() is to scheduler/lease
 struct run_id member_id(const struct node *node); /* incarnation of the process, as its lease says it */
 
 /* Each gives how many rows; those of the tick and of taking are written to `cells`, a row after the other. */
-size_t rows_register(struct sim *sim, struct str name, struct run_id me, int64_t lease_ms);
+size_t rows_register(struct sim *sim, struct str name, struct run_id me, int64_t lease_ms, int format);
 void rows_forget(struct sim *sim);
 #define CELL_NULL INT64_MIN
 size_t rows_tick(struct sim *sim, struct run_id me, int64_t lease_ms, int64_t *cells);

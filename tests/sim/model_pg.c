@@ -217,7 +217,7 @@ static size_t carry_out(struct sim *sim, const struct statement *s, int64_t *cel
     if (s->sql == SQL_SHARD_TAKE)
         return rows_take(sim, p[1].id, p[2].array->shards, p[2].array->count, cells);
     if (s->sql == SQL_SCHEDULER_REGISTER)
-        return rows_register(sim, p[0].text, p[1].id, p[2].number);
+        return rows_register(sim, p[0].text, p[1].id, p[2].number, (int)p[3].number);
     if (s->sql == SQL_SHARD_HOLDERS_END)
         return rows_end_holders(sim, p[0].array->shards, p[0].array->count);
     if (s->sql == SQL_SHARD_RELEASE)

@@ -2,6 +2,7 @@
 #include "common/base/ensure.h"
 #include "tests/sim/model_commit.h"
 #include "tests/sim/model_lease.h"
+#include <limits.h>
 
 #include "common/base/banned.h"
 
@@ -31,7 +32,7 @@ static bool lives(struct sim *sim, struct run_id who)
 
 /* ---- scheduler_register.sql, scheduler_forget.sql, scheduler_leave.sql ---- */
 
-size_t rows_register(struct sim *sim, struct str name, struct run_id me, int64_t lease_ms)
+size_t rows_register(struct sim *sim, struct str name, struct run_id me, int64_t lease_ms, int format)
 {
     struct db_member *place = NULL;
 
@@ -50,6 +51,7 @@ size_t rows_register(struct sim *sim, struct str name, struct run_id me, int64_t
     place->name[name.len] = '\0';
     place->incarnation = me;
     place->lease_until = db_wall(sim) + lease_ms * MS;
+    place->format = format;
     return 1;
 }
 
@@ -74,6 +76,7 @@ size_t rows_tick(struct sim *sim, struct run_id me, int64_t lease_ms, int64_t *c
 {
     int64_t now = db_wall(sim), live = 0, before = 0, expiry = INT64_MAX;
     struct db_member *own = member_of(sim, me);
+    int lowest = INT_MAX;
 
     for (size_t i = 0; i < MEMBERS; i++) {
         const struct db_member *member = &sim->db.members[i];
@@ -84,6 +87,8 @@ size_t rows_tick(struct sim *sim, struct run_id me, int64_t lease_ms, int64_t *c
         before += own != NULL && strcmp(member->name, own->name) < 0;
         if (member != own && member->lease_until < expiry)
             expiry = member->lease_until;
+        if (member->format < lowest)
+            lowest = member->format;
     }
     if (own != NULL)
         own->lease_until = now + lease_ms * MS;
@@ -96,7 +101,7 @@ size_t rows_tick(struct sim *sim, struct run_id me, int64_t lease_ms, int64_t *c
                                            own != NULL,
                                            live,
                                            before,
-                                           EVENT_FORMAT,
+                                           lowest,
                                            expiry == INT64_MAX ? CELL_NULL : (expiry - now) / MS,
                                            now};
 
@@ -196,7 +201,7 @@ void db_stranger_comes(struct sim *sim)
     memset(stranger->me.bytes, 0xee, sizeof(stranger->me.bytes));
     stranger->until = sim->now + rng_between(rng, 50 * MS, 3 * SEC);
     stranger->takes = rng_chance(rng, 5000);
-    (void)rows_register(sim, rng_chance(rng, 5000) ? STR("a") : STR("z"), stranger->me, 1000);
+    (void)rows_register(sim, rng_chance(rng, 5000) ? STR("a") : STR("z"), stranger->me, 1000, event_format_newest());
     sim_trace(sim, "a third scheduler joins for %lld ms", (long long)((stranger->until - sim->now) / MS));
     stranger_lives(sim, stranger);
 }

@@ -288,6 +288,13 @@ static void replaced(struct sim *sim, void *what)
     sim_after(sim, 100 * MS, SEC, NULL, node_start, what);
 }
 
+static void on_format(void *ctx, int lowest)
+{
+    struct node *node = ctx;
+
+    sched_on_format(node->sched, lowest);
+}
+
 static void on_replaced(void *ctx)
 {
     struct node *node = ctx;
@@ -303,12 +310,13 @@ static void lease_start(struct node *node)
                                     .url = "",
                                     .name = name,
                                     .me = member_id(node),
-                                    .format = EVENT_FORMAT,
+                                    .format = event_format_newest(),
                                     .lease_ms = 3000,
                                     .renew_ms = 1000,
                                     .on_shards = on_shards,
                                     .on_surplus = on_surplus,
                                     .on_clock = on_clock,
+                                    .on_format = on_format,
                                     .on_replaced = on_replaced,
                                     .ctx = node};
 

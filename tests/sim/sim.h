@@ -132,6 +132,7 @@ struct db_member { /* of the table scheduler; name "": no row */
     char name[16];
     struct run_id incarnation;
     int64_t lease_until; /* by PostgreSQL's clock */
+    int format;
 };
 struct db_shard {
     bool owned;

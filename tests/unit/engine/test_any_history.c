@@ -218,7 +218,7 @@ static void a_state_is_its_history_whatever_comes(void **unused)
     for (int end = RUN_SUCCEEDED; end <= RUN_COMPENSATION_FAILED; end++)
         if (ends[end] == 0)
             print_message("no run ended %s\n", run_status_name((enum run_status)end));
-#define EVENT(number, id, name)                                                                                        \
+#define EVENT(number, id, name, format)                                                                                \
     if (kinds[number] == 0)                                                                                            \
         print_message("no event " name "\n");                                                                          \
     assert_true(kinds[number] > 0);

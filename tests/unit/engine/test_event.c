@@ -7,7 +7,7 @@
 #include <cmocka.h>
 
 static const enum event_type types[] = {
-#define EVENT(number, id, name) EVENT_##id,
+#define EVENT(number, id, name, format) EVENT_##id,
 #include "common/engine/event.def"
 #undef EVENT
 };

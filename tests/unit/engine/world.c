@@ -278,6 +278,8 @@ static void commit(struct world *w)
 void world_apply(struct world *w, struct engine_input input)
 {
     effects_init(&w->fx, w->arena);
+    if (w->format != 0)
+        w->fx.format = w->format;
     w->mark = w->history_count;
     w->answered = 0;
     if (engine_apply(w->state, &input, w->now, &w->fx, &w->err) != ERR_OK) {
