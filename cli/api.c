@@ -147,7 +147,7 @@ static CURLcode perform(const struct cli *cli, const struct api_request *request
     curl_easy_setopt(curl, CURLOPT_HTTPHEADER, headers);
     curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, why);
     curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT, 10L);
-    curl_easy_setopt(curl, CURLOPT_TIMEOUT, 90L);
+    curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, request->timeout_ms > 0 ? request->timeout_ms : 90000L);
     curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_body);
     curl_easy_setopt(curl, CURLOPT_WRITEDATA, body);
     if (request->body.ptr != NULL) {
@@ -172,6 +172,8 @@ enum cli_exit api_call(const struct cli *cli, const struct api_request *request,
     *ret = (struct answer){0};
     buf_init(&body, ANSWER_MAX);
     rc = perform(cli, request, &body, &ret->status, why);
+    if (rc != CURLE_OK && request->quiet)
+        return CLI_UNREACHABLE;
     if (rc != CURLE_OK)
         return api_unreachable(cli, body.overflow    ? "the answer is longer than 64 MiB"
                                     : why[0] == '\0' ? curl_easy_strerror(rc)

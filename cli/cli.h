@@ -63,6 +63,7 @@ struct api_request {
     const char *idempotency_key; /* NULL: none */
     const struct source *source; /* what the body was read from, for line numbers; NULL */
     bool quiet;                  /* say nothing when it is refused */
+    long timeout_ms;             /* 0: 90 s */
 };
 /* CLI_DONE with the answer for 2xx. Otherwise prints what went wrong and what to do. */
 enum cli_exit api_call(const struct cli *cli, const struct api_request *request, struct answer *ret);
@@ -118,6 +119,12 @@ enum cli_exit cmd_list(struct cli *cli);
 enum cli_exit cmd_events(struct cli *cli);
 enum cli_exit cmd_explain(struct cli *cli);
 enum cli_exit cmd_keys(struct cli *cli);
+enum cli_exit cmd_mermaid(struct cli *cli);
+enum cli_exit cmd_release(struct cli *cli);
+enum cli_exit cmd_enable(struct cli *cli);
+enum cli_exit cmd_disable(struct cli *cli);
+enum cli_exit cmd_delete(struct cli *cli);
+enum cli_exit cmd_completion(struct cli *cli);
 enum cli_exit cmd_dead_letter(struct cli *cli);
 enum cli_exit cmd_signal(struct cli *cli);
 enum cli_exit cmd_settle(struct cli *cli);
@@ -125,9 +132,13 @@ enum cli_exit cmd_cancel(struct cli *cli);
 enum cli_exit cmd_compensate(struct cli *cli);
 enum cli_exit cmd_rollback(struct cli *cli);
 enum cli_exit cmd_diff(struct cli *cli);
-/* Lists "runs", "workflows", "keys" or "dead-letters" with the options that are left. */
+/* Lists "runs", "workflows", "versions", "keys" or "dead-letters" with the options that are left. */
 enum cli_exit list_things(struct cli *cli, const char *what);
 bool run_event_is_end(const char *type); /* "run.succeeded", not "run.started" */
+
+/* complete.c: prints what the last of these words may become, for the shells. */
+#define COMPLETE_WORD "__complete"
+void complete(struct cli *cli, int count, char **given);
 
 /* watch.c: follows a run to its end, prints its output; with `show` its steps on the way. */
 enum cli_exit watch_run(const struct cli *cli, const char *run_id, bool show, int timeout_s);

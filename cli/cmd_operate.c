@@ -1,4 +1,4 @@
-/* signal, settle, compensate, cancel: what a person says to a run. rollback, diff: of versions. */
+/* signal, settle, compensate, cancel, release: what a person says to a run. rollback, diff: of versions. */
 #include "cli/cli.h"
 #include "common/base/json_text.h"
 
@@ -118,6 +118,16 @@ enum cli_exit cmd_compensate(struct cli *cli)
         return CLI_USAGE;
     make_path(&path, cli->argv[0], ":compensate", "", "");
     return command(cli, &(struct api_request){.method = "POST", .path = path.ptr}, "compensating");
+}
+
+enum cli_exit cmd_release(struct cli *cli)
+{
+    CLEANUP(buf_deinit) struct buf path = {0};
+
+    if (!words_left(cli, 1, 1))
+        return CLI_USAGE;
+    make_path(&path, cli->argv[0], ":release", "", "");
+    return command(cli, &(struct api_request){.method = "POST", .path = path.ptr}, "released");
 }
 
 static bool take_version(const char *text, uint32_t *ret)

@@ -166,6 +166,17 @@ static void letter_row(struct table *table, const json_t *item)
                                            json_text(item, "reason")});
 }
 
+static void version_row(struct table *table, const json_t *item)
+{
+    char version[24], bytes[24];
+
+    (void)snprintf(version, sizeof(version), "%lld", json_int(item, "version"));
+    (void)snprintf(bytes, sizeof(bytes), "%lld", json_int(item, "bytes"));
+    table_row(table, (const char *const[]){version, json_text(item, "created_at"), json_text(item, "created_by"), bytes,
+                                           json_text(item, "hash")});
+}
+
+static const char *const version_titles[] = {"VERSION", "SAVED", "BY", "BYTES", "HASH", NULL};
 static const char *const letter_titles[] = {"LETTER", "STATUS", "AT", "KIND", "RUN", "STEP", "REASON", NULL};
 static const char *const run_titles[] = {"RUN", "WORKFLOW", "VERSION", "STATUS", "CREATED", "TOOK", NULL};
 static const char *const workflow_titles[] = {"WORKFLOW", "VERSION", "ENABLED", "UPDATED", NULL};
@@ -178,10 +189,26 @@ static const struct {
 } lists[] = {
     {"runs", "/v1/runs", run_titles, run_row},
     {"workflows", "/v1/workflows", workflow_titles, workflow_row},
+    {"versions", "/v1/workflows/", version_titles, version_row}, /* of the workflow of --workflow */
     {"keys", "/v1/api-keys", key_titles, key_row},
     {"dead-letters", "/v1/dead-letters", letter_titles, letter_row},
 };
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
+
+static bool versions_path(struct cli *cli, struct buf *path)
+{
+    const char *workflow = take_option(cli, "--workflow");
+    char *name;
+
+    if (workflow == NULL) {
+        (void)usage_error("list versions needs --workflow WORKFLOW");
+        return false;
+    }
+    name = api_escape(workflow);
+    buf_printf(path, "%s/versions", name);
+    mem_free(name);
+    return true;
+}
 
 enum cli_exit list_things(struct cli *cli, const char *what)
 {
@@ -195,9 +222,11 @@ enum cli_exit list_things(struct cli *cli, const char *what)
     while (at < LIST_COUNT && strcmp(what, lists[at].name) != 0)
         at++;
     if (at == LIST_COUNT)
-        return usage_error("list takes runs, workflows, keys or dead-letters, not '%s'", what);
+        return usage_error("list takes runs, workflows, versions, keys or dead-letters, not '%s'", what);
     buf_init(&path, 1 << 16);
     buf_append_str(&path, str_of(lists[at].path));
+    if (strcmp(what, "versions") == 0 && !versions_path(cli, &path))
+        return CLI_USAGE;
     if (!list_query(cli, &path) || !words_left(cli, 0, 0))
         return CLI_USAGE;
     rc = api_call(cli, &(struct api_request){.method = "GET", .path = path.ptr}, &answer);

@@ -1,4 +1,4 @@
-/* apply, validate. */
+/* apply, validate; enable, disable, delete. */
 #include "cli/cli.h"
 #include "cli/yaml.h"
 #include "common/base/json_text.h"
@@ -159,4 +159,43 @@ static enum cli_exit validate_one(const struct cli *cli, const char *path)
 enum cli_exit cmd_validate(struct cli *cli)
 {
     return each_file(cli, validate_one);
+}
+
+static enum cli_exit tell_workflow(struct cli *cli, const char *method, const char *verb, const char *done)
+{
+    CLEANUP(buf_deinit) struct buf path = {0};
+    struct answer answer;
+    enum cli_exit rc;
+    char *name;
+
+    if (!words_left(cli, 1, 1))
+        return CLI_USAGE;
+    name = api_escape(cli->argv[0]);
+    buf_init(&path, 1 << 16);
+    buf_printf(&path, "/v1/workflows/%s%s", name, verb);
+    mem_free(name);
+    rc = api_call(cli, &(struct api_request){.method = method, .path = path.ptr}, &answer);
+    if (rc != CLI_DONE)
+        return rc;
+    if (cli->json)
+        print_answer(cli, &answer);
+    else
+        printf("%s %s\n", cli->argv[0], done);
+    answer_deinit(&answer);
+    return CLI_DONE;
+}
+
+enum cli_exit cmd_enable(struct cli *cli)
+{
+    return tell_workflow(cli, "POST", ":enable", "enabled");
+}
+
+enum cli_exit cmd_disable(struct cli *cli)
+{
+    return tell_workflow(cli, "POST", ":disable", "disabled");
+}
+
+enum cli_exit cmd_delete(struct cli *cli)
+{
+    return tell_workflow(cli, "DELETE", "", "deleted; its runs stay readable");
 }

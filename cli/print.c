@@ -197,6 +197,8 @@ void print_document(const struct cli *cli, struct str json)
 
 void print_answer(const struct cli *cli, const struct answer *answer)
 {
+    if (answer->text_bytes == 0) /* 204: said by the exit code */
+        return;
     if (answer->json == NULL)
         (void)puts(answer->text);
     else

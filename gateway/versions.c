@@ -3,7 +3,7 @@
 #include "gateway/document.h"
 #include "gateway/flows.h"
 #include "gateway/json_more.h"
-#include "gateway/mermaid.h"
+#include "common/engine/mermaid.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"

@@ -188,3 +188,26 @@ def test_versions_are_compared_and_taken_back(cli, name, tmp_path):
     assert cli("rollback", name, "1").stdout == f"{name} version 3 is version 1 again\n"
     assert cli("diff", name, "1", "3").stdout == ""
     cli("rollback", name, "none", code=2)
+
+
+def test_pictures_and_the_state_of_workflows(cli, name, tmp_path):
+    path = tmp_path / "flow.yaml"
+    path.write_text(FLOW.format(name=name))
+    cli("apply", str(path))
+    picture = cli("mermaid", name).stdout
+    assert picture.startswith("flowchart TD\n") and picture == cli("mermaid", str(path)).stdout == cli("mermaid", name, "--version", "1").stdout
+    run_id = cli("run", name, "--input", '{"n": 1}').stdout.strip()
+    cli("events", run_id, "-f")
+    shown = cli("mermaid", "run", run_id).stdout
+    steps = {line.split('"')[1].split("<")[0]: line.split('"')[0].strip(" [{") for line in picture.splitlines() if "<br/>" in line}
+    assert shown.startswith(picture)
+    assert {line.strip() for line in shown.splitlines() if line.startswith("    class s")} == {
+        f"class {steps[step]} {state}" for step, state in {"one": "succeeded", "large": "succeeded", "work": "succeeded", "never": "skipped"}.items()}
+    cli("disable", name)
+    assert "workflow_disabled" in cli("run", name, "--input", '{"n": 1}', code=3).stderr
+    cli("enable", name)
+    assert "not_quarantined" in cli("release", run_id, code=3).stderr
+    assert [item["version"] for item in json.loads(cli("list", "versions", "--workflow", name, "-o", "json").stdout)["items"]] == [1]
+    cli("delete", name)
+    assert "404" in cli("run", name, "--input", '{"n": 1}', code=3).stderr
+    assert cli("get", "run", run_id).stdout.startswith(f"run {run_id} of {name} version 1: succeeded")

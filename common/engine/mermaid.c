@@ -1,6 +1,6 @@
 /* Mermaid: one node per step, named s0, s1, ... so that no step's name is a word of the language. A loop is a subgraph
  * of its steps; what undoes a step hangs on it by a dotted line. */
-#include "gateway/mermaid.h"
+#include "common/engine/mermaid.h"
 #include "common/base/banned.h"
 
 /* Text inside "...": names are plain, calls and branches may not be. */
@@ -86,6 +86,38 @@ static void put_scope(struct buf *out, const struct plan *plan, uint32_t scope, 
 {
     for (uint32_t i = 0; i < plan->scopes[scope].count; i++)
         put_step(out, plan, plan->scopes[scope].first + i, indent);
+}
+
+/* Colours that can be read on light and on dark ground; a state that is not listed keeps the picture's own. */
+static const struct {
+    const char *state, *style;
+} styles[] = {
+    {"succeeded", "fill:#c8e6c9,stroke:#2e7d32,color:#1b1b1b"},
+    {"failed", "fill:#ffcdd2,stroke:#c62828,color:#1b1b1b"},
+    {"timed_out", "fill:#ffcdd2,stroke:#c62828,color:#1b1b1b"},
+    {"outcome_unknown", "fill:#e1bee7,stroke:#6a1b9a,color:#1b1b1b"},
+    {"skipped", "fill:#eeeeee,stroke:#9e9e9e,color:#757575,stroke-dasharray:4"},
+    {"cancelled", "fill:#eeeeee,stroke:#9e9e9e,color:#757575"},
+    {"running", "fill:#fff9c4,stroke:#f9a825,color:#1b1b1b"},
+    {"queued", "fill:#e3f2fd,stroke:#1565c0,color:#1b1b1b"},
+    {"waiting", "fill:#e3f2fd,stroke:#1565c0,color:#1b1b1b"},
+};
+
+void mermaid_write_states(const struct plan *plan, const char *const *states, struct buf *out)
+{
+    mermaid_write(plan, out);
+    for (size_t k = 0; k < sizeof(styles) / sizeof(styles[0]); k++) {
+        bool first = true;
+
+        for (uint32_t i = 0; i < plan->step_count; i++) {
+            if (states[i] == NULL || strcmp(states[i], styles[k].state) != 0)
+                continue;
+            if (first)
+                buf_printf(out, "    classDef %s %s\n", styles[k].state, styles[k].style);
+            first = false;
+            buf_printf(out, "    class s%u %s\n", i, styles[k].state);
+        }
+    }
 }
 
 void mermaid_write(const struct plan *plan, struct buf *out)
