@@ -88,7 +88,7 @@ static void on_written(void *ctx, const struct pg_outcome *outcome)
     verdict_wait_command(a->wait, pg_get_int(outcome->results[0], 0, 0));
 }
 
-static void ask(struct call *call, const char *kind, struct str body)
+void command_ask(struct call *call, const char *kind, struct str body)
 {
     struct asking *a = arena_alloc(call->arena, sizeof(*a));
     struct pg_batch *batch;
@@ -116,7 +116,7 @@ void route_run_cancel(struct call *call)
         call_fault(call, "wrong_type", "/compensate", "compensate must be true or false");
         return;
     }
-    ask(call, "cancel", wanted ? STR("{\"compensate\":true}") : STR("{}"));
+    command_ask(call, "cancel", wanted ? STR("{\"compensate\":true}") : STR("{}"));
 }
 
 void route_run_release(struct call *call)
@@ -124,7 +124,7 @@ void route_run_release(struct call *call)
     struct str body;
 
     if (call_body_object(call, "", &body))
-        ask(call, "release", STR("{}"));
+        command_ask(call, "release", STR("{}"));
 }
 
 void route_run_compensate(struct call *call)
@@ -132,7 +132,7 @@ void route_run_compensate(struct call *call)
     struct str body;
 
     if (call_body_object(call, "", &body))
-        ask(call, "compensate", STR("{}"));
+        command_ask(call, "compensate", STR("{}"));
 }
 
 /* False: answered. */
@@ -174,7 +174,7 @@ void route_step_settle(struct call *call)
     jw_kstr(&w, "as", as);
     jw_kraw(&w, "output", jt_get(body, "output"));
     jw_end_obj(&w);
-    ask(call, "settle", buf_str(&command));
+    command_ask(call, "settle", buf_str(&command));
 }
 
 static void on_got(void *ctx, const struct pg_outcome *outcome)

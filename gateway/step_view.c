@@ -162,6 +162,13 @@ void step_view_event(struct step_view *view, struct arena *arena, const struct e
     case EVENT_STEP_SETTLED:
         settle(view, event);
         break;
+    case EVENT_STEP_REOPENED:
+        view->status = STEP_PENDING;
+        view->ended_at.us = 0;
+        view->skipped = NULL;
+        view->failure = NULL;
+        view->output = (struct body_view){0};
+        break;
     default: /* of the run, of commands, late results: nothing about the step's state */
         break;
     }

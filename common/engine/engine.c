@@ -328,6 +328,8 @@ static int format_needed(const struct run_state *state, const struct engine_inpu
         return event_format(EVENT_STEP_SETTLED);
     case IN_COMPENSATE:
         return event_format(EVENT_RUN_REOPENED);
+    case IN_RETRY:
+        return event_format(EVENT_STEP_REOPENED);
     case IN_RESULT:
     case IN_STARTED:
     case IN_LOST:
@@ -401,6 +403,9 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
         break;
     case IN_CHILD:
         engine_child_ended(&c);
+        break;
+    case IN_RETRY:
+        engine_retry(&c);
         break;
     case IN_WAKE:
         engine_wake(&c);

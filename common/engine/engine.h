@@ -115,6 +115,7 @@ struct step_extra {
     struct signal_queue *signal;
     /* child */
     struct run_id child;
+    bool had_child;  /* a run of that id was begun, as far as the parent was told */
     bool child_told; /* it has been asked to stop: not stored, repeated when in doubt */
     /* poll */
     int64_t interval_us;
@@ -175,6 +176,8 @@ struct run_state {
     struct plan *plan; /* referenced */
     uint8_t status;    /* enum run_status */
     bool cancelling, timing_out;
+    bool started;           /* its steps could begin */
+    bool retrying;          /* it was opened again by a retry, and has not ended since */
     bool compensate_wanted; /* cancelled, with what was done to be undone */
     bool compensating;      /* what was done is being undone */
     uint32_t decisive;      /* of a run that has ended: node of the failure that explains it, NO_NODE */
@@ -245,6 +248,24 @@ bool engine_needs_waking(const struct run_state *state);
 uint32_t engine_find_row(const struct run_state *state, uint32_t seq);
 /* The frame of an action that has begun, NULL: step is the action's index in the plan, owner the node it belongs to. */
 struct frame *run_find_action(const struct run_state *state, uint32_t step, uint32_t owner);
+/* What an operator's retry of the run would do: which steps are done once more, parents first; all others keep what
+ * they have. Of a history that does not allow it `code` and `message` say why. */
+struct retry_step {
+    uint32_t node;
+    bool again;              /* it may have had its effect before */
+    bool needs_confirmation; /* ... which may not be repeated unless somebody says so */
+    uint16_t generation;     /* of its key */
+};
+struct retry_plan {
+    const char *code; /* NULL: it can be */
+    struct str message;
+    bool holds; /* it is being retried */
+    size_t count;
+    struct retry_step *steps;
+};
+void engine_plan_retry(const struct run_state *state, struct arena *arena, struct retry_plan *ret);
+/* May outside effects of this step have happened? Of one that has begun, conservatively. */
+bool engine_may_have_acted(const struct run_state *state, uint32_t node);
 bool event_ends_run(enum event_type type);
 
 struct run_state *run_state_new(struct run_id id, int32_t organisation, struct plan *plan, struct wall_us created_at);
@@ -276,6 +297,7 @@ struct engine_input {
         IN_SETTLE,     /* command: step, as_failed, value */
         IN_COMPENSATE, /* command */
         IN_CHILD,      /* a child run has ended: step, child, child_status, output, code, message */
+        IN_RETRY,      /* command: confirm_all, confirm */
         IN_WAKE,       /* nothing has happened, but something should have (engine_needs_waking) */
     } kind;
     uint32_t attempt, dispatch; /* IN_RESULT, IN_STARTED, IN_LOST */
@@ -284,6 +306,8 @@ struct engine_input {
     struct str worker;          /* IN_RESULT (STR_NONE: its result could not be read), IN_STARTED, IN_LOST */
     int64_t command;            /* of a command: its number, 0: none */
     bool compensate;            /* IN_CANCEL: undo what was done */
+    bool confirm_all;           /* IN_RETRY: whatever may not be repeated may be, this time */
+    struct str confirm;         /* ... or steps of this list (JSON), STR_NONE: none */
     struct str name;            /* IN_SIGNAL */
     bool as_failed;             /* IN_SETTLE */
     struct run_id child;        /* IN_CHILD */

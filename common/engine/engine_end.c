@@ -92,8 +92,7 @@ static bool is_failure(const struct run_state *state, const struct frame *frame,
            (s->status == STEP_CANCELLED && !engine_stopping(state, frame));
 }
 
-/* Has a step run that accepts this failure? */
-static bool handled(const struct run_state *state, const struct frame *frame, uint32_t node)
+bool engine_handled(const struct run_state *state, const struct frame *frame, uint32_t node)
 {
     const struct step_state *s = run_step(state, node);
     const struct plan_step *step = &state->plan->steps[s->step];
@@ -119,7 +118,7 @@ struct frame_verdict engine_verdict(const struct run_state *state, const struct 
         const struct step_state *s = run_step(state, frame->base + i);
         uint32_t *first = &first_failed;
 
-        if (!s->partial && (!is_failure(state, frame, s) || handled(state, frame, frame->base + i)))
+        if (!s->partial && (!is_failure(state, frame, s) || engine_handled(state, frame, frame->base + i)))
             continue;
         if (s->partial || state->plan->steps[s->step].continue_on_failure)
             first = &first_continued;

@@ -80,6 +80,7 @@ void undo_note(struct run_state *state, uint32_t node);         /* it has ended,
 struct undo *undo_find(struct run_state *state, uint32_t node); /* NULL: nothing of it is to be undone */
 void undo_again(struct run_state *state);                       /* undoing begins */
 void fold_late(struct run_state *state, uint32_t node, const struct event *event);
+enum err_code fold_step_reopened(struct run_state *state, uint32_t node, const struct event *event, struct err *err);
 enum err_code fold_settled(struct run_state *state, uint32_t node, const struct event *event, struct err *err);
 
 /* signals.c */
@@ -148,12 +149,17 @@ void engine_settle_by_word(struct ctx *c, uint32_t node, struct event event);
 void engine_refuse(struct ctx *c, const char *code, struct str message);
 void engine_apply_command(struct ctx *c, const char *code);
 
+/* engine_retry.c */
+void engine_retry(struct ctx *c);
+
 /* engine_end.c: stopping, and the end of a run. */
 struct frame_verdict {
     enum { VERDICT_SUCCEEDED, VERDICT_PARTIAL, VERDICT_FAILED } kind;
     uint32_t decisive; /* node of the failure that explains it, NO_NODE */
 };
 struct frame_verdict engine_verdict(const struct run_state *state, const struct frame *frame);
+/* Has a step run that accepts this failure? */
+bool engine_handled(const struct run_state *state, const struct frame *frame, uint32_t node);
 void engine_tell_to_stop(struct ctx *c, uint32_t node);
 void engine_never_settled(struct ctx *c, uint32_t node); /* nothing waits for the word of a person any more */
 void engine_stop_frame(struct ctx *c, struct frame *frame);

@@ -313,14 +313,12 @@ static void warn_of_idle_fields(struct compile *c, struct str object, const char
 
 static void compile_step(struct compile *c, uint32_t index)
 {
-    static const char *const later[] = {"effect", NULL};
     struct plan_step *step = &c->plan->steps[index];
     const char *pointer = plan_pointer(c, index);
     struct str object = c->objects[index];
     struct str when = jt_get(object, "when");
     struct str pool = jt_get(object, "pool");
 
-    refuse_later(c, object, later, pointer);
     step->join_any = plan_string_is(c, jt_get(object, "join"), "any");
     step->continue_on_failure = c->plan->continue_on_failure;
     if (jt_get(object, "on_failure").ptr != NULL)
@@ -337,6 +335,7 @@ static void compile_step(struct compile *c, uint32_t index)
         step->has_when = plan_condition(c, when, plan_text(c, "%s/when", pointer), &step->when);
     plan_call(c, index, object);
     on_unknown_field(c, object, pointer, step);
+    plan_effect(c, object, pointer, step);
     warn_of_idle_fields(c, object, pointer, step);
     step->timeout_us = plan_duration(c, object, "timeout", pointer, str_is(step->task, "http") ? 30 * US_PER_S : 0);
 }
@@ -350,6 +349,7 @@ static void compile_steps(struct compile *c)
             plan_action(c, i);
     }
     plan_graph(c);
+    plan_loop_effects(c);
     plan_loop_outputs(c);
 }
 

@@ -31,6 +31,9 @@ enum call_kind {
  * `on_failure_notify`. Each has a scope of its own, of one step, and runs when the engine says so. */
 enum step_role { ROLE_STEP, ROLE_COMPENSATE, ROLE_NOTIFY };
 
+/* What doing a step once more would do outside. */
+enum plan_effect { EFFECT_PURE, EFFECT_IDEMPOTENT, EFFECT_NOT_REPEATABLE };
+
 #define PRIORITY_OF_RUN 255
 #define RETRY_ON_MAX 32
 
@@ -65,6 +68,7 @@ struct plan_step {
     bool at_most_once;
     bool hold_unknown;   /* on_unknown: wait */
     bool key_per_step;   /* idempotency: {"per": "step"} */
+    uint8_t effect;      /* enum plan_effect; of a loop the strongest of what is in it */
     uint8_t priority;    /* 0 critical 1 high 2 normal 3 low, PRIORITY_OF_RUN */
     struct str pool;     /* "default" */
     int64_t timeout_us;  /* of an attempt; 0: none */
@@ -157,6 +161,7 @@ struct plan *plan_compile(struct str document, const struct plan_limits *limits,
 struct plan *plan_ref(struct plan *plan);
 void plan_unref(struct plan *plan);                           /* accepts NULL */
 uint32_t plan_find(const struct plan *plan, struct str step); /* among the workflow's own; NO_NODE when there is none */
+const char *plan_effect_name(enum plan_effect effect);        /* "pure", "idempotent", "not_repeatable" */
 uint32_t plan_find_in(const struct plan *plan, uint32_t scope, struct str step); /* among those of one scope */
 /* A step of that name as seen from a scope: in it, or around it. NO_NODE: none. */
 uint32_t plan_find_visible(const struct plan *plan, uint32_t scope, struct str name);

@@ -62,6 +62,9 @@ void plan_child(struct compile *c, struct plan_step *step, struct str with, cons
 /* plan_loop.c: foreach. The second part, when the graph is known. */
 void plan_loop(struct compile *c, struct plan_step *step, struct str with, const char *pointer);
 void plan_loop_outputs(struct compile *c);
+/* plan_effect.c: classes of effects; those of loops when all steps are compiled. */
+void plan_effect(struct compile *c, struct str object, const char *pointer, struct plan_step *step);
+void plan_loop_effects(struct compile *c);
 /* plan_action.c: what undoes a step, and what tells of a run's failure. */
 void plan_action(struct compile *c, uint32_t action);
 

@@ -245,6 +245,7 @@ static void run_has_ended(struct run_state *state, const struct event *event, en
     state->status = (uint8_t)status;
     state->timeout_seq = 0;
     state->compensating = false;
+    state->retrying = false;
     state->decisive = event->step.ptr == NULL ? NO_NODE : run_find_step(state, event->step, NULL);
     if (event->code.ptr != NULL)
         fold_error(&state->run_error, event);
@@ -260,6 +261,13 @@ static void run_reopened(struct run_state *state, const struct event *event)
     state->run_error = NULL;
     if (event->due_at.us == 0) /* only to undo what was done */
         return;
+    if (str_is(event->code, "retry")) {
+        state->retrying = true;
+        state->compensate_wanted = false;
+        state->root->failing = false;
+        state->root->stopped = false;
+        state->root->decisive = NO_NODE;
+    }
     state->cancelling = false;
     state->timing_out = false;
     state->timeout_seq = event->seq;
@@ -290,6 +298,7 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
         if (state->status != RUN_PENDING)
             return fold_refuse(event, "the run has started", err);
         state->status = RUN_ACTIVE;
+        state->started = true;
         state->timeout_seq = event->seq;
         state->timeout_at = event->due_at;
         break;
@@ -350,7 +359,9 @@ static enum err_code fold_waiting(struct run_state *state, uint32_t node, const 
         state->extra_bytes += event->count * sizeof(*extra->items);
     } else if (str_is(event->waits, "child")) {
         kind = WORK_CHILD;
-        if (!run_id_parse(event->child, &step_extra(state, s)->child))
+        step_extra(state, s)->had_child = true;
+        s->extra->child_told = false;
+        if (!run_id_parse(event->child, &s->extra->child))
             return fold_refuse(event, "it names no child run", err);
     } else if (str_is(event->waits, "signal")) {
         struct signal_queue *queue;
@@ -483,6 +494,8 @@ static enum err_code fold_node(struct run_state *state, uint32_t node, const str
     }
     if (event->type == EVENT_STEP_SETTLED)
         return fold_settled(state, node, event, err);
+    if (event->type == EVENT_STEP_REOPENED)
+        return fold_step_reopened(state, node, event, err);
     rc = may_follow(state, run_step(state, node), event, err);
     if (rc != ERR_OK)
         return rc;

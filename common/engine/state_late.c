@@ -60,6 +60,8 @@ void fold_late(struct run_state *state, uint32_t node, const struct event *event
     struct undo *undo = undo_find(state, node);
 
     note_heard(s, event->attempt);
+    if (event->http_status == 0) /* it succeeded, or does not know: under another key it might be done twice */
+        s->doubtful = true;
     if (undo == NULL || undo->status == STEP_SUCCEEDED)
         return;
     if (str_is(event->code, "succeeded")) {
@@ -126,6 +128,27 @@ static void revive(struct run_state *state, uint32_t settled)
         if (step_is_failure((enum step_status)s->status))
             fold_failure(state, i);
     }
+}
+
+/* An operator retries it: of the run's own steps only, and not what has begun things of its own. */
+enum err_code fold_step_reopened(struct run_state *state, uint32_t node, const struct event *event, struct err *err)
+{
+    struct step_state *s = run_step(state, node);
+    const struct plan_step *step = &state->plan->steps[s->step];
+
+    if (!step_ended((enum step_status)s->status) || s->status == STEP_SUCCEEDED || s->frame != state->root ||
+        (s->extra != NULL && s->extra->items != NULL))
+        return fold_refuse(event, "there is nothing to do once more", err);
+    if (state->status != RUN_ACTIVE)
+        return fold_refuse(event, "the run has ended, or has not started", err);
+    undo_drop(state, node);
+    step_restart(state, s);
+    s->generation = event->generation;
+    s->output_seq = 0;
+    s->output_bytes = 0;
+    for (size_t i = 0; i < step->child_count; i++)
+        run_step(state, step->children[i])->waiting_for++;
+    return ERR_OK;
 }
 
 enum err_code fold_settled(struct run_state *state, uint32_t node, const struct event *event, struct err *err)

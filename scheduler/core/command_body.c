@@ -94,13 +94,25 @@ static const char *read_child(struct command *command, struct engine_input *in)
     return NULL;
 }
 
+static const char *read_retry(struct command *command, struct engine_input *in)
+{
+    in->confirm = value_of(command, "confirm");
+    if (in->confirm.ptr == NULL || jt_type(in->confirm) == JT_ARRAY)
+        return NULL;
+    if (!jt_bool(in->confirm, &in->confirm_all))
+        return "'confirm' is neither true or false nor a list of steps";
+    in->confirm = STR_NONE;
+    return NULL;
+}
+
 static const struct kind {
     const char *name;
     enum engine_input_kind kind;
     const char *(*read)(struct command *command, struct engine_input *in);
 } kinds[] = {{"start", IN_START, read_nothing},     {"cancel", IN_CANCEL, read_cancel},
              {"signal", IN_SIGNAL, read_signal},    {"settle", IN_SETTLE, read_settle},
-             {"child_ended", IN_CHILD, read_child}, {"compensate", IN_COMPENSATE, read_nothing}};
+             {"child_ended", IN_CHILD, read_child}, {"compensate", IN_COMPENSATE, read_nothing},
+             {"retry", IN_RETRY, read_retry}};
 
 static const char *read_body(const struct kind *kind, struct command *command)
 {

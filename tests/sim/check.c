@@ -252,7 +252,7 @@ void check_run(struct sim *sim, struct db_run *run)
 
 void check_command_gone(struct sim *sim, const struct db_command *command)
 {
-    static const char *const kinds[] = {"cancel", "compensate", "signal", "settle", "sing"};
+    static const char *const kinds[] = {"cancel", "compensate", "signal", "settle", "retry", "sing"};
     const struct db_run *run = sim->db.runs[command->run];
 
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)

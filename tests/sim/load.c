@@ -107,7 +107,11 @@ static void meddle(struct sim *sim, void *what)
     struct db_run *run = sim->db.runs[rng_below(rng, sim->db.run_count)];
     struct str unknown = unknown_step(run);
 
-    switch (rng_below(rng, 8)) {
+    switch (rng_below(rng, 10)) {
+    case 8:
+    case 9:
+        request(sim, run, "retry", rng_chance(rng, 5000) ? STR("{\"confirm\":true}") : STR_NONE, sim->now);
+        break;
     case 0:
         for (int i = 0; i < 120 && rng_chance(rng, 9800); i++) /* more than a run keeps, now and then */
             request(sim, run, "signal", signal_body(sim, rng, STR("nobody-waits")), sim->now);
@@ -149,6 +153,8 @@ static void look_after(struct sim *sim, void *what)
         }
         if (run_ended(run->status) && unknown_step(run).ptr != NULL && rng_chance(rng, 500))
             request(sim, run, "settle", settle_body(sim, rng, unknown_step(run)), sim->now);
+        if (run_ended(run->status) && run->status != RUN_SUCCEEDED && run->ends < 4 && rng_chance(rng, 500))
+            request(sim, run, "retry", STR("{\"confirm\":true}"), sim->now);
     }
     sim_at(sim, sim->now + rng_between(rng, 3 * SEC, 6 * SEC), NULL, look_after, what);
 }

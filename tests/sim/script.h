@@ -74,7 +74,8 @@ struct script {
     uint32_t ends_first; /* the number of the run that does, and 1; 0: whichever */
     bool quarantined;    /* run 0 stays in quarantine */
 };
-extern const struct script histories_workers[], histories_schedulers[], histories_language[], histories_services[];
+extern const struct script histories_retry[], histories_workers[], histories_schedulers[], histories_language[],
+    histories_services[];
 
 const struct script_answer *script_answer(struct sim *sim, struct str run_step, unsigned nth);
 void script_plan(struct sim *sim);              /* documents, runs and what happens by the clock */

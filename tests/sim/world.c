@@ -108,12 +108,16 @@ static void check_dispatched(struct sim *sim, const struct db_run *run, const st
         sim_fail(sim, STR_FMT " was sent and its history does not know it", STR_ARG(task->task_id));
 }
 
-static void count_grant(struct sim *sim, const struct call *call)
+/* Once, and once more each time that an operator says so: the attempts of before are still the first time's. */
+static void count_grant(struct sim *sim, const struct call *call, const struct task *task, const struct db_run *run)
 {
-    uintptr_t times = (uintptr_t)map_get(sim->sends, call->run_step) + 1;
+    const struct past_step *step = run == NULL || run->history == NULL ? NULL : history_step(run->history, task->step);
+    uint32_t time = step == NULL ? 0 : step->retries - (uint32_t)(task->attempt <= step->retried_after);
+    struct str key = str_of(arena_printf(sim->arena, STR_FMT "/%u", STR_ARG(call->run_step), (unsigned)time));
+    uintptr_t times = (uintptr_t)map_get(sim->sends, key) + 1;
 
     sim->stats->sends++;
-    map_put(sim->sends, call->run_step, (void *)times);
+    map_put(sim->sends, key, (void *)times);
     if (times > 1)
         sim_fail(sim, "a granted step was sent %d times: " STR_FMT, (int)times, STR_ARG(call->run_step));
 }
@@ -158,7 +162,7 @@ static void check_send(struct sim *sim, const struct call *call, const struct ta
     check_dispatched(sim, run, task);
     count_effect(sim, call, task, run);
     if (call->once)
-        count_grant(sim, call);
+        count_grant(sim, call, task, run);
     if (sim->on_point != NULL && run != NULL)
         note_send(sim, call, run);
 }

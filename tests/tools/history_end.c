@@ -251,16 +251,23 @@ static void run_ends(struct history *h, const struct event *event, enum run_stat
 static void reopened(struct history *h, const struct event *event)
 {
     bool settle = str_is(event->code, "settle");
+    bool retry = str_is(event->code, "retry");
 
     if (!run_ended(h->status))
         history_fault(h, event, "the run has not ended");
     if (event->due_at.us != 0 &&
-        (!settle || h->status == RUN_CANCELLED || h->status == RUN_COMPENSATED || h->status == RUN_COMPENSATION_FAILED))
+        ((!settle && !retry) || (h->status == RUN_CANCELLED && !retry) || (retry && h->status == RUN_SUCCEEDED) ||
+         h->status == RUN_COMPENSATED || h->status == RUN_COMPENSATION_FAILED))
         history_fault(h, event, "a run that ended '%s' cannot go on", run_status_name(h->status));
     h->status = RUN_ACTIVE;
     h->goes_on = event->due_at.us != 0;
+    h->retried = retry;
     if (!h->goes_on)
         return;
+    if (retry) {
+        h->root->decisive = NULL;
+        h->wants_undo = false;
+    }
     h->cancelling = h->timing_out = false;
     if (h->notify != NULL && step_ended(h->notify->status))
         history_restart(h->notify);
@@ -317,6 +324,28 @@ static void revive(struct history *h, const struct past_step *settled)
     }
 }
 
+/* Of the run's own steps those that did not succeed; what had begun things of its own is not begun again by halves. */
+void history_reopened(struct history *h, struct past_step *step, const struct event *event)
+{
+    if (!h->retried || run_ended(h->status))
+        history_fault(h, event, "nobody has retried the run");
+    if (step->place != h->root || !step_ended(step->status) || step->status == STEP_SUCCEEDED)
+        history_fault(h, event, "the step succeeded, or has not ended");
+    if (step->items != NULL || (step->plan->kind == CALL_WORKFLOW && step->effect))
+        history_fault(h, event, "it had begun things of its own");
+    if (event->generation < step->generation || event->generation > step->generation + 1)
+        history_fault(h, event, "generation %u follows %u", (unsigned)event->generation, (unsigned)step->generation);
+    if ((step->doubtful || step->unheard) && event->generation != step->generation)
+        history_fault(h, event, "what was sent under its key may have had its effect, and it gets another");
+    if (step->answered && !step->doubtful && !step->unheard && event->generation == step->generation)
+        history_fault(h, event, "its receiver has answered its key, and it gets no other");
+    step->generation = event->generation;
+    step->retries++;
+    step->retried_after = step->attempt;
+    forget_undo(h, step);
+    history_restart(step);
+}
+
 static void note_failures(struct history *h, struct past_place *place)
 {
     for (uint32_t i = 0; i < h->plan->scopes[place->scope].count; i++) {
@@ -337,6 +366,7 @@ void history_settled(struct history *h, struct past_step *step, const struct eve
         history_word(h, step, event);
     step->status = str_is(event->as, "succeeded") ? STEP_SUCCEEDED : STEP_FAILED;
     step->ended_seq = step->output_seq = event->seq;
+    step->doubtful = step->unheard = step->answered = false; /* as far as this person knows */
     step->waits = PAST_NOTHING;
     if (held) {
         step->place->ended++;

@@ -19,8 +19,13 @@ struct past_step {
     uint8_t branch, waits;
     bool partial, attempt_open, granted, effect; /* effect: it may have had one */
     bool denied;                                 /* its newest attempt was answered, late, and did not succeed */
-    uint16_t attempt, tried;                     /* tried: since an action was last begun */
-    uint64_t told; /* attempts of which a late word has been kept, counted back from `attempt` */
+    uint16_t retries, retried_after;             /* by an operator; its attempts before the last of them */
+    uint16_t generation;                         /* of its newest attempt */
+    /* Of its newest attempt: the receiver has answered; nobody was heard of it; something sent under its key may have
+     * had its effect. */
+    bool answered, unheard, doubtful;
+    uint16_t attempt, tried; /* tried: since an action was last begun */
+    uint64_t told;           /* attempts of which a late word has been kept, counted back from `attempt` */
     uint32_t begun_seq, ended_seq, output_seq; /* output_seq: event that holds the output */
     struct str signal;
     struct run_id child;
@@ -65,6 +70,8 @@ struct history {
     enum run_status status;
     uint32_t last_seq;
     bool cancelling, timing_out, compensating, wants_undo;
+    bool started;
+    bool retried; /* the last event that opened it again was a retry */
     bool goes_on; /* steps may run: not so when it was reopened only to undo, or for the record */
     bool faulty;  /* a path led nowhere: what follows makes no sense */
 };
@@ -90,11 +97,14 @@ struct past_verdict history_verdict(const struct history *h, const struct past_p
 /* Does any step below take this outcome? */
 bool history_accepted(const struct plan *plan, const struct past_step *step);
 void history_step_event(struct history *h, struct past_step *step, const struct event *event);
+/* An attempt is over: what is known of what was sent? */
+void history_note_answer(struct past_step *step, const struct event *event, bool was_open);
 void history_signal_came(struct history *h, const struct event *event);
 void history_note_undo(struct history *h, struct past_step *step); /* it has ended: remember what may be undone */
 void history_run_event(struct history *h, const struct event *event);
 void history_action_begins(struct history *h, const struct past_step *action, const struct event *event);
 void history_restart(struct past_step *step); /* one that has ended is to be done once more */
+void history_reopened(struct history *h, struct past_step *step, const struct event *event); /* by a retry */
 void history_settled(struct history *h, struct past_step *step, const struct event *event);
 /* A worker's late word of an attempt: each has one. */
 void history_word(struct history *h, struct past_step *step, const struct event *event);

@@ -81,6 +81,10 @@ static void dispatched(struct history *h, struct past_step *step, const struct e
         history_fault(h, event, "the step does not wait for an attempt");
     if (event->attempt != step->attempt + 1)
         history_fault(h, event, "attempt %u follows %u", (unsigned)event->attempt, (unsigned)step->attempt);
+    if (event->generation != step->generation)
+        step->doubtful = false;
+    step->generation = event->generation;
+    step->answered = step->unheard = false;
     step->attempt = event->attempt;
     step->told <<= 1;
     step->attempt_open = true;
@@ -91,6 +95,25 @@ static void dispatched(struct history *h, struct past_step *step, const struct e
                       (unsigned)step->plan->retry.max_attempts);
 }
 
+void history_note_answer(struct past_step *step, const struct event *event, bool was_open)
+{
+    bool lost = str_is(event->code, "worker_lost") || str_is(event->code, "poison");
+
+    if (event->type == EVENT_LATE_RESULT) {
+        step->doubtful |= event->http_status == 0;
+        step->unheard &= event->attempt != step->attempt;
+        step->answered |= event->attempt == step->attempt && event->http_status != 0;
+        return;
+    }
+    step->unheard |= was_open && (lost || (event->worker.ptr == NULL && (event->type == EVENT_STEP_CANCELLED ||
+                                                                         event->type == EVENT_STEP_TIMED_OUT)));
+    if (event->sent || lost || event->type == EVENT_STEP_OUTCOME_UNKNOWN)
+        step->doubtful = true;
+    else if (event->http_status != 0)
+        step->doubtful = false;
+    step->answered = event->http_status != 0 && !event->sent;
+}
+
 static void attempt_failed(struct history *h, struct past_step *step, const struct event *event)
 {
     if (!step->attempt_open || event->attempt != step->attempt)
@@ -99,6 +122,8 @@ static void attempt_failed(struct history *h, struct past_step *step, const stru
         history_fault(h, event, "an attempt that may have been sent is to be repeated");
     if (event->dispatch != 0) /* of a poll that was answered in between */
         step->tried = 1;
+    history_note_answer(step, event, step->attempt_open);
+    step->generation = event->generation;
     step->attempt_open = false;
 }
 
@@ -235,6 +260,8 @@ static void ended(struct history *h, struct past_step *step, const struct event 
         history_fault(h, event, "it goes on without a signal");
     if (step->waits == PAST_ITEMS)
         loop_ended(h, step, event, status);
+    if (step->attempt_open)
+        history_note_answer(step, event, true);
     step->status = status;
     step->ended_seq = event->seq;
     step->output_seq = event->ref != 0 ? event->ref : event->seq;
@@ -266,6 +293,7 @@ void history_word(struct history *h, struct past_step *step, const struct event 
 static void late_result(struct history *h, struct past_step *step, const struct event *event)
 {
     history_word(h, step, event);
+    history_note_answer(step, event, false);
     if (step->undo_seq != 0 && str_is(event->code, "succeeded"))
         step->undo_status = STEP_SUCCEEDED;
     else if (event->attempt == step->attempt && event->http_status != 0)
@@ -309,6 +337,9 @@ void history_step_event(struct history *h, struct past_step *step, const struct 
         break;
     case EVENT_LATE_RESULT:
         late_result(h, step, event);
+        break;
+    case EVENT_STEP_REOPENED:
+        history_reopened(h, step, event);
         break;
     case EVENT_STEP_SETTLED:
         history_settled(h, step, event);

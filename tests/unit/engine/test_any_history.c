@@ -141,6 +141,11 @@ static struct engine_input any_input(struct rnd *r, struct world *w)
     case 15:
         return (struct engine_input){
             .kind = IN_SIGNAL, .command = 4, .name = str_of(names[draw(r, 3)]), .value = STR("1")};
+    case 22:
+    case 23:
+    case 24:
+    case 25:
+        return (struct engine_input){.kind = IN_RETRY, .command = 5, .confirm_all = draw(r, 4) > 0};
     case 16:
     case 17:
     case 18:

@@ -409,6 +409,16 @@ void world_compensate(struct world *w)
     world_apply(w, (struct engine_input){.kind = IN_COMPENSATE, .command = 8});
 }
 
+void world_retry(struct world *w, const char *confirm)
+{
+    bool all = confirm != NULL && confirm[0] == 't';
+
+    world_apply(w, (struct engine_input){.kind = IN_RETRY,
+                                         .command = 12,
+                                         .confirm_all = all,
+                                         .confirm = confirm == NULL || all ? STR_NONE : str_of(confirm)});
+}
+
 void world_child_ended(struct world *w, const char *step, enum run_status status, const char *output, const char *code)
 {
     world_apply(w, (struct engine_input){.kind = IN_CHILD,

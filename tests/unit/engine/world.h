@@ -46,6 +46,7 @@ void world_cancel(struct world *w, bool compensate);
 void world_signal(struct world *w, const char *name, const char *payload);
 void world_settle(struct world *w, const char *step, const char *as, const char *output);
 void world_compensate(struct world *w);
+void world_retry(struct world *w, const char *confirm); /* "true", a list of steps, or NULL */
 void world_child_ended(struct world *w, const char *step, enum run_status status, const char *output, const char *code);
 /* Answers the evaluation `index` of the last input (when w->unanswered); after the last one what came is stored. */
 void world_answer(struct world *w, size_t index);
