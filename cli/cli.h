@@ -130,6 +130,7 @@ enum cli_exit cmd_signal(struct cli *cli);
 enum cli_exit cmd_settle(struct cli *cli);
 enum cli_exit cmd_cancel(struct cli *cli);
 enum cli_exit cmd_compensate(struct cli *cli);
+enum cli_exit cmd_retry(struct cli *cli);
 enum cli_exit cmd_rollback(struct cli *cli);
 enum cli_exit cmd_diff(struct cli *cli);
 /* Lists "runs", "workflows", "versions", "keys" or "dead-letters" with the options that are left. */
