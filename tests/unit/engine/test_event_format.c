@@ -51,7 +51,7 @@ static void a_command_that_needs_a_newer_event_is_refused_until_all_can_read_it(
     assert_refused(&w, 2);
     world_compensate(&w);
     assert_refused(&w, 3);
-    assert_int_equal(w.state->format, newest() - 1);
+    assert_true(w.state->format < newest());
     w.format = newest();
     world_signal(&w, "go", "1");
     assert_string_equal(world_said(&w), "command.applied, signal.received");
