@@ -369,6 +369,34 @@ enum cli_exit cmd_events(struct cli *cli)
     return follow ? api_stream(cli, path.ptr, &listener) : events_so_far(cli, path.ptr);
 }
 
+static void print_line(const char *before, const char *text)
+{
+    (void)fputs(before, stdout);
+    print_clean(stdout, text);
+    (void)putchar('\n');
+}
+
+/* The sentence on a line of its own, why the child is not moving, what to do, and what else is open. */
+static void print_explanation(const struct answer *answer)
+{
+    const json_t *child = json_object_get(answer->json, "child"), *more;
+    size_t i;
+
+    print_line("", text_or(json_text(answer->json, "sentence"), answer->text));
+    if (json_text(child, "sentence") != NULL)
+        print_line("  its child: ", json_text(child, "sentence"));
+    if (json_text(answer->json, "hint") != NULL)
+        print_line("  what to do: ", text_or(json_text(child, "hint"), json_text(answer->json, "hint")));
+    json_array_foreach(json_object_get(answer->json, "more"), i, more)
+    {
+        char head[80];
+
+        (void)snprintf(head, sizeof(head), "  besides, %lld %s: ", json_int(more, "count"),
+                       text_or(json_text(more, "reason"), "open"));
+        print_line(head, text_or(json_text(more, "sentence"), ""));
+    }
+}
+
 enum cli_exit cmd_explain(struct cli *cli)
 {
     struct answer answer;
@@ -382,8 +410,7 @@ enum cli_exit cmd_explain(struct cli *cli)
     if (cli->json) {
         print_answer(cli, &answer);
     } else {
-        print_clean(stdout, text_or(json_text(answer.json, "sentence"), answer.text));
-        (void)putchar('\n');
+        print_explanation(&answer);
     }
     answer_deinit(&answer);
     return CLI_DONE;

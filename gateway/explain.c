@@ -1,6 +1,6 @@
-/* Why is this run not moving? One sentence for people, a reason for programs, and all that is open. Of a child that is
- * waited for, why that one is not moving, one level down. */
-#include "gateway/history.h"
+/* Why is this run not moving? One sentence for people, a reason for programs, what to do, and all that is open. Of a
+ * child that is waited for, why that one is not moving, one level down. The words: explain_reason.c. */
+#include "gateway/explain_reason.h"
 #include "gateway/json_more.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
@@ -9,273 +9,19 @@
 
 #define JSON_MAX ((size_t)16 << 20)
 #define OPEN_SHOWN 1000 /* rows of open work; the count says how many there are */
-
-struct reason {
-    const char *code;
-    struct str step, signal; /* STR_NONE: none */
-    struct str child;        /* id of the child run that is waited for */
-    struct wall_us due_at;
-    char sentence[768];
-};
+#define QUEUES_MAX 1024
 
 struct explaining {
     struct call *call;
     struct run_id id;
-    const struct history *history;
-    int shard;
-    bool owned;
-    struct str owner;
-    struct reason reason;
+    struct explain_facts facts;
+    struct explanation said;
     struct explaining *above; /* it is the child of that one */
 };
 
 static void explain_run(struct call *call, struct run_id id, struct explaining *above);
 
-static void say(struct reason *reason, const char *code, const char *format, ...) PRINTF_LIKE(3, 4);
-static void say(struct reason *reason, const char *code, const char *format, ...)
-{
-    va_list args;
-
-    reason->code = code;
-    va_start(args, format);
-    vsnprintf(reason->sentence, sizeof(reason->sentence), format, args);
-    va_end(args);
-}
-
-/* "until 2026-...", or that there is no end to it. */
-#define UNTIL_SIZE (WALL_TEXT_SIZE + 32)
-static const char *until(struct wall_us due_at, char ret[UNTIL_SIZE])
-{
-    char time[WALL_TEXT_SIZE];
-
-    wall_format(due_at, time);
-    snprintf(ret, UNTIL_SIZE, due_at.us == 0 ? ", however long it takes" : " until %s", time);
-    return ret;
-}
-
-static uint32_t node_of(const struct history *h, const struct work_view *work)
-{
-    return work->step.ptr == NULL ? NO_NODE : run_find_step(h->state, work->step, NULL);
-}
-
-/* What people want to hear of first: doubts, then what runs, then what waits longest for certain; of a loop what is in
- * it comes first. */
-static int rank(const struct history *h, const struct work_view *work)
-{
-    uint32_t node = node_of(h, work);
-
-    switch (work->kind) {
-    case WORK_UNKNOWN:
-        return 0;
-    case WORK_TASK:
-        return node != NO_NODE && run_step(h->state, node)->status == STEP_RUNNING ? 2 : 1;
-    case WORK_BACKOFF:
-        return 3;
-    case WORK_SIGNAL:
-        return 4;
-    case WORK_CHILD:
-        return 5;
-    case WORK_DELAY:
-        return 6;
-    case WORK_ITEMS:
-        return 7;
-    case WORK_RUN_TIMEOUT:
-        break;
-    }
-    return 9;
-}
-
-static const struct attempt_view *newest_attempt(const struct history *h, const struct work_view *work)
-{
-    const struct step_view *view = history_view(h, work->step);
-    const struct attempt_view *a = view == NULL ? NULL : view->attempts;
-
-    while (a != NULL && a->next != NULL)
-        a = a->next;
-    return a;
-}
-
-/* A poll between two tries. */
-static bool explain_poll(const struct history *h, const struct work_view *work, struct reason *reason)
-{
-    uint32_t node = node_of(h, work);
-    char due[WALL_TEXT_SIZE];
-
-    if (node == NO_NODE || run_plan_step(h->state, node)->kind != CALL_POLL || !run_step(h->state, node)->deferred)
-        return false;
-    wall_format(work->due_at, due);
-    say(reason, "poll", "Step '" STR_FMT "' tries again at %s: the answer of try %d was not yet the one it waits for.",
-        STR_ARG(work->step), due, work->dispatch - 1);
-    return true;
-}
-
-static void explain_task(const struct history *h, const struct work_view *work, struct reason *reason)
-{
-    uint32_t node = node_of(h, work);
-    const struct attempt_view *a = newest_attempt(h, work);
-
-    if (explain_poll(h, work, reason))
-        return;
-    if (node != NO_NODE && run_step(h->state, node)->status == STEP_RUNNING)
-        say(reason, "running", "Step '" STR_FMT "' is running (attempt %d, worker " STR_FMT ").", STR_ARG(work->step),
-            work->attempt, STR_ARG(a == NULL || a->worker.ptr == NULL ? STR("unknown") : a->worker));
-    else if (str_is(work->reason, "deferred"))
-        say(reason, "deferred",
-            "Step '" STR_FMT "' was deferred by a worker and is published again when its time comes.",
-            STR_ARG(work->step));
-    else
-        say(reason, "queued",
-            "Step '" STR_FMT "' is queued in pool '" STR_FMT "': no worker has reported that it began it yet.",
-            STR_ARG(work->step), STR_ARG(work->pool));
-}
-
-static void explain_backoff(const struct history *h, const struct work_view *work, struct reason *reason)
-{
-    const struct step_view *view = history_view(h, work->step);
-    const struct event *failure = view == NULL ? NULL : view->waiting;
-    char due[WALL_TEXT_SIZE];
-
-    wall_format(work->due_at, due);
-    if (failure == NULL)
-        say(reason, "backing_off", "Step '" STR_FMT "' waits until %s for its next attempt; the last one failed.",
-            STR_ARG(work->step), due);
-    else
-        say(reason, "backing_off",
-            "Step '" STR_FMT "' waits until %s for its next attempt; the last one failed: " STR_FMT " (" STR_FMT ").",
-            STR_ARG(work->step), due, STR_ARG(failure->code), STR_ARG(utf8_prefix(failure->message, 200)));
-}
-
-static void explain_signal(const struct history *h, const struct work_view *work, struct reason *reason)
-{
-    uint32_t node = node_of(h, work);
-    const struct step_extra *extra = node == NO_NODE ? NULL : run_step(h->state, node)->extra;
-    char since[WALL_TEXT_SIZE], end[UNTIL_SIZE];
-
-    if (extra != NULL && extra->signal != NULL)
-        reason->signal = str_of(extra->signal->name);
-    wall_format(work->opened_at, since);
-    say(reason, "signal", "Step '" STR_FMT "' waits since %s for a signal '" STR_FMT "'%s.", STR_ARG(work->step), since,
-        STR_ARG(reason->signal), until(work->due_at, end));
-}
-
-static void explain_child(struct call *call, const struct history *h, const struct work_view *work,
-                          struct reason *reason)
-{
-    uint32_t node = node_of(h, work);
-    const struct step_extra *extra = node == NO_NODE ? NULL : run_step(h->state, node)->extra;
-    char id[UUID_TEXT_SIZE] = "";
-
-    if (extra != NULL) {
-        run_id_format(extra->child, id);
-        reason->child = str_of(arena_dup(call->arena, id, strlen(id)));
-    }
-    say(reason, "child", "Step '" STR_FMT "' waits for its child run %s.", STR_ARG(work->step), id);
-}
-
-static void explain_loop(const struct history *h, const struct work_view *work, struct reason *reason)
-{
-    uint32_t node = node_of(h, work);
-    const struct step_extra *extra = node == NO_NODE ? NULL : run_step(h->state, node)->extra;
-
-    if (extra == NULL)
-        say(reason, "loop", "Loop '" STR_FMT "' is being worked on.", STR_ARG(work->step));
-    else
-        say(reason, "loop", "Loop '" STR_FMT "': %u of %u items have ended, %u are running.", STR_ARG(work->step),
-            extra->next - extra->live, extra->count, extra->live);
-}
-
-static void explain_work(struct explaining *e, const struct work_view *work)
-{
-    const struct history *h = e->history;
-    struct reason *reason = &e->reason;
-    char due[WALL_TEXT_SIZE];
-
-    wall_format(work->due_at, due);
-    reason->step = work->step;
-    reason->due_at = work->due_at;
-    switch (work->kind) {
-    case WORK_TASK:
-        explain_task(h, work, reason);
-        break;
-    case WORK_BACKOFF:
-        explain_backoff(h, work, reason);
-        break;
-    case WORK_DELAY:
-        say(reason, "delay", "Step '" STR_FMT "' waits until %s.", STR_ARG(work->step), due);
-        break;
-    case WORK_UNKNOWN:
-        say(reason, "unknown_outcome",
-            "Nobody knows whether step '" STR_FMT "' had its effect: it waits to be settled.", STR_ARG(work->step));
-        break;
-    case WORK_SIGNAL:
-        explain_signal(h, work, reason);
-        break;
-    case WORK_CHILD:
-        explain_child(e->call, h, work, reason);
-        break;
-    case WORK_ITEMS:
-        explain_loop(h, work, reason);
-        break;
-    case WORK_RUN_TIMEOUT:
-        say(reason, "moving", "The run is being worked on; it times out at %s.", due);
-        break;
-    }
-}
-
-/* What is open belongs to the end of the run: that is to be said first. */
-static void explain_action(const struct history *h, struct reason *reason)
-{
-    const char *about = NULL;
-    char rest[sizeof(reason->sentence)];
-
-    if (h->state->compensating)
-        about = "What the run has done is being undone";
-    else if (str_is(reason->step, ":notify"))
-        about = "The run is about to end, and somebody is being told";
-    if (about == NULL)
-        return;
-    snprintf(rest, sizeof(rest), "%s", reason->sentence);
-    snprintf(reason->sentence, sizeof(reason->sentence), "%s. %.600s", about, rest);
-    reason->code = h->state->compensating ? "compensating" : "notifying";
-}
-
-static void explain(struct explaining *e)
-{
-    const struct history *h = e->history;
-    const struct work_view *first = NULL;
-    struct reason *reason = &e->reason;
-
-    if (run_ended((enum run_status)h->state->status)) {
-        char at[WALL_TEXT_SIZE];
-
-        wall_format(h->ended_at, at);
-        say(reason, "ended", "The run ended at %s: %s.", at, history_status(h));
-        return;
-    }
-    if (h->quarantined) {
-        say(reason, "quarantined",
-            "The run is quarantined (" STR_FMT "): what comes for it is kept; :release lets it go on.",
-            STR_ARG(utf8_prefix(h->quarantine_reason, 200)));
-        return;
-    }
-    if (!e->owned) {
-        say(reason, "no_scheduler",
-            "No scheduler looks after shard %d, to which the run belongs: start one, or look at its log.", e->shard);
-        return;
-    }
-    for (size_t i = 0; i < h->work_count; i++)
-        if (first == NULL || rank(h, &h->work[i]) < rank(h, first))
-            first = &h->work[i];
-    if (first != NULL) {
-        explain_work(e, first);
-        explain_action(h, reason);
-    } else if (h->commands > 0) {
-        say(reason, "starting", "The run is accepted; scheduler " STR_FMT " has not taken it yet.", STR_ARG(e->owner));
-    } else {
-        say(reason, "orphan",
-            "The run is open, but nothing is open for it: a fault of ours; the schedulers' logs say more.");
-    }
-}
+/* ---- the answer ---- */
 
 static void put_work(struct jw *w, const struct work_view *work)
 {
@@ -300,24 +46,57 @@ static void put_work(struct jw *w, const struct work_view *work)
 static void put_child(struct jw *w, const struct explaining *e, const struct explaining *below)
 {
     jw_key(w, "child");
-    if (e->reason.child.ptr == NULL) {
+    if (e->said.reason.child.ptr == NULL) {
         jw_null(w);
         return;
     }
     jw_obj(w);
-    jw_kstr(w, "run_id", e->reason.child);
+    jw_kstr(w, "run_id", e->said.reason.child);
     if (below != NULL) {
-        jw_kcstr(w, "status", history_status(below->history));
-        jw_kcstr(w, "sentence", below->reason.sentence);
-        jw_kcstr(w, "reason", below->reason.code);
-        jw_kstr(w, "step", below->reason.step);
+        jw_kcstr(w, "status", history_status(below->facts.history));
+        jw_kcstr(w, "sentence", below->said.reason.sentence);
+        jw_kcstr(w, "reason", explain_code(&below->said));
+        jw_kcstr(w, "hint", explain_hint(&below->said));
+        jw_kstr(w, "step", below->said.reason.step);
     }
     jw_end_obj(w);
 }
 
+static void put_reason(struct jw *w, const struct explanation *said)
+{
+    const struct reason *reason = &said->reason;
+
+    jw_kcstr(w, "sentence", reason->sentence);
+    jw_kcstr(w, "reason", explain_code(said));
+    jw_kcstr(w, "waiting_for", reason_code(reason->id));
+    jw_kcstr(w, "hint", explain_hint(said));
+    jw_kstr(w, "step", reason->step);
+    jw_ktime(w, "since", reason->since);
+    jw_ktime(w, "due_at", reason->due_at);
+    jw_kstr(w, "signal", reason->signal);
+    jw_kbool(w, "repaired", reason->repaired);
+}
+
+static void put_more(struct jw *w, const struct explanation *said)
+{
+    jw_key(w, "more");
+    jw_arr(w);
+    for (size_t i = 0; i < said->more_count; i++) {
+        const struct reason_more *more = &said->more[i];
+
+        jw_obj(w);
+        jw_kcstr(w, "reason", reason_code(more->id));
+        jw_ki64(w, "count", (int64_t)more->count);
+        jw_kstr(w, "step", more->first.step);
+        jw_kcstr(w, "sentence", more->first.sentence);
+        jw_end_obj(w);
+    }
+    jw_end_arr(w);
+}
+
 static void answer(const struct explaining *e, const struct explaining *below)
 {
-    const struct history *h = e->history;
+    const struct history *h = e->facts.history;
     CLEANUP(buf_deinit) struct buf body = {0};
     struct jw w;
 
@@ -326,12 +105,9 @@ static void answer(const struct explaining *e, const struct explaining *below)
     jw_obj(&w);
     jw_krun(&w, "run_id", h->id);
     jw_kcstr(&w, "status", history_status(h));
-    jw_kcstr(&w, "sentence", e->reason.sentence);
-    jw_kcstr(&w, "reason", e->reason.code);
-    jw_kstr(&w, "step", e->reason.step);
-    jw_ktime(&w, "due_at", e->reason.due_at);
-    jw_kstr(&w, "signal", e->reason.signal);
+    put_reason(&w, &e->said);
     put_child(&w, e, below);
+    put_more(&w, &e->said);
     jw_ki64(&w, "open_count", (int64_t)h->work_count);
     jw_key(&w, "open");
     jw_arr(&w);
@@ -339,28 +115,68 @@ static void answer(const struct explaining *e, const struct explaining *below)
         put_work(&w, &h->work[i]);
     jw_end_arr(&w);
     jw_ki64(&w, "commands_waiting", h->commands);
-    jw_ki64(&w, "shard", e->shard);
-    jw_kstr(&w, "scheduler", e->owned ? e->owner : STR_NONE);
+    jw_ki64(&w, "shard", e->facts.shard);
+    jw_kstr(&w, "scheduler", e->facts.owned ? e->facts.owner : STR_NONE);
     jw_end_obj(&w);
     call_json(e->call, 200, buf_str(&body));
 }
 
-static void on_owner(void *ctx, const struct pg_outcome *outcome)
+/* ---- the facts ---- */
+
+/* [[pool, priority, consumers, ...], ...]: what cannot be read is as if it had not been said. */
+static void read_queues(struct explain_facts *facts, struct str text)
+{
+    struct explain_queue *queues = arena_array(facts->arena, QUEUES_MAX, sizeof(*queues));
+    struct jt_iter rows;
+
+    jt_iter_init(&rows, text);
+    while (facts->queue_count < QUEUES_MAX && jt_next(&rows)) {
+        struct explain_queue queue = {.consumers = -1};
+        int64_t priority;
+        struct jt_iter row;
+
+        jt_iter_init(&row, rows.value);
+        if (!jt_next(&row) || !jt_string(row.value, facts->arena, &queue.pool) || !jt_next(&row) ||
+            !jt_i64(row.value, &priority) || !jt_next(&row) || !jt_i64(row.value, &queue.consumers))
+            continue;
+        queue.priority = (int)priority;
+        queues[facts->queue_count++] = queue;
+    }
+    facts->queues = queues;
+}
+
+static void read_health(struct explain_facts *facts, struct str text)
+{
+    facts->told = jt_bool(jt_get(text, "broker"), &facts->broker_up);
+    read_queues(facts, jt_get(text, "queues"));
+}
+
+static void read_owner(struct explain_facts *facts, const struct pg_result *rows)
+{
+    if (pg_rows(rows) == 0)
+        return;
+    facts->shard = (int)pg_get_int(rows, 0, 0);
+    facts->owner = str_arena(facts->arena, pg_get_str(rows, 0, 1));
+    facts->owned = pg_get_bool(rows, 0, 2);
+    facts->now = pg_get_time(rows, 0, 3);
+    if (!pg_is_null(rows, 0, 4))
+        read_health(facts, str_arena(facts->arena, pg_get_str(rows, 0, 4)));
+}
+
+static void on_facts(void *ctx, const struct pg_outcome *outcome)
 {
     struct explaining *e = ctx;
     struct run_id child;
 
     if (!call_committed(e->call, outcome))
         return;
-    if (pg_rows(outcome->results[0]) > 0) {
-        e->shard = (int)pg_get_int(outcome->results[0], 0, 0);
-        e->owner = str_arena(e->call->arena, pg_get_str(outcome->results[0], 0, 1));
-        e->owned = pg_get_bool(outcome->results[0], 0, 2);
-    }
-    explain(e);
+    read_owner(&e->facts, outcome->results[0]);
+    if (outcome->count > 1)
+        e->facts.ahead = pg_get_int(outcome->results[1], 0, 0);
+    explain(&e->facts, &e->said);
     if (e->above != NULL)
         answer(e->above, e);
-    else if (e->reason.child.ptr != NULL && run_id_parse(e->reason.child, &child))
+    else if (e->said.reason.child.ptr != NULL && run_id_parse(e->said.reason.child, &child))
         explain_run(e->call, child, e);
     else
         answer(e, NULL);
@@ -369,23 +185,28 @@ static void on_owner(void *ctx, const struct pg_outcome *outcome)
 static void on_history(void *ctx, const struct history *history)
 {
     struct explaining *e = ctx;
+    const struct work_view *work;
     struct pg_batch *batch;
 
     if (history == NULL) { /* only a child may be missing: its command says why, in a moment */
         answer(e->above, NULL);
         return;
     }
-    e->history = history;
-    batch = pg_batch_new(false);
+    e->facts.history = history;
+    batch = call_batch(e->call, false);
     pg_add(batch, SQL_SHARD_OWNER, pg_i16((int16_t)run_id_slot(history->id)));
-    pg_submit(gateway_read(e->call->gw), batch, on_owner, e);
+    work = explain_decisive(history);
+    if (explain_is_queued(history, work))
+        pg_add(batch, SQL_WORK_AHEAD, pg_text(work->pool), pg_i16((int16_t)work->priority), pg_time(work->opened_at),
+               pg_i32(AHEAD_MOST));
+    pg_submit(gateway_read(e->call->gw), batch, on_facts, e);
 }
 
 static void explain_run(struct call *call, struct run_id id, struct explaining *above)
 {
     struct explaining *e = arena_alloc(call->arena, sizeof(*e));
 
-    *e = (struct explaining){.call = call, .id = id, .above = above};
+    *e = (struct explaining){.call = call, .id = id, .above = above, .facts = {.arena = call->arena, .ahead = -1}};
     history_read(call, id, above != NULL, on_history, e);
 }
 

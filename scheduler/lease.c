@@ -211,7 +211,7 @@ static void ticked(void *ctx, const struct pg_outcome *outcome)
 static void tick(struct lease *lease)
 {
     struct pg_batch *batch;
-    struct str load;
+    struct str load, health;
 
     if (lease->ticking || lease->freed || lease->leaving)
         return;
@@ -223,8 +223,10 @@ static void tick(struct lease *lease)
     }
     load = lease->options.load == NULL ? STR_NONE : lease->options.load(lease->options.ctx);
     lease->loaded = load.ptr != NULL;
+    health = lease->options.health == NULL ? STR_NONE : lease->options.health(lease->options.ctx);
     batch = pg_batch_new(true);
-    (void)pg_add(batch, SQL_SCHEDULER_TICK, pg_uuid(lease->options.me), pg_i32(lease->options.lease_ms), pg_json(load));
+    (void)pg_add(batch, SQL_SCHEDULER_TICK, pg_uuid(lease->options.me), pg_i32(lease->options.lease_ms), pg_json(load),
+                 pg_json(health));
     pg_submit(lease->pg, batch, ticked, lease);
 }
 

@@ -28,6 +28,8 @@ struct lease_options {
     /* What gateways should know of our load, as JSON, at each renewal; STR_NONE: nothing. While there is something it
      * is asked for more often. Valid until the next call. May be NULL. */
     struct str (*load)(void *ctx);
+    /* Likewise what people should know of our broker and queues; always something. May be NULL. */
+    struct str (*health)(void *ctx);
     /* Another process has our name: this one must end. */
     void (*on_replaced)(void *ctx);
     void *ctx;

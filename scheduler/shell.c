@@ -149,6 +149,41 @@ struct str shell_load(void *ctx)
     return shell->load.len <= 2 ? STR_NONE : buf_str(&shell->load);
 }
 
+#define HEALTH_ROOM 300 /* for one queue */
+
+static void write_health(void *ctx, const struct sched_queue_stat *stat)
+{
+    struct jw *w = ctx;
+
+    if (stat->backlog + stat->published == 0 || w->buf->len > LOAD_BYTES_MAX - HEALTH_ROOM)
+        return;
+    jw_arr(w);
+    jw_str(w, stat->pool);
+    jw_i64(w, stat->priority);
+    jw_i64(w, stat->consumers);
+    jw_i64(w, stat->backlog);
+    jw_i64(w, stat->published);
+    jw_i64(w, stat->oldest_us / US_PER_MS);
+    jw_end_arr(w);
+}
+
+struct str shell_health(void *ctx)
+{
+    struct shell *shell = ctx;
+    struct jw w;
+
+    buf_reset(&shell->health);
+    w = jw_to(&shell->health);
+    jw_obj(&w);
+    jw_kbool(&w, "broker", shell->broker != NULL && broker_is_up(shell->broker));
+    jw_key(&w, "queues");
+    jw_arr(&w);
+    sched_each_queue(shell->sched, write_health, &w);
+    jw_end_arr(&w);
+    jw_end_obj(&w);
+    return buf_str(&shell->health);
+}
+
 static void write_orphans(const struct sched_stats *stats, struct buf *text)
 {
     buf_append_str(text,
@@ -229,6 +264,7 @@ struct shell *shell_new(struct service *service, const struct config *config)
     shell->config = config;
     random_bytes(shell->me.bytes, sizeof(shell->me.bytes));
     buf_init(&shell->load, LOAD_BYTES_MAX);
+    buf_init(&shell->health, LOAD_BYTES_MAX);
     make_handles(shell);
     if (!open_journal(shell))
         return shell;
@@ -263,6 +299,7 @@ static void on_last_closed(uv_handle_t *handle)
     struct shell *shell = handle->data;
 
     buf_deinit(&shell->load);
+    buf_deinit(&shell->health);
     mem_free(shell);
 }
 

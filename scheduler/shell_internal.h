@@ -44,6 +44,7 @@ struct shell {
     bool owned[SLOT_COUNT];
     size_t owned_count;
     struct buf load; /* as it was told last */
+    struct buf health;
 };
 
 /* ports.c */
@@ -52,5 +53,6 @@ void shell_woken(void *ctx); /* the core has an input */
 /* shell.c */
 void shell_maybe_leave(struct shell *shell); /* when nothing is owned any more */
 struct str shell_load(void *ctx);
+struct str shell_health(void *ctx);
 /* shell_start.c */
 void shell_store_up(void *ctx);

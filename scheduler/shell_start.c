@@ -149,6 +149,7 @@ static void start_core(struct shell *shell)
                                                      .on_clock = on_clock,
                                                      .on_format = on_format,
                                                      .load = shell_load,
+                                                     .health = shell_health,
                                                      .ctx = shell});
     shell->starting = false;
     shell_woken(shell);

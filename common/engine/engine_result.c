@@ -379,6 +379,17 @@ static bool is_of_idle_copy(const struct ctx *c, uint32_t node)
             (in->result == RESULT_FAILED && run_plan_step(c->state, node)->at_most_once));
 }
 
+/* What people are told of a task that a worker has put off. */
+static const char *why_deferred(struct str code)
+{
+    static const char *const known[] = {"rate_limited", "breaker_open"};
+
+    for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+        if (str_is(code, known[i]))
+            return known[i];
+    return "deferred";
+}
+
 void engine_result(struct ctx *c)
 {
     uint32_t node = 0;
@@ -403,7 +414,7 @@ void engine_result(struct ctx *c)
         break;
     case RESULT_DEFERRED:
         engine_defer(c, node, c->input->retry_after_us > DEFER_MAX_US ? DEFER_MAX_US : c->input->retry_after_us,
-                     "deferred");
+                     why_deferred(c->input->code));
         break;
     case RESULT_ABANDONED:
         attempt_lost(c, node);

@@ -242,8 +242,10 @@ struct task_queue {
     int64_t since_asked;                 /* published since the depth was asked for */
     int64_t next_order, heard_order;
     bool asking;
-    bool no_consumers; /* when it was last asked */
+    bool no_consumers;   /* when it was last asked */
+    bool consumers_told; /* it has been asked, or somebody has taken a task */
     struct mono_us asked_at, consumers_since;
+    struct mono_us heard_at;     /* a task of it was last begun or ended */
     struct mono_us paused_until; /* a publication was not confirmed */
     uint32_t last_depth;
     struct mono_us hungry_at;    /* when its workers last had room for more than the queue held */

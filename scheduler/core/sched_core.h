@@ -376,6 +376,7 @@ struct sched_queue_stat {
     uint32_t backlog;   /* rows not yet published */
     uint32_t published; /* published and nothing heard yet */
     int64_t oldest_us;  /* age of the oldest of the backlog, 0: none */
+    int consumers;      /* when last heard of: 0 none, 1 some; -1: not known */
 };
 /* What one organisation has waiting in one pool and priority. */
 struct sched_load { /* of an organisation, in one queue */

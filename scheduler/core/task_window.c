@@ -9,6 +9,7 @@
 #define ASK_US (100 * US_PER_MS)       /* the depth, while there is a backlog */
 #define ASK_HUNGRY_US (10 * US_PER_MS) /* ... and the queue was nearly empty */
 #define ASK_OVERDUE_US (1 * US_PER_S)
+#define QUIET_US (2 * US_PER_S)    /* workers say within a second that they have begun */
 #define ASK_LOST_US (5 * US_PER_S) /* an answer that has not come by then never will */
 /* So many windows may be on their way to a broker that is slow to take them: more would only wait in our connection,
  * where nobody can cancel it or share it out, and where it is overdue before it has arrived. */
@@ -147,13 +148,13 @@ void task_heard(struct sched *sched, struct item *item)
 {
     struct task_queue *q = item->queue;
 
-    (void)sched;
     if (item->state != ITEM_PUBLISHED)
         return;
     arrived(item);
     one_less_ready(q);
     if (item->order > q->heard_order)
         q->heard_order = item->order;
+    q->heard_at = sched->now;
 }
 
 void task_finished(struct sched *sched, struct item *item)
@@ -310,9 +311,25 @@ static bool suspicious(struct sched *sched, struct task_queue *q)
     return found;
 }
 
+/* Tasks are out and nobody has begun one for a while: is there anybody who would? */
+static bool is_quiet(struct sched *sched, struct task_queue *q)
+{
+    struct mono_us at;
+
+    if (list_empty(&q->unheard[0]))
+        return false;
+    at = CONTAINER(q->unheard[0].next, struct item, list)->published_at;
+    if (q->heard_at.us > at.us)
+        at = q->heard_at;
+    at = mono_after(at, QUIET_US);
+    if (at.us > sched->now.us)
+        wake_by(sched, at);
+    return at.us <= sched->now.us;
+}
+
 static void tick_queue(struct sched *sched, struct task_queue *q)
 {
-    bool overdue = suspicious(sched, q);
+    bool overdue = suspicious(sched, q) || is_quiet(sched, q);
     int64_t every_us = ASK_OVERDUE_US;
 
     if (q->paused_until.us > sched->now.us)
@@ -375,6 +392,7 @@ void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, ui
         return;
     q->ready = (int64_t)depth + q->since_asked;
     q->last_depth = depth;
+    q->consumers_told = true;
     if (consumers > 0 && depth < window(sched, q) / 2)
         q->hungry_at = sched->now;
     if (consumers == 0)
@@ -392,6 +410,8 @@ void sched_each_queue(const struct sched *sched, void (*fn)(void *ctx, const str
     for (const struct task_queue *q = sched->queues; q != NULL; q = q->next) {
         struct sched_queue_stat stat = {
             .pool = q->pool, .priority = q->priority, .backlog = q->backlog_count, .published = q->published_count};
+
+        stat.consumers = !q->consumers_told ? -1 : !q->no_consumers;
 
         for (const struct link *at = q->orgs.next; at != &q->orgs; at = at->next) {
             const struct org_backlog *backlog = CONTAINER(at, struct org_backlog, link);

@@ -1,5 +1,6 @@
 -- Renews the lease and tells who shares the shards and who owns them: one statement each second, also when all is idle.
--- $1 uuid: incarnation of this process; $2 int: lease in milliseconds; $3 json: its load, for gateways.
+-- $1 uuid: incarnation of this process; $2 int: lease in milliseconds; $3 json: its load, for gateways; $4 json: its
+-- health (migration 9).
 -- Columns, a row per shard: smallint, shard; bigint, epoch; bool, mine; bool, free to take: nobody's, or of a process whose
 -- lease has ended; and the same in each row: bigint, rows renewed (0: this process has been replaced or removed); bigint,
 -- live schedulers; bigint, how many of them come before this one by name; int, the oldest of their newest event formats;
@@ -7,7 +8,8 @@
 -- Locks its own row. Few rows, read whole; HOT: no index on lease_until.
 WITH renewed AS (
     UPDATE scheduler SET lease_until = now() + $2::int * interval '1 ms', load = $3::json,
-                         load_at = CASE WHEN $3::json IS NOT NULL THEN now() END WHERE incarnation = $1 RETURNING 1
+                         load_at = CASE WHEN $3::json IS NOT NULL THEN now() END,
+                         health = $4::json, health_at = now() WHERE incarnation = $1 RETURNING 1
 ), live AS (
     SELECT count(*) AS members,
            count(*) FILTER (WHERE name < (SELECT name FROM scheduler WHERE incarnation = $1)) AS before,

@@ -82,13 +82,14 @@ static void store_rows(struct world *w)
             w->row_cap = w->row_cap == 0 ? 16 : 2 * w->row_cap;
             w->rows = mem_grow(w->rows, w->row_cap, sizeof(*w->rows));
         }
-        w->rows[w->row_count++] = (struct world_row){open->seq, open->dispatch, open->kind, open->due_at};
+        w->rows[w->row_count++] = (struct world_row){open->seq, open->dispatch, open->kind, open->due_at, NULL};
     }
     for (size_t i = 0; i < w->fx.change_count; i++) {
         struct world_row *row = row_at(w, w->fx.changes[i].seq);
         ENSURE(row != NULL && (row->kind == WORK_TASK || row->kind == WORK_ITEMS));
         row->dispatch = w->fx.changes[i].dispatch;
         row->due_at = w->fx.changes[i].due_at;
+        row->reason = w->fx.changes[i].reason;
         for (size_t k = 0; k < i; k++)
             ENSURE(w->fx.changes[k].seq != w->fx.changes[i].seq);
     }

@@ -8,6 +8,7 @@ struct world_row { /* of open_work */
     uint32_t seq, dispatch;
     enum work_kind kind;
     struct wall_us due_at;
+    const char *reason; /* of its last change, NULL */
 };
 
 struct world {

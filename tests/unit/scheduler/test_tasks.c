@@ -45,13 +45,49 @@ static void beyond_the_window_tasks_stay_in_the_backlog(void **state)
     script_free(s);
 }
 
-static void without_a_backlog_nobody_asks_for_depths(void **state)
+struct one_queue {
+    struct sched_queue_stat stat;
+    size_t count;
+};
+
+static void note_queue(void *ctx, const struct sched_queue_stat *stat)
+{
+    struct one_queue *one = ctx;
+
+    one->stat = *stat;
+    one->count++;
+}
+
+static int consumers_told(struct script *s)
+{
+    struct one_queue one = {.count = 0};
+
+    sched_each_queue(s->sched, note_queue, &one);
+    assert_int_equal(one.count, 1);
+    return one.stat.consumers;
+}
+
+/* A depth costs a question to the broker. That nobody begins a task is worth one: is there anybody? */
+static void without_a_backlog_depths_are_asked_for_only_when_nobody_begins_what_is_out(void **state)
 {
     struct script *s = script_new();
 
     (void)state;
     script_own(s, 0, 1);
     script_run(s, 0, NOOP);
+    script_advance(s, SEC);
+    assert_int_equal(s->depth_count, 0);
+    assert_int_equal(consumers_told(s), -1);
+    script_advance(s, 2 * SEC);
+    assert_int_equal(s->depth_count, 1);
+    script_depth(s, QUEUE, 1, 0);
+    assert_int_equal(consumers_told(s), 0);
+    script_advance(s, 2 * SEC);
+    script_depth(s, QUEUE, 0, 1);
+    assert_int_equal(consumers_told(s), 1);
+    script_result(s, 0, &s->sent[0], "w", "\"status\":\"succeeded\"");
+    script_settle(s);
+    s->depth_count = 0;
     script_advance(s, 10 * SEC);
     assert_int_equal(s->depth_count, 0);
     script_free(s);
@@ -151,7 +187,8 @@ static void an_unheard_task_is_overdue_when_its_queue_was_seen_empty(void **stat
     script_own(s, 0, 1);
     script_run(s, 0, NOOP);
     script_advance(s, 14 * SEC);
-    assert_int_equal(asked_depth(s, QUEUE), 0);
+    script_depth(s, QUEUE, 0, 1); /* not for long enough */
+    assert_int_equal(script_count(s, "task"), 1);
     script_advance(s, 2 * SEC);
     assert_true(asked_depth(s, QUEUE) >= 1);
     script_depth(s, QUEUE, 1, 1); /* it waits there */
@@ -343,7 +380,7 @@ static void a_deferral_is_another_dispatch_and_waits_for_its_time(void **state)
     assert_int_equal(s->batch->event_count, 0);
     assert_int_equal(s->batch->change_count, 1);
     assert_int_equal(s->batch->changes[0].dispatch, 2);
-    assert_string_equal(s->batch->changes[0].reason, "deferred");
+    assert_string_equal(s->batch->changes[0].reason, "rate_limited");
     script_commit(s, SCHED_COMMITTED, NULL);
     s->hold_commits = false;
     script_advance(s, SEC);
@@ -451,7 +488,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(beyond_the_window_tasks_stay_in_the_backlog),
-        cmocka_unit_test(without_a_backlog_nobody_asks_for_depths),
+        cmocka_unit_test(without_a_backlog_depths_are_asked_for_only_when_nobody_begins_what_is_out),
         cmocka_unit_test(the_backlog_is_released_round_robin_by_weight),
         cmocka_unit_test(a_critical_task_passes_a_backlog_of_background_ones),
         cmocka_unit_test(what_is_not_confirmed_is_published_again_after_a_pause),
