@@ -126,6 +126,7 @@ enum cli_exit cmd_disable(struct cli *cli);
 enum cli_exit cmd_delete(struct cli *cli);
 enum cli_exit cmd_completion(struct cli *cli);
 enum cli_exit cmd_dead_letter(struct cli *cli);
+enum cli_exit cmd_organisation(struct cli *cli);
 enum cli_exit cmd_signal(struct cli *cli);
 enum cli_exit cmd_settle(struct cli *cli);
 enum cli_exit cmd_cancel(struct cli *cli);

@@ -69,13 +69,14 @@ static void refuse(struct call *call)
     call_problem(call, 401, "unauthorized", "the API key is not known, or has been revoked");
 }
 
-static void fill_caller(struct caller *caller, const struct pg_result *rows)
+static void fill_caller(struct caller *caller, const struct limit_settings *limits, const struct pg_result *rows)
 {
     struct str name = pg_get_str(rows, 0, 1), prefix = pg_get_str(rows, 0, 4);
 
     *caller = (struct caller){.organisation = (int32_t)pg_get_int(rows, 0, 0), .key_id = pg_get_uuid(rows, 0, 2)};
     snprintf(caller->organisation_name, sizeof(caller->organisation_name), STR_FMT, STR_ARG(name));
     snprintf(caller->prefix, sizeof(caller->prefix), STR_FMT, STR_ARG(prefix));
+    limits_of(limits, pg_get_str(rows, 0, 5), &caller->limits);
     if (!role_parse(pg_get_str(rows, 0, 3), &caller->role))
         caller->role = ROLE_NONE;
 }
@@ -90,7 +91,7 @@ static void on_found(void *ctx, const struct pg_outcome *outcome)
         entry->valid = pg_rows(outcome->results[0]) == 1;
         entry->known_at = entry->asked_at;
         if (entry->valid)
-            fill_caller(&entry->caller, outcome->results[0]);
+            fill_caller(&entry->caller, &entry->auth->gw->config.limits, outcome->results[0]);
     }
     for (struct waiter *w = waiters, *next; w != NULL; w = next) {
         next = w->next;

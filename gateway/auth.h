@@ -8,7 +8,7 @@ struct auth *auth_new(struct gateway *gw);
 void auth_free(struct auth *auth);
 /* Fills call->caller and goes on with `next`, or answers 401 or 503. */
 void auth_call(struct auth *auth, struct call *call, void (*next)(struct call *call));
-/* This gateway has just revoked a key: believe nothing that was read before. */
+/* This gateway has just revoked a key, or changed what an organisation may: believe nothing that was read before. */
 void auth_forget(struct auth *auth);
 
 #define API_KEY_PREFIX_CHARS 8

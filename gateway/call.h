@@ -24,6 +24,7 @@ struct caller {
     enum role role;
     char prefix[24]; /* of the key */
     struct run_id key_id;
+    struct limits limits; /* of the organisation, what holds */
 };
 
 struct query_value {

@@ -2,6 +2,7 @@
 #include "gateway/document.h"
 #include "common/base/ensure.h"
 #include "proto/proto_messages.h"
+#include <inttypes.h>
 
 #include "common/base/banned.h"
 
@@ -25,13 +26,31 @@ bool call_body(struct call *call, struct str *ret)
     return call_body_or(call, STR("{}"), ret);
 }
 
+/* jt_check refuses two things as too large: the bytes come first. */
+static void refuse_size(struct call *call, size_t bytes, const char *where)
+{
+    const int64_t *of = call->caller.limits.of;
+
+    if (bytes > (size_t)of[LIMIT_BODY_BYTES])
+        call_problemf(call, 413, "too_large",
+                      "the body has %zu bytes; at most %" PRId64 " are allowed (limit body_bytes): send less, or have "
+                      "the limit raised",
+                      bytes, of[LIMIT_BODY_BYTES]);
+    else
+        call_problemf(call, 413, "too_large",
+                      "%s: at most %" PRId64 " levels are allowed (limit json_depth): make it flatter, or have the "
+                      "limit raised",
+                      where, of[LIMIT_JSON_DEPTH]);
+}
+
 bool call_body_or(struct call *call, struct str empty, struct str *ret)
 {
     struct jt_limits limits = JT_LIMITS_API;
     struct str body = http_body(call->http);
     struct err err = {0};
 
-    limits.max_bytes = (size_t)call->gw->config.limit_body;
+    limits.max_bytes = (size_t)call->caller.limits.of[LIMIT_BODY_BYTES];
+    limits.max_depth = (unsigned)call->caller.limits.of[LIMIT_JSON_DEPTH];
     if (str_trim(body).len == 0)
         body = empty;
     switch (jt_check(body, &limits, &err)) {
@@ -39,7 +58,7 @@ bool call_body_or(struct call *call, struct str empty, struct str *ret)
         *ret = body;
         return true;
     case ERR_TOO_LARGE:
-        call_problem(call, 413, "too_large", err.message);
+        refuse_size(call, body.len, err.message);
         return false;
     default:
         call_problem(call, 400, str_starts(str_of(err.message), "duplicate key") ? "duplicate_key" : "not_json",
@@ -186,11 +205,11 @@ static struct str warnings_json(struct arena *arena, const struct plan_faults *f
     return str_arena(arena, buf_str(&out));
 }
 
-void document_check(struct arena *arena, const struct gateway_config *config, struct str text, struct document *ret)
+void document_check(struct arena *arena, const struct limits *most, struct str text, struct document *ret)
 {
     CLEANUP(buf_deinit) struct buf out = {0};
-    struct plan_limits limits = {(uint32_t)config->limit_steps, (uint32_t)config->limit_depth,
-                                 config->limit_run_days * 86400 * US_PER_S};
+    struct plan_limits limits = {(uint32_t)most->of[LIMIT_STEPS], (uint32_t)most->of[LIMIT_DEPTH],
+                                 most->of[LIMIT_RUN_DAYS] * 86400 * US_PER_S, (uint32_t)most->of[LIMIT_FOREACH_ITEMS]};
     struct fault_list list = {.out = &out, .told = map_new()};
     struct plan_faults faults = {.arena = arena};
     struct err err = {0};

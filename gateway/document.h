@@ -24,7 +24,7 @@ bool call_body_object(struct call *call, const char *fields, struct str *ret);
 void call_fault(struct call *call, const char *code, const char *pointer, const char *message);
 
 /* Checks `text` (JSON already). All memory is the arena's but for the plan. */
-void document_check(struct arena *arena, const struct gateway_config *config, struct str text, struct document *ret);
+void document_check(struct arena *arena, const struct limits *most, struct str text, struct document *ret);
 /* The document without `metadata` of its own and of its steps. Initialises `out`. */
 void document_content(struct str text, struct buf *out);
 /* sha256 of the canonical form without `metadata` of document and steps: what makes a version. */

@@ -9,7 +9,7 @@
 #define FLOWS_MAX 2000
 
 /* Whatever was saved may run: limits were for the save. */
-static const struct plan_limits any_size = {UINT32_MAX, UINT32_MAX, INT64_MAX};
+static const struct plan_limits any_size = {UINT32_MAX, UINT32_MAX, INT64_MAX, UINT32_MAX};
 
 struct flows {
     struct gateway *gw;

@@ -1,13 +1,14 @@
 /* What the parts of the gateway share. One process, one loop; everything here is loop thread only. */
 #pragma once
+#include "common/base/limits.h"
 #include "common/io/amqp.h"
 #include "common/io/pg.h"
 #include "common/io/service.h"
 
 struct gateway_config {
     char *name, *listen, *pg_url, *amqp_url, *redis_url, *log_level;
-    int64_t pg_connections, max_connections, max_streams, limit_body, limit_steps, limit_depth, limit_run_days,
-        start_delay_ms, backlog_min, backlog_max, drain_ms;
+    int64_t pg_connections, max_connections, max_streams, start_delay_ms, backlog_min, backlog_max, drain_ms;
+    struct limit_settings limits;
     bool pg_pooler;
 };
 

@@ -30,6 +30,7 @@ struct lineage {
     void *ctx;
     struct map *by_name;
     size_t lookups;
+    int levels;          /* at most, below the workflow itself */
     int level;           /* whose workflows are asked for */
     struct known *asked; /* of this level */
     struct known *found; /* of the next */
@@ -131,7 +132,7 @@ static enum trouble trouble_of(const struct lineage *l, const struct known *know
 
     if (str_eq(known->name, l->document->name))
         return TROUBLE_CYCLE;
-    if (level > CHILD_LEVELS_MAX)
+    if (level > l->levels)
         return TROUBLE_DEPTH;
     key.len = (size_t)snprintf(text, sizeof(text), "%d " STR_FMT, level, STR_ARG(utf8_prefix(known->name, 63)));
     if (map_get(good, key) != NULL)
@@ -180,7 +181,10 @@ static void judge(struct lineage *l)
             document->error_count++;
             put_fault(&e, trouble == TROUBLE_CYCLE ? "cycle" : "too_deep", first->pointer,
                       trouble == TROUBLE_CYCLE ? "its child runs lead back to the workflow itself"
-                                               : "child runs go three levels deep; this leads to a fourth");
+                                               : arena_printf(l->arena,
+                                                              "child runs go at most %d levels deep (limit "
+                                                              "child_levels); this leads to level %d",
+                                                              l->levels, l->levels + 1));
         } else if (!first->child->exists && warnings.len < FAULTS_MAX / 2) {
             put_fault(&w, "unknown_workflow", first->pointer,
                       "there is no such workflow yet: without it the step fails");
@@ -229,7 +233,7 @@ static void ask(struct lineage *l)
 
     l->asked = l->found;
     l->found = NULL;
-    if (l->asked == NULL || l->level == CHILD_LEVELS_MAX || l->lookups >= LINEAGE_LOOKUPS_MAX) {
+    if (l->asked == NULL || l->level == l->levels || l->lookups >= LINEAGE_LOOKUPS_MAX) {
         judge(l);
         l->done(l->ctx, l->document);
         return;
@@ -257,6 +261,7 @@ void lineage_check(struct call *call, struct document *document, void (*done)(vo
     l = arena_alloc(call->arena, sizeof(*l));
     *l = (struct lineage){.call = call, .arena = call->arena, .document = document, .done = done, .ctx = ctx};
     l->last = &l->first;
+    l->levels = (int)call->caller.limits.of[LIMIT_CHILD_LEVELS];
     l->by_name = map_new();
     arena_defer(call->arena, free_map, l->by_name);
     lineage_each(call->arena, document->text, add_first, l);

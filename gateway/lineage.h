@@ -1,6 +1,6 @@
 /* Which workflows a document starts as child runs, and where that leads: a chain that comes back to the workflow
- * itself, or goes more than three levels deep, is a fault of the document; a child that does not exist (yet) is a
- * warning. The newest versions are looked at, three levels down, so what is saved later may still make such a chain:
+ * itself, or goes deeper than the organisation may, is a fault of the document; a child that does not exist (yet) is a
+ * warning. The newest versions are looked at, as far down, so what is saved later may still make such a chain:
  * then the run says so, when it comes to that. */
 #pragma once
 #include "gateway/document.h"

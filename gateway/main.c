@@ -11,6 +11,7 @@
 #include "gateway/start.h"
 #include "gateway/stream.h"
 #include "gateway/wait.h"
+#include <inttypes.h>
 #include <sys/resource.h>
 
 #include "common/base/banned.h"
@@ -332,13 +333,19 @@ int main(int argc, char **argv)
                                                         .drain_timeout_ms = (int)gw->config.drain_ms,
                                                         .ctx = &process});
     gw->loop = service_loop(gw->service);
+    char too_large[160];
+    int64_t body_max = limit_most(&gw->config.limits, LIMIT_BODY_BYTES);
     struct http_options http = {.loop = gw->loop,
                                 .listen = gw->config.listen,
-                                .max_body_bytes = (size_t)gw->config.limit_body,
+                                .max_body_bytes = (size_t)body_max,
+                                .too_large = too_large,
                                 .max_connections = (unsigned)gw->config.max_connections,
                                 .on_request = on_request,
                                 .ctx = gw};
 
+    snprintf(too_large, sizeof(too_large),
+             "the body has more than %" PRId64 " bytes (limit body_bytes): send less, or have the limit raised",
+             body_max);
     gw->sandbox = sandbox_new(gw->loop, 1, NULL);
     connect_all(&process);
     if (http_server_new(&http, &gw->http, &err) != ERR_OK)

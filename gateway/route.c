@@ -152,6 +152,7 @@ void route_serve(struct gateway *gw, struct http_request *request)
         call->http = request;
         call->arena = arena;
         call->route = &routes[i];
+        limits_of(&gw->config.limits, STR_NONE, &call->caller.limits); /* until a key says whose */
         memcpy(call->params, params, sizeof(params));
         if (call->route->right == RIGHT_PUBLIC)
             serve_known(call);

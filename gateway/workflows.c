@@ -134,7 +134,7 @@ void route_workflow_save(struct call *call)
     }
     if (!read_if_match(call, &checked->must_be) || !call_body(call, &text))
         return;
-    document_check(call->arena, &call->gw->config, text, &checked->document);
+    document_check(call->arena, &call->caller.limits, text, &checked->document);
     jq_check(call, &checked->document, on_save_checked, checked);
 }
 
@@ -169,7 +169,7 @@ void route_workflow_validate(struct call *call)
     checked->call = call;
     if (!call_body(call, &text))
         return;
-    document_check(call->arena, &call->gw->config, text, &checked->document);
+    document_check(call->arena, &call->caller.limits, text, &checked->document);
     jq_check(call, &checked->document, on_validate_checked, checked);
 }
 

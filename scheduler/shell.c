@@ -291,6 +291,8 @@ struct shell *shell_new(struct service *service, const struct config *config)
                                                      .sched = &shell->sched,
                                                      .woken = shell_woken,
                                                      .ctx = shell});
+    shell->org_changes = org_changes_new(
+        &(struct org_changes_options){.loop = shell->loop, .pg = store_reader(shell->store), .sched = &shell->sched});
     return shell;
 }
 
@@ -309,6 +311,7 @@ void shell_free(struct shell *shell)
     if (shell == NULL)
         return;
     shell->stopping = true;
+    org_changes_free(shell->org_changes);
     watch_free(shell->watch);
     upkeep_free(shell->upkeep);
     lease_free(shell->lease);

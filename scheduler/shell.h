@@ -2,13 +2,14 @@
  * its tick once after each turn of the loop that brought any. No decision about runs is taken here. Loop thread only.
  */
 #pragma once
+#include "common/base/limits.h"
 #include "common/io/service.h"
 
 struct config {
     char *name, *pg_url, *amqp_url, *listen, *state_dir, *queue_type, *log_level;
     int64_t expression_children, cache_runs_mb, cache_bodies_mb, lease_ms, renew_ms, commands_poll_ms;
     int64_t attempt_lease_ms, overdue_ms, batch_inputs, partition_days, watch_runs, watch_sweep_ms, drain_ms;
-    int64_t limit_output_bytes;
+    struct limit_settings limits;
 };
 
 struct shell;

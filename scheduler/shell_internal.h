@@ -9,6 +9,7 @@
 #include "scheduler/lease.h"
 #include "scheduler/shell.h"
 #include "scheduler/store.h"
+#include "scheduler/org_changes.h"
 #include "scheduler/upkeep.h"
 #include "scheduler/watch.h"
 
@@ -25,6 +26,7 @@ struct shell {
     struct journal_file *journal;
     struct upkeep *upkeep;
     struct watch *watch;
+    struct org_changes *org_changes;
     struct sched *sched; /* NULL until everything it needs was read */
 
     /* read at start */

@@ -119,7 +119,7 @@ static void start_core(struct shell *shell)
         .lease_us = config->attempt_lease_ms * US_PER_MS,
         .overdue_us = config->overdue_ms * US_PER_MS,
         .batch_inputs = (uint32_t)config->batch_inputs,
-        .output_max_bytes = (size_t)config->limit_output_bytes,
+        .limits = config->limits,
         .journal = journal_file_port(shell->journal),
     };
 

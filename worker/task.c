@@ -54,6 +54,7 @@ static void read_values(const struct str *fields, struct arena *arena, struct ta
 
     (void)jt_i64(fields[TASK_PUBLICATION], &task->publication);
     (void)jt_i64(fields[TASK_ATTEMPT], &task->attempt);
+    (void)jt_i64(fields[TASK_MAX_OUTPUT_BYTES], &task->max_output);
     if (jt_string(fields[TASK_TIMEOUT], arena, &text) && duration_parse(text, &task->timeout_us) &&
         task->timeout_us == 0)
         task->timeout_us = 1; /* 0 means no bound here; "0s" means at once */

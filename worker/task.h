@@ -12,6 +12,7 @@ struct task {
     struct str with;                         /* JSON text of an object; STR_NONE when absent or null */
     int64_t publication, attempt;
     int64_t timeout_us;      /* 0: no bound */
+    int64_t max_output;      /* bytes; 0: the worker's own setting */
     struct wall_us deadline; /* 0: none */
     enum task_delivery delivery;
 };

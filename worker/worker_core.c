@@ -222,18 +222,28 @@ void worker_core_publisher(struct worker_core *core, bool up)
     worker_core_flush(core);
 }
 
-/* Whatever a call may bring along with its body (headers, base64, escapes): this is what is stored and sent on. */
-static bool is_too_large(const struct worker_core *core, const struct call_outcome *outcome)
+/* The organisation's own limit comes with the task. 0: none. */
+static size_t output_max(const struct worker_core *core, const struct job *job)
 {
-    return outcome->ok && core->options.output_max != 0 && outcome->output.len > core->options.output_max;
+    return job->task.max_output != 0 ? (size_t)job->task.max_output : core->options.output_max;
+}
+
+/* Whatever a call may bring along with its body (headers, base64, escapes): this is what is stored and sent on. */
+static bool is_too_large(const struct worker_core *core, const struct job *job, const struct call_outcome *outcome)
+{
+    size_t most = output_max(core, job);
+
+    return outcome->ok && most != 0 && outcome->output.len > most;
 }
 
 static void refuse_output(struct worker_core *core, struct job *job, const struct call_outcome *outcome)
 {
-    char message[100];
+    char message[180];
 
-    snprintf(message, sizeof(message), "the output has %zu bytes; at most %zu are allowed", outcome->output.len,
-             core->options.output_max);
+    snprintf(message, sizeof(message),
+             "the output has %zu bytes; at most %zu are allowed (limit output_bytes): ask for less, or have the limit "
+             "raised",
+             outcome->output.len, output_max(core, job));
     job_finish(
         core, job, "failed",
         &(struct call_outcome){
@@ -245,7 +255,7 @@ void worker_core_called(struct worker_core *core, struct job *job, const struct 
     struct call_outcome stopped = *outcome;
 
     ENSURE(job->state == JOB_RUNNING);
-    if (is_too_large(core, outcome)) {
+    if (is_too_large(core, job, outcome)) {
         refuse_output(core, job, outcome);
     } else if (outcome->ok || !outcome->aborted) {
         job_finish(core, job, outcome->ok ? "succeeded" : "failed", outcome);

@@ -125,6 +125,15 @@ struct event engine_failure(const char *code, const char *error_class, struct st
     return (struct event){.code = str_of(code), .error_class = str_of(error_class), .message = message};
 }
 
+struct event engine_too_large(struct ctx *c, size_t bytes)
+{
+    return engine_failure("too_large", "permanent",
+                          str_of(arena_printf(c->fx->arena,
+                                              "the output has %zu bytes; at most %" PRId64 " are allowed (limit "
+                                              "output_bytes): give out less, or have the limit raised",
+                                              bytes, c->limits->of[LIMIT_OUTPUT_BYTES])));
+}
+
 /* A deferral is a new dispatch of the same attempt and writes no event: its row of open work says it. So does a poll's
  * answer that does not hold yet. */
 void engine_defer(struct ctx *c, uint32_t node, int64_t after_us, const char *reason)
@@ -157,6 +166,14 @@ void engine_open_timeout(struct ctx *c)
                                                .due_at = c->state->timeout_at});
 }
 
+/* When the run times out that (re)begins at `from`: its document was saved under the limit of then. */
+struct wall_us engine_timeout(const struct ctx *c, struct wall_us from)
+{
+    int64_t most = c->limits->of[LIMIT_RUN_DAYS] * 86400 * US_PER_S, own = c->state->plan->timeout_us;
+
+    return (struct wall_us){from.us + (own < most ? own : most)};
+}
+
 static void start(struct ctx *c)
 {
     struct event started = {.type = EVENT_RUN_STARTED};
@@ -165,7 +182,7 @@ static void start(struct ctx *c)
         c->fx->ignored = true;
         return;
     }
-    started.due_at = c->state->timeout_at;
+    started.due_at = engine_timeout(c, c->state->created_at);
     engine_emit(c, started);
     if (c->rc != ERR_OK)
         return;
@@ -362,7 +379,12 @@ static bool held_back(struct ctx *c)
 enum err_code engine_apply(struct run_state *state, const struct engine_input *input, struct wall_us now,
                            struct effects *effects, struct err *err)
 {
-    struct ctx c = {.state = state, .input = input, .now = now, .fx = effects, .err = err};
+    struct ctx c = {.state = state,
+                    .input = input,
+                    .limits = input->limits == NULL ? &LIMITS_DEFAULT : input->limits,
+                    .now = now,
+                    .fx = effects,
+                    .err = err};
 
     effects->answer = STARTED_NONE;
     effects->ignored = false;

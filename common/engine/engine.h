@@ -6,6 +6,7 @@
  * Beside events, effects say which rows of open work open, close or change. open_work is a function of history but for
  * due_at, dispatch and reason, which deferrals change without an event.                                          */
 #pragma once
+#include "common/base/limits.h"
 #include "common/engine/plan.h"
 
 enum work_kind {
@@ -285,6 +286,7 @@ enum result_status { RESULT_SUCCEEDED, RESULT_FAILED, RESULT_DEFERRED, RESULT_AB
 enum eval_purpose { EVAL_WHEN, EVAL_WITH, EVAL_CASE, EVAL_KEY, EVAL_OUTPUT, EVAL_UNTIL, EVAL_ITEM };
 
 struct engine_input {
+    const struct limits *limits; /* of the run's organisation; NULL: LIMITS_DEFAULT */
     enum engine_input_kind {
         IN_START,      /* the start command */
         IN_RESULT,     /* of a worker; checked token, fields below */

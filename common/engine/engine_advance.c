@@ -224,7 +224,10 @@ static void with_value(struct ctx *c, uint32_t node, struct str value)
         task_value(c, node, value);
         break;
     case CALL_TRANSFORM:
-        engine_succeed(c, node, STR_NONE, value);
+        if (value.len > (size_t)c->limits->of[LIMIT_OUTPUT_BYTES])
+            engine_step_failed(c, node, EVENT_STEP_FAILED, engine_too_large(c, value.len));
+        else
+            engine_succeed(c, node, STR_NONE, value);
         break;
     case CALL_CONDITION:
         if (!jt_bool(value, &holds)) {

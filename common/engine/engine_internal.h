@@ -5,6 +5,7 @@
 struct ctx {
     struct run_state *state;
     const struct engine_input *input;
+    const struct limits *limits; /* of the run's organisation: what is decided may ask for it, the fold must not */
     struct wall_us now;
     struct effects *fx;
     struct err *err;
@@ -105,8 +106,10 @@ void engine_change_work(struct ctx *c, uint32_t node, const char *reason, bool p
 void engine_defer(struct ctx *c, uint32_t node, int64_t after_us, const char *reason);
 void engine_ask(struct ctx *c, uint32_t node, enum eval_purpose purpose, uint32_t index,
                 const struct template *template);
+struct wall_us engine_timeout(const struct ctx *c, struct wall_us from);
 void engine_open_timeout(struct ctx *c); /* the row of the run's timeout */
 struct event engine_failure(const char *code, const char *error_class, struct str message);
+struct event engine_too_large(struct ctx *c, size_t bytes); /* of an output beyond the limit */
 
 /* engine_advance.c: what becomes of steps whose parents have ended, and what evaluated values mean. */
 void engine_ready(struct ctx *c, uint32_t node);

@@ -17,11 +17,14 @@ void engine_items(struct ctx *c, uint32_t node, struct str items)
                            str_of(arena_printf(c->fx->arena, "'items' gave %s, not a list", jt_type_name(type)))));
         return;
     }
-    if (count > LOOP_ITEMS_MAX) {
-        engine_step_failed(c, node, EVENT_STEP_FAILED,
-                           engine_failure("too_many_items", "permanent",
-                                          str_of(arena_printf(c->fx->arena, "%zu items; a loop takes at most %d", count,
-                                                              LOOP_ITEMS_MAX))));
+    if (count > (size_t)c->limits->of[LIMIT_FOREACH_ITEMS]) {
+        engine_step_failed(
+            c, node, EVENT_STEP_FAILED,
+            engine_failure("too_many_items", "permanent",
+                           str_of(arena_printf(c->fx->arena,
+                                               "%zu items; a loop takes at most %" PRId64 " (limit foreach_items): "
+                                               "split the list, or have the limit raised",
+                                               count, c->limits->of[LIMIT_FOREACH_ITEMS]))));
         return;
     }
     if (count == 0) {
@@ -136,8 +139,18 @@ static void end_item(struct ctx *c, uint32_t loop, uint32_t index, enum event_ty
         event.ref == 0 ? event.output.len : item_output_source(c->state, extra->items[index].frame)->output_bytes;
     bool stopping = extra->stopping;
 
-    if (type == EVENT_STEP_SUCCEEDED && extra->output_bytes + bytes > LOOP_OUTPUT_MAX_BYTES) {
-        event = engine_failure("output_too_large", "permanent", STR("the outputs of the loop's items exceed 32 MiB"));
+    if (type == EVENT_STEP_SUCCEEDED && event.ref == 0 && bytes > (size_t)c->limits->of[LIMIT_OUTPUT_BYTES]) {
+        event = engine_too_large(c, bytes);
+        type = EVENT_STEP_FAILED;
+    } else if (type == EVENT_STEP_SUCCEEDED &&
+               extra->output_bytes + bytes > (uint64_t)c->limits->of[LIMIT_LIST_BYTES]) {
+        event = engine_failure(
+            "output_too_large", "permanent",
+            str_of(arena_printf(c->fx->arena,
+                                "with this item the outputs of the loop's items have %" PRIu64
+                                " bytes; at most %" PRId64 " are collected (limit list_bytes): give the loop a smaller "
+                                "'output', or have the limit raised",
+                                extra->output_bytes + bytes, c->limits->of[LIMIT_LIST_BYTES])));
         type = EVENT_STEP_FAILED;
     }
     event.type = type;

@@ -194,7 +194,7 @@ static void reopen(struct ctx *c, const struct retry_plan *plan)
     engine_emit(c, (struct event){.type = EVENT_RUN_REOPENED,
                                   .command = c->input->command,
                                   .code = STR("retry"),
-                                  .due_at = {c->now.us + state->plan->timeout_us}});
+                                  .due_at = engine_timeout(c, c->now)});
     engine_open_timeout(c);
     c->fx->status_changed = true;
     for (size_t i = 0; i < plan->count; i++)

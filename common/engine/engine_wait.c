@@ -120,8 +120,13 @@ void engine_child_begin(struct ctx *c, uint32_t node, struct str with)
     int64_t number = 0;
     char id[UUID_TEXT_SIZE];
 
-    if (child.depth > CHILD_LEVELS_MAX) {
-        bad_value(c, node, "child_too_deep", "child runs go three levels deep; this would be the fourth");
+    if (child.depth > c->limits->of[LIMIT_CHILD_LEVELS]) {
+        bad_value(c, node, "child_too_deep",
+                  arena_printf(c->fx->arena,
+                               "child runs go at most %" PRId64
+                               " levels deep (limit child_levels), this would be level "
+                               "%u: put the inner steps into the workflow above, or have the limit raised",
+                               c->limits->of[LIMIT_CHILD_LEVELS], (unsigned)child.depth));
         return;
     }
     if (!jt_string(jt_get(with, "name"), c->fx->arena, &child.workflow)) {
@@ -241,7 +246,7 @@ static void open_again(struct ctx *c, bool undone)
     struct event reopened = {.type = EVENT_RUN_REOPENED, .command = c->input->command, .code = STR("settle")};
 
     if (!undone && c->state->status != RUN_CANCELLED)
-        reopened.due_at.us = c->now.us + c->state->plan->timeout_us;
+        reopened.due_at = engine_timeout(c, c->now);
     engine_emit(c, reopened);
     if (c->rc == ERR_OK && c->state->timeout_seq != 0)
         engine_open_timeout(c);

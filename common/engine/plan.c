@@ -10,8 +10,10 @@
 #define DAY_US (INT64_C(86400) * US_PER_S)
 #define ATTEMPTS_MAX 20
 #define CODE_MAX 63
+#define RUN_DAYS_HINT "wait for less, or have the limit raised"
 
-const struct plan_limits PLAN_LIMITS_DEFAULT = {.max_steps = 500, .max_depth = 100, .max_run_us = 366 * DAY_US};
+const struct plan_limits PLAN_LIMITS_DEFAULT = {
+    .max_steps = 500, .max_depth = 100, .max_run_us = 366 * DAY_US, .max_items = LOOP_ITEMS_MAX};
 
 static void append(struct arena *arena, struct plan_fault **items, size_t *count, size_t *cap,
                    const struct plan_fault *fault)
@@ -171,9 +173,10 @@ void plan_check_duration(struct compile *c, struct str value, const char *pointe
     if (!duration_parse(text, &us) || us <= 0)
         bad_duration(c, pointer);
     else if (us > c->limits->max_run_us)
-        plan_fault(c, "out_of_range", NULL,
-                   plan_text(c, "a run may last at most %" PRId64 " s", c->limits->max_run_us / US_PER_S), "%s",
-                   pointer);
+        plan_fault(
+            c, "out_of_range", RUN_DAYS_HINT,
+            plan_text(c, "a run may last at most %" PRId64 " days (limit run_days)", c->limits->max_run_us / DAY_US),
+            "%s", pointer);
 }
 
 static void refuse_later(struct compile *c, struct str object, const char *const *fields, const char *pointer)
@@ -371,8 +374,10 @@ static void compile_document(struct compile *c)
     plan->timeout_us =
         plan_duration(c, doc, "timeout", "", 30 * DAY_US < c->limits->max_run_us ? 30 * DAY_US : c->limits->max_run_us);
     if (plan->timeout_us > c->limits->max_run_us)
-        plan_fault(c, "out_of_range", NULL,
-                   plan_text(c, "a run may last at most %" PRId64 " s", c->limits->max_run_us / US_PER_S), "/timeout");
+        plan_fault(
+            c, "out_of_range", RUN_DAYS_HINT,
+            plan_text(c, "a run may last at most %" PRId64 " days (limit run_days)", c->limits->max_run_us / DAY_US),
+            "/timeout");
     plan->notify = NO_NODE;
     if (plan_collect(c, jt_get(doc, "steps"), jt_get(doc, "on_failure_notify")))
         compile_steps(c);

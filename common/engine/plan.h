@@ -134,13 +134,12 @@ struct plan {
 struct plan_limits {
     uint32_t max_steps, max_depth; /* steps of all loops count; depth too */
     int64_t max_run_us;
+    uint32_t max_items; /* of a loop whose list is in the document */
 };
-extern const struct plan_limits PLAN_LIMITS_DEFAULT; /* 500, 100, 366 d */
+extern const struct plan_limits PLAN_LIMITS_DEFAULT; /* 500, 100, 366 d, 10000 */
 #define LOOP_NESTING_MAX 5
-#define LOOP_ITEMS_MAX 10000
-#define LOOP_OUTPUT_MAX_BYTES ((uint64_t)32 << 20) /* of all iterations together */
-#define SIGNALS_MAX 100                            /* that wait, of one name */
-#define CHILD_LEVELS_MAX 3
+#define LOOP_ITEMS_MAX 10000 /* whatever an organisation may: the ceiling of its limit */
+#define SIGNALS_MAX 100      /* that wait, of one name */
 
 struct plan_fault {
     const char *code;

@@ -175,8 +175,9 @@ static void report_cycle(struct compile *c, const uint32_t *path, uint32_t lengt
 
 static void report_depth(struct compile *c, uint32_t node)
 {
-    plan_fault(c, "too_deep", "use child workflows or loops",
-               plan_text(c, "is more than %" PRIu32 " steps deep", c->limits->max_depth), "%s", plan_pointer(c, node));
+    plan_fault(c, "too_deep", "use child workflows or loops, or have the limit raised",
+               plan_text(c, "is more than %" PRIu32 " steps deep (limit depth)", c->limits->max_depth), "%s",
+               plan_pointer(c, node));
 }
 
 /* By step of the plan. */

@@ -1,6 +1,7 @@
 /* foreach: what it goes over, how, and what an iteration gives. Its steps are a scope of their own (plan_scope.c). */
 #include "common/base/banned.h"
 #include "common/engine/plan_internal.h"
+#include <inttypes.h>
 
 #define CONCURRENCY_DEFAULT 10
 #define NAMES_MAX_BYTES ((size_t)64 << 20) /* names are no longer than their document */
@@ -17,9 +18,11 @@ static void items(struct compile *c, struct plan_step *step, struct str value, c
         plan_fault(c, "wrong_type", NULL, "must be a list or exactly one expression", "%s", pointer);
         return;
     }
-    if (jt_count(value) > LOOP_ITEMS_MAX)
-        plan_fault(c, "out_of_range", NULL,
-                   plan_text(c, "has %zu items; a loop may have %d", jt_count(value), LOOP_ITEMS_MAX), "%s", pointer);
+    if (jt_count(value) > c->limits->max_items)
+        plan_fault(c, "out_of_range", "split the list, or have the limit raised",
+                   plan_text(c, "has %zu items; a loop may have %" PRIu32 " (limit foreach_items)", jt_count(value),
+                             c->limits->max_items),
+                   "%s", pointer);
     else
         (void)plan_template(c, value, pointer, NULL, &step->with);
 }

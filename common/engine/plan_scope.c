@@ -141,8 +141,8 @@ bool plan_collect(struct compile *c, struct str steps, struct str notify)
     steps = jt_type(steps) == JT_OBJECT ? steps : STR("{}");
     count(c, steps, 0, &tally);
     if (tally.steps > c->limits->max_steps) {
-        plan_fault(c, "too_many_steps", "split it into child workflows, or raise the limit",
-                   plan_text(c, "has %zu steps%s; the limit is %" PRIu32, tally.steps,
+        plan_fault(c, "too_many_steps", "split it into child workflows, or have the limit raised",
+                   plan_text(c, "has %zu steps%s; the limit (steps) is %" PRIu32, tally.steps,
                              tally.bodies > 0 ? ", those of its loops counted" : "", c->limits->max_steps),
                    "/steps");
         return false;

@@ -164,7 +164,14 @@ static bool parser_reads(struct http_conn *conn, struct str bytes, bool last)
 }
 
 static const struct http_fault FAULT_UNCLEAR = {400, "bad_request", "a message whose framing can be read in two ways"};
-static const struct http_fault FAULT_LARGE = {413, "too_large", "the request body is longer than is allowed here"};
+
+static struct http_fault fault_large(const struct http_conn *conn)
+{
+    const char *text = conn->server->options.too_large;
+
+    return (struct http_fault){413, "too_large",
+                               text != NULL ? text : "the request body is longer than is allowed here"};
+}
 
 static void hand_over(struct http_conn *conn)
 {
@@ -209,7 +216,8 @@ static void begin_request(struct http_conn *conn, size_t head_len)
         return;
     }
     if (request->head.length > conn->server->options.max_body_bytes) {
-        conn_refuse(conn, &FAULT_LARGE);
+        fault = fault_large(conn);
+        conn_refuse(conn, &fault);
         return;
     }
     conn->body_left = request->head.length;
@@ -248,7 +256,9 @@ static bool serve_body(struct http_conn *conn)
         last = conn->body_left == 0;
     }
     if (fault.status == 0 && !parser_reads(conn, (struct str){conn->in.ptr, n}, last))
-        fault = conn->request.body.overflow ? FAULT_LARGE : FAULT_UNCLEAR;
+        fault = conn->request.body.overflow ? fault_large(conn) : FAULT_UNCLEAR;
+    if (fault.status == 413)
+        fault = fault_large(conn);
     if (fault.status != 0) {
         conn_refuse(conn, &fault);
         return false;

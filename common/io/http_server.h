@@ -20,6 +20,7 @@ struct http_options {
     uv_loop_t *loop;
     const char *listen;       /* "127.0.0.1:8080", "[::1]:8080", port 0 for any */
     size_t max_body_bytes;    /* 413 before reading the rest */
+    const char *too_large;    /* what that says; NULL: something general. Must outlive the server */
     unsigned max_connections; /* one more is answered 503 */
     /* Deadlines; 0: the default. A body or an answer gets its grace and a second for every min_bytes_per_s. */
     unsigned head_timeout_ms; /* 10,000: from the first byte (or from connecting) to the end of the head */

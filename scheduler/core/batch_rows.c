@@ -289,8 +289,7 @@ static void add_family(struct rows *r, const struct work *work)
     for (size_t i = 0; i < work->fx.child_cancel_count; i++)
         tell(r, work, work->fx.child_cancels[i], "cancel", STR_NONE);
     if (run->has_parent && end != NULL)
-        tell(r, work, run->parent, "child_ended",
-             child_ended_body(r->arena, work->entry, end, r->sched->set.output_max_bytes));
+        tell(r, work, run->parent, "child_ended", child_ended_body(r->arena, work->entry, end));
 }
 
 /* Text of strangers for a column: what is no plain character becomes '?'. */

@@ -62,10 +62,10 @@ static void put_error(struct jw *w, struct str code, struct str message, struct 
     jw_end_obj(w);
 }
 
-struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end,
-                            size_t output_max_bytes)
+struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end)
 {
-    bool too_large = end->output.len > output_max_bytes; /* it becomes the output of the parent's step */
+    size_t most = (size_t)entry->org->limits.of[LIMIT_OUTPUT_BYTES];
+    bool too_large = end->output.len > most; /* it becomes the output of the parent's step */
     char id[UUID_TEXT_SIZE];
     struct buf text;
     struct str body;
@@ -79,10 +79,13 @@ struct str child_ended_body(struct arena *arena, const struct run_entry *entry, 
     jw_kstr(&w, "step", entry->parent_step);
     jw_kcstr(&w, "status", run_status_name(too_large ? RUN_FAILED : (enum run_status)entry->run->status));
     if (too_large) {
-        put_error(&w, STR("too_large"),
-                  str_of(arena_printf(arena, "the child run's output of %zu bytes exceeds the limit of %zu",
-                                      end->output.len, output_max_bytes)),
-                  STR_NONE);
+        put_error(
+            &w, STR("too_large"),
+            str_of(arena_printf(arena,
+                                "the child run's output has %zu bytes; at most %zu are allowed (limit output_bytes): "
+                                "give out less, or have the limit raised",
+                                end->output.len, most)),
+            STR_NONE);
     } else {
         if (end->output.ptr != NULL)
             jw_kraw(&w, "output", end->output);

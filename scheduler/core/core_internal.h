@@ -39,6 +39,8 @@ struct org {
     int32_t id;
     uint32_t weight;
     char name[64];
+    struct limits limits; /* what holds for it */
+    bool limited;         /* it has values of its own */
 };
 
 struct plan_info {
@@ -487,6 +489,7 @@ void shards_free(struct sched *sched);
 
 /* orgs_plans.c */
 struct org *org_get(struct sched *sched, int32_t id, struct str name, uint32_t weight);
+void org_set_limits(struct sched *sched, struct org *org, struct str own);
 struct plan_info *plan_get(struct sched *sched, int32_t organisation, struct str workflow, int32_t version);
 void plan_wait(struct sched *sched, struct plan_info *info, struct run_entry *entry);
 /* Will a template want the body of this event, as far as can be told? After the event has been folded. */
@@ -571,8 +574,7 @@ bool command_unwrap(struct command *command);
 /* How the input of a child breaks the input_schema of its workflow: text to free, STR_NONE when it does not. */
 struct str child_input_fault(struct plan_info *plan, struct str input);
 /* Body of the command that tells the parent how the run has ended. */
-struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end,
-                            size_t output_max_bytes);
+struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end);
 
 /* quarantine.c */
 struct quarantined *quarantine_find(const struct sched *sched, struct run_id run);

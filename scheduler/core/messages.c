@@ -68,29 +68,13 @@ static enum result_status status_of(struct arena **arena, struct str value)
     return RESULT_ABANDONED; /* not reached: the schema has these four */
 }
 
-/* More than a step's output may have: the attempt is over for good, whatever it did. */
-static void refuse_output(struct arena **arena, struct engine_input *in, size_t max)
-{
-    char text[100];
-
-    if (*arena == NULL)
-        *arena = arena_new(1024);
-    snprintf(text, sizeof(text), "the step's output has %zu bytes; at most %zu are kept", in->output.len, max);
-    in->result = RESULT_FAILED;
-    in->error_class = STR("permanent");
-    in->code = STR("too_large");
-    in->message = str_arena(*arena, str_of(text));
-    in->sent = in->answered = true;
-    in->output = STR_NONE;
-}
-
 static bool worker_of(struct arena **arena, struct str value, struct str *ret)
 {
     return text_of(arena, value, ret) && ret->ptr != NULL && ret->len <= WORKER_MAX;
 }
 
 /* From checked slices; gives what is wrong all the same, or NULL. */
-static const char *read_result(struct arena **arena, const struct str *fields, size_t max_output, struct input *input)
+static const char *read_result(struct arena **arena, const struct str *fields, struct input *input)
 {
     struct engine_input *in = &input->in;
 
@@ -103,8 +87,6 @@ static const char *read_result(struct arena **arena, const struct str *fields, s
     in->output = fields[RESULT_ITEM_OUTPUT];
     if (fields[RESULT_ITEM_ERROR].ptr != NULL)
         read_error(arena, fields[RESULT_ITEM_ERROR], in);
-    if (in->output.len > max_output && in->result == RESULT_SUCCEEDED)
-        refuse_output(arena, in, max_output);
     return NULL;
 }
 
@@ -207,7 +189,7 @@ static enum verdict decode_result(const struct sched *sched, struct arena **aren
     other = read_claim(arena, fields[RESULT_ITEM_TASK_ID], fields[RESULT_ITEM_TOKEN], &claim);
     fault = fault == NULL ? other : fault;
     if (fault == NULL)
-        fault = read_result(arena, fields, sched->set.output_max_bytes, input);
+        fault = read_result(arena, fields, input);
     return judge(sched, input, &claim, fault);
 }
 

@@ -1,4 +1,5 @@
-/* Organisations and compiled workflow versions: shared by runs, few, and immutable but for an organisation's weight. */
+/* Organisations and compiled workflow versions: shared by runs, few, and immutable but for an organisation's
+ * weight and limits. */
 #include "scheduler/core/core_internal.h"
 
 #include "common/base/banned.h"
@@ -15,6 +16,7 @@ struct org *org_get(struct sched *sched, int32_t id, struct str name, uint32_t w
         org = mem_alloc(sizeof(*org));
         org->id = id;
         org->weight = 1;
+        org_set_limits(sched, org, STR_NONE);
         map_put(sched->orgs, key, org);
     }
     if (name.ptr != NULL)
@@ -22,6 +24,24 @@ struct org *org_get(struct sched *sched, int32_t id, struct str name, uint32_t w
     if (weight > 0)
         org->weight = weight;
     return org;
+}
+
+void org_set_limits(struct sched *sched, struct org *org, struct str own)
+{
+    org->limited = jt_count(own) > 0;
+    limits_of(&sched->set.limits, own, &org->limits);
+}
+
+void sched_on_organisations(struct sched *sched, const struct sched_organisation *rows, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct org *org = map_get(sched->orgs, (struct str){(const char *)&rows[i].id, sizeof(rows[i].id)});
+
+        if (org == NULL) /* its first run brings it all */
+            continue;
+        org->weight = rows[i].weight;
+        org_set_limits(sched, org, rows[i].limits);
+    }
 }
 
 static uint64_t plan_hash(int32_t organisation, struct str workflow, int32_t version)
@@ -183,6 +203,7 @@ static void compile(struct plan_info *info, struct str document)
     limits.max_steps = UINT32_MAX;
     limits.max_depth = UINT32_MAX;
     limits.max_run_us = INT64_MAX;
+    limits.max_items = UINT32_MAX;
     info->plan = plan_compile(document, &limits, &faults);
     if (info->plan == NULL) {
         info->absent = true;

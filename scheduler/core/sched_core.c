@@ -50,7 +50,8 @@ static void settings_init(struct sched *sched, const struct sched_settings *sett
     set_default_u32(&set->batch_inputs, 512);
     set_default_size(&set->batch_bytes, (size_t)4 << 20);
     set_default_size(&set->document_max_bytes, (size_t)4 << 20);
-    set_default_size(&set->output_max_bytes, (size_t)1 << 20);
+    if (set->limits.standard.of[LIMIT_OUTPUT_BYTES] == 0)
+        set->limits.standard = LIMITS_DEFAULT;
 }
 
 struct sched *sched_new(const struct sched_ports *ports, const struct sched_settings *settings)

@@ -31,7 +31,7 @@ struct sched_settings {
     uint32_t batch_inputs;           /* 0: 512 */
     size_t batch_bytes;              /* 0: 4 MiB */
     size_t document_max_bytes;       /* of what one expression reads; 0: 4 MiB */
-    size_t output_max_bytes;         /* of a result's output, whatever its worker thinks of it; 0: 1 MiB */
+    struct limit_settings limits;    /* of the installation; a standard of 0: as LIMITS_DEFAULT has it */
     struct sched_journal journal;    /* functions may be NULL (tests) */
 };
 
@@ -291,6 +291,14 @@ void sched_on_open_work(struct sched *sched, int16_t shard, int64_t epoch, const
                         size_t count, const struct run_id *quarantined, size_t quarantined_count, bool last,
                         bool failed);
 
+/* An organisation's row has changed, perhaps; it need not be known here. */
+struct sched_organisation {
+    int32_t id;
+    uint32_t weight;
+    struct str limits; /* its own: JSON */
+};
+void sched_on_organisations(struct sched *sched, const struct sched_organisation *rows, size_t count);
+
 struct sched_event_loaded {
     uint32_t seq;
     int16_t type;
@@ -307,6 +315,7 @@ struct sched_loaded_run {
     int32_t organisation;
     struct str organisation_name;
     uint32_t weight;
+    struct str limits; /* of the organisation, its own: JSON; STR_NONE: none */
     struct str workflow;
     int32_t version;
     uint8_t priority;

@@ -91,6 +91,8 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
     jw_kcstr(&w, "delivery", step->at_most_once ? "at_most_once" : "at_least_once");
     put_key(&w, entry, node, path);
     put_traceparent(&w, entry->id, item->token);
+    if (entry->org->limited)
+        jw_ki64(&w, "max_output_bytes", entry->org->limits.of[LIMIT_OUTPUT_BYTES]);
     jw_kcstr(&w, "reply_to", sched->reply_to);
     jw_end_obj(&w);
     publish.body = buf_str(&sched->message);

@@ -225,10 +225,29 @@ enum err_code work_feed(struct sched *sched, struct work *work, struct engine_in
     enum err_code rc;
 
     (void)sched;
+    in->limits = &work->entry->org->limits;
     rc = engine_apply(work->entry->run, in, work->now, &work->fx, err);
     if (rc == ERR_OK)
         note_ends(work, events);
     return rc;
+}
+
+/* More than a step's output may have, whatever its worker thought of it: the attempt is over for good. */
+static void refuse_too_large(struct work *work, struct engine_input *in)
+{
+    int64_t most = work->entry->org->limits.of[LIMIT_OUTPUT_BYTES];
+
+    if (in->result != RESULT_SUCCEEDED || in->output.len <= (size_t)most)
+        return;
+    in->message = str_of(arena_printf(work->arena,
+                                      "the output has %zu bytes; at most %" PRId64 " are allowed (limit output_bytes): "
+                                      "ask for less, or have the limit raised",
+                                      in->output.len, most));
+    in->result = RESULT_FAILED;
+    in->error_class = STR("permanent");
+    in->code = STR("too_large");
+    in->sent = in->answered = true;
+    in->output = STR_NONE;
 }
 
 static enum err_code apply_one(struct sched *sched, struct work *work, struct input *input, struct err *err)
@@ -262,6 +281,8 @@ static enum err_code apply_one(struct sched *sched, struct work *work, struct in
     work->fx.stale_cache = false;
     work->fx.postponed = false;
     work->fx.ignored = true;
+    if (input->in.kind == IN_RESULT)
+        refuse_too_large(work, &input->in);
     if (input->in.kind == IN_START)
         input->in.refused = str_arena(work->arena, work->entry->input_fault);
     if (input->in.kind == IN_LOST && !resolve_lost(sched, work, input))

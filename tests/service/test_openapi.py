@@ -218,6 +218,8 @@ def test_every_answer_is_as_described(stack, api):
     ask("DELETE", f"/v1/api-keys/{key['id']}", status=204)
     ask("POST", "/v1/organisations", {"name": "described-" + uuid.uuid4().hex[:8]}, 201)
     ask("GET", "/v1/organisations/default", status=200)
+    ask("PATCH", "/v1/organisations/default", {"limits": {"steps": 400, "depth": None}}, 200)
+    ask("PATCH", "/v1/organisations/default", {"limits": {"steps": None}}, 200)
     letters(ask, stack, run_id)
     for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
         ask("GET", path, status=200)

@@ -103,8 +103,8 @@ static void insert_child(struct sim *sim, const struct sched_child_row *row)
     char id[UUID_TEXT_SIZE];
 
     run_id_format(row->run, id);
-    if (row->depth != parent->depth + 1 || row->depth > CHILD_LEVELS_MAX || row->shard != parent->shard ||
-        (int16_t)(run_id_slot(row->run) % SHARDS) != parent->shard)
+    if (row->depth != parent->depth + 1 || row->depth > LIMITS_DEFAULT.of[LIMIT_CHILD_LEVELS] ||
+        row->shard != parent->shard || (int16_t)(run_id_slot(row->run) % SHARDS) != parent->shard)
         sim_fail(sim, "child %s of run %u is in another shard, or too deep", id, parent->number);
     if (fault != NULL) {
         (void)db_command_add(

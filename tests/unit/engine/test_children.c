@@ -147,16 +147,17 @@ static void a_deadline_and_the_runs_timeout_do_not_wait_for_a_child(void **unuse
     world_deinit(&w);
 }
 
+#define LEVELS 3
 static void children_go_three_levels_deep(void **unused)
 {
     (void)unused;
-    for (uint8_t depth = CHILD_LEVELS_MAX - 1; depth <= CHILD_LEVELS_MAX; depth++) {
+    for (uint8_t depth = LEVELS - 1; depth <= LEVELS; depth++) {
         struct world w;
         world_init(&w, STEPS("\"c\":{" CHILD "}"));
         w.state->depth = depth;
         world_start(&w);
-        if (depth < CHILD_LEVELS_MAX)
-            assert_int_equal(w.fx.children[0].depth, CHILD_LEVELS_MAX);
+        if (depth < LEVELS)
+            assert_int_equal(w.fx.children[0].depth, LEVELS);
         else
             assert_true(str_is(world_event(&w, EVENT_STEP_FAILED, "c")->code, "child_too_deep"));
         world_deinit(&w);

@@ -20,11 +20,12 @@ static const struct {
     {STEPS("\"each\":{\"call\":\"foreach\",\"with\":{\"items\":[],\"steps\":{\"go\":" N "}}},"
            "\"a\":{\"call\":\"noop\",\"needs\":[\"each\"],\"when\":\"${ .steps.go.output }\"}"),
      "reads step 'go', which is inside of the loop 'each'"},
-    {STEPS("\"a\":{\"call\":\"delay\",\"with\":{\"duration\":\"31d\"}}"), "a run may last at most 2592000 s"},
+    {STEPS("\"a\":{\"call\":\"delay\",\"with\":{\"duration\":\"31d\"}}"),
+     "a run may last at most 30 days (limit run_days)"},
     {STEPS("\"a\":{\"call\":\"wait_signal\",\"with\":{\"signal\":\"s\",\"timeout\":\"31d\"}}"),
-     "a run may last at most 2592000 s"},
+     "a run may last at most 30 days (limit run_days)"},
     {STEPS("\"a\":{\"call\":\"poll\",\"with\":{\"call\":\"noop\",\"until\":\"${ .output }\",\"timeout\":\"31d\"}}"),
-     "a run may last at most 2592000 s"},
+     "a run may last at most 30 days (limit run_days)"},
 };
 
 static void faults_say_what_is_wrong(void **state)

@@ -258,6 +258,7 @@ static void answer(struct world *w, const struct effect_eval *eval)
         in.value = copy(w, buf_str(&out));
     }
     buf_deinit(&out);
+    in.limits = w->limits;
     if (engine_apply(w->state, &in, w->now, &w->fx, &w->err) != ERR_OK) {
         fprintf(stderr, "apply: %s\n", w->err.message);
         ENSURE(false);
@@ -283,6 +284,7 @@ void world_apply(struct world *w, struct engine_input input)
         w->fx.format = w->format;
     w->mark = w->history_count;
     w->answered = 0;
+    input.limits = w->limits;
     if (engine_apply(w->state, &input, w->now, &w->fx, &w->err) != ERR_OK) {
         fprintf(stderr, "apply: %s\n", w->err.message);
         ENSURE(false);

@@ -21,12 +21,13 @@ struct world {
     size_t history_count, history_cap;
     struct world_row *rows;
     size_t row_count, row_cap;
-    int format;        /* event format that may be written; 0: the newest */
-    bool unanswered;   /* evaluations are left alone: world_answer gives their values */
-    bool unchecked;    /* no comparison after each input: world_check makes it */
-    struct effects fx; /* of the last input, evaluations included */
-    size_t mark;       /* history_count before the last input */
-    size_t answered;   /* of its evaluations, by world_answer */
+    int format;                  /* event format that may be written; 0: the newest */
+    const struct limits *limits; /* of its organisation; NULL: LIMITS_DEFAULT */
+    bool unanswered;             /* evaluations are left alone: world_answer gives their values */
+    bool unchecked;              /* no comparison after each input: world_check makes it */
+    struct effects fx;           /* of the last input, evaluations included */
+    size_t mark;                 /* history_count before the last input */
+    size_t answered;             /* of its evaluations, by world_answer */
     struct err err;
 };
 

@@ -338,6 +338,7 @@ static void answer_load(struct script *s)
         loaded.organisation = run->organisation;
         loaded.organisation_name = str_of(name);
         loaded.weight = s->weights[run->organisation];
+        loaded.limits = s->limits == NULL ? STR_NONE : str_of(s->limits);
         loaded.workflow = STR("w");
         loaded.version = (int32_t)(run - s->runs) + 1;
         loaded.priority = PRIORITY_NORMAL;

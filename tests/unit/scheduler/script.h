@@ -56,6 +56,7 @@ struct script {
     } workflows[8];
     size_t workflow_count, load_calls, fetch_calls;
     uint32_t weights[8]; /* of organisations */
+    const char *limits;  /* of all of them, their own: JSON */
     /* what was asked for and not answered */
     uint64_t fetch;
     bool fetching;

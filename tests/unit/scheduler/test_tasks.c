@@ -395,22 +395,69 @@ static void a_deferral_is_another_dispatch_and_waits_for_its_time(void **state)
     script_free(s);
 }
 
+/* A run of one noop step whose result has an output of so many bytes: how it ended. */
+static enum event_type end_with_output(struct script *s, size_t bytes)
+{
+    struct script_run *run = script_run(s, 0, NOOP);
+    char body[2200] = "\"status\":\"succeeded\",\"output\":\"";
+    size_t at = strlen(body);
+
+    memset(body + at, 'x', bytes - 2);
+    snprintf(body + at + bytes - 2, 3, "\"");
+    script_deliver(s, 0, "nudge", "n", "{\"v\":1,\"shard\":0}");
+    script_settle(s);
+    script_result(s, 0, script_last(s, "task"), "w", body);
+    script_settle(s);
+    assert_int_equal(script_events(s, run, EVENT_STEP_SUCCEEDED) + script_events(s, run, EVENT_STEP_FAILED), 1);
+    return script_events(s, run, EVENT_STEP_SUCCEEDED) == 1 ? EVENT_STEP_SUCCEEDED : EVENT_STEP_FAILED;
+}
+
 static void an_output_over_the_limit_fails_for_good_whoever_sends_it(void **state)
 {
-    struct script *s = script_new_with(&(struct sched_settings){.output_max_bytes = 10});
-    struct script_run *fits, *breaks;
+    struct script *s = script_new_with(&(struct sched_settings){
+        .limits = {.standard = {.of = {[LIMIT_OUTPUT_BYTES] = 1024, [LIMIT_RUN_DAYS] = 366}}}});
 
     (void)state;
     script_own(s, 0, 1);
-    fits = script_run(s, 0, NOOP);
-    breaks = script_run(s, 0, NOOP);
-    script_settle(s);
-    script_result(s, 0, &s->sent[0], "w", "\"status\":\"succeeded\",\"output\":\"12345678\"");
-    script_result(s, 0, &s->sent[1], "w", "\"status\":\"succeeded\",\"output\":\"123456789\"");
-    script_settle(s);
-    assert_int_equal(script_events(s, fits, EVENT_STEP_SUCCEEDED), 1);
-    assert_int_equal(script_events(s, breaks, EVENT_STEP_FAILED), 1);
+    assert_int_equal(end_with_output(s, 1024), EVENT_STEP_SUCCEEDED);
+    assert_int_equal(end_with_output(s, 1025), EVENT_STEP_FAILED);
     assert_int_equal(script_count(s, "task"), 2); /* not tried again */
+    assert_null(jt_get(script_last(s, "task")->body, "max_output_bytes").ptr);
+    script_free(s);
+}
+
+static void the_own_limits_of_an_organisation_go_with_its_runs_and_tasks(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    s->limits = "{\"output_bytes\":1500}";
+    script_own(s, 0, 1);
+    assert_int_equal(end_with_output(s, 1500), EVENT_STEP_SUCCEEDED);
+    assert_true(str_is(jt_get(script_last(s, "task")->body, "max_output_bytes"), "1500"));
+    assert_int_equal(end_with_output(s, 1501), EVENT_STEP_FAILED);
+    script_free(s);
+}
+
+static void a_changed_limit_holds_for_runs_that_are_in_memory(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+    struct sched_organisation changed = {.id = 1, .weight = 1, .limits = STR("{\"output_bytes\":1024}")};
+    char body[1100] = "\"status\":\"succeeded\",\"output\":\"";
+    size_t at = strlen(body);
+
+    (void)state;
+    memset(body + at, 'x', 1023);
+    snprintf(body + at + 1023, 3, "\"");
+    script_own(s, 0, 1);
+    run = script_run(s, 0, NOOP);
+    script_settle(s);
+    changed.id = run->organisation;
+    sched_on_organisations(s->sched, &changed, 1);
+    script_result(s, 0, script_last(s, "task"), "w", body);
+    script_settle(s);
+    assert_int_equal(script_events(s, run, EVENT_STEP_FAILED), 1);
     script_free(s);
 }
 
@@ -502,6 +549,8 @@ int main(void)
         cmocka_unit_test(of_a_granted_task_only_its_worker_keeps_the_lease),
         cmocka_unit_test(a_deferral_is_another_dispatch_and_waits_for_its_time),
         cmocka_unit_test(an_output_over_the_limit_fails_for_good_whoever_sends_it),
+        cmocka_unit_test(the_own_limits_of_an_organisation_go_with_its_runs_and_tasks),
+        cmocka_unit_test(a_changed_limit_holds_for_runs_that_are_in_memory),
         cmocka_unit_test(delays_and_back_offs_come_due),
         cmocka_unit_test(an_idempotency_key_of_the_steps_own_survives_a_takeover),
         cmocka_unit_test(a_cancel_reaches_the_worker_that_runs_the_attempt),
