@@ -2,6 +2,7 @@
 #pragma once
 #include "cli/cli.h"
 #include "common/engine/plan.h"
+#include "common/schema/schema.h"
 
 struct document {
     struct source source;

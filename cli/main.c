@@ -1,6 +1,7 @@
 /* ropewalk: the command line. Exit codes: 0 done, 1 the run ended otherwise than succeeded, 2 usage or settings,
  * 3 refused by the server, 4 not reachable, 5 the wait was over. */
 #include "cli/commands.h"
+#include "common/expr/sandbox.h"
 #include <curl/curl.h>
 
 #include "common/base/banned.h"
@@ -50,6 +51,7 @@ int main(int argc, char **argv)
     struct cli cli = {.argc = argc - 2, .argv = argv + 2};
     enum cli_exit rc = CLI_DONE;
 
+    sandbox_child_main_if_asked(argc, argv); /* `test` evaluates jq in children of this very program */
     if (argc < 2)
         return (int)usage_error("a command is missing; usage: ropewalk COMMAND [OPTIONS]");
     (void)curl_global_init(CURL_GLOBAL_DEFAULT);

@@ -407,6 +407,10 @@ void effects_init(struct effects *effects, struct arena *arena);
 enum err_code engine_apply(struct run_state *state, const struct engine_input *input, struct wall_us now,
                            struct effects *effects, struct err *err) MUST_CHECK;
 
+/* Names of the steps that this evaluation sees in `.steps` as a whole; all memory is the arena's. */
+struct str *run_visible_names(const struct run_state *run, const struct effect_eval *eval, struct arena *arena,
+                              size_t *ret_count);
+
 /* The Idempotency-Key of an attempt: {run_id}:{path}, and :{generation} from the second on (each try of a poll is a
  * request of its own: :t{dispatch}); or the step's own key, with the indexes of its iterations. */
 void engine_idempotency_key(const struct run_state *state, uint32_t node, struct str own_key, struct buf *out);
