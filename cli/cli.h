@@ -131,6 +131,8 @@ enum cli_exit cmd_organisation(struct cli *cli);
 enum cli_exit cmd_signal(struct cli *cli);
 enum cli_exit cmd_settle(struct cli *cli);
 enum cli_exit cmd_cancel(struct cli *cli);
+enum cli_exit cmd_pause(struct cli *cli);
+enum cli_exit cmd_resume(struct cli *cli);
 enum cli_exit cmd_compensate(struct cli *cli);
 enum cli_exit cmd_retry(struct cli *cli);
 enum cli_exit cmd_rollback(struct cli *cli);

@@ -110,24 +110,35 @@ enum cli_exit cmd_cancel(struct cli *cli)
                    "cancelled: nothing new starts");
 }
 
-enum cli_exit cmd_compensate(struct cli *cli)
+/* POST /v1/runs/{run}{operation}, without a body. */
+static enum cli_exit operate(struct cli *cli, const char *operation, const char *done)
 {
     CLEANUP(buf_deinit) struct buf path = {0};
 
     if (!words_left(cli, 1, 1))
         return CLI_USAGE;
-    make_path(&path, cli->argv[0], ":compensate", "", "");
-    return command(cli, &(struct api_request){.method = "POST", .path = path.ptr}, "compensating");
+    make_path(&path, cli->argv[0], operation, "", "");
+    return command(cli, &(struct api_request){.method = "POST", .path = path.ptr}, done);
+}
+
+enum cli_exit cmd_compensate(struct cli *cli)
+{
+    return operate(cli, ":compensate", "compensating");
+}
+
+enum cli_exit cmd_pause(struct cli *cli)
+{
+    return operate(cli, ":pause", "paused: nothing new begins");
+}
+
+enum cli_exit cmd_resume(struct cli *cli)
+{
+    return operate(cli, ":resume", "resumed");
 }
 
 enum cli_exit cmd_release(struct cli *cli)
 {
-    CLEANUP(buf_deinit) struct buf path = {0};
-
-    if (!words_left(cli, 1, 1))
-        return CLI_USAGE;
-    make_path(&path, cli->argv[0], ":release", "", "");
-    return command(cli, &(struct api_request){.method = "POST", .path = path.ptr}, "released");
+    return operate(cli, ":release", "released");
 }
 
 static bool take_version(const char *text, uint32_t *ret)

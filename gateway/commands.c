@@ -119,6 +119,33 @@ void route_run_cancel(struct call *call)
     command_ask(call, "cancel", wanted ? STR("{\"compensate\":true}") : STR("{}"));
 }
 
+/* Who asks is kept with it: others will want to know. */
+static void ask_signed(struct call *call, const char *kind)
+{
+    CLEANUP(buf_deinit) struct buf command = {0};
+    struct str body;
+    struct jw w;
+
+    if (!call_body_object(call, "", &body))
+        return;
+    buf_init(&command, 1024);
+    w = jw_to(&command);
+    jw_obj(&w);
+    jw_kcstr(&w, "by", call->caller.prefix);
+    jw_end_obj(&w);
+    command_ask(call, kind, buf_str(&command));
+}
+
+void route_run_pause(struct call *call)
+{
+    ask_signed(call, "pause");
+}
+
+void route_run_resume(struct call *call)
+{
+    ask_signed(call, "resume");
+}
+
 void route_run_release(struct call *call)
 {
     struct str body;

@@ -389,6 +389,22 @@ static void only(struct explanation *ret, enum reason_id id, const char *sentenc
     ret->reason.sentence = sentence;
 }
 
+/* Since when, and who asked for it. paused NULL: its row is ahead of what was read of its history. */
+static const char *say_paused(struct arena *arena, const struct event *paused)
+{
+    const char *with = "", *by = "";
+
+    if (paused == NULL)
+        return "The run is paused: what has begun may end, nothing new begins until it is resumed.";
+    if (str_is(paused->code, "parent"))
+        with = ", with the run that it belongs to";
+    if (paused->by.len > 0)
+        by = arena_printf(arena, " by the API key " STR_FMT, STR_ARG(paused->by));
+    return arena_printf(
+        arena, "The run is paused since %s%s%s: what has begun may end, nothing new begins until it is resumed.",
+        TIME(paused->at), by, with);
+}
+
 /* What holds whatever the run itself waits for; false: nothing of that kind. */
 static bool explain_from_outside(const struct explain_facts *facts, struct explanation *ret)
 {
@@ -405,7 +421,7 @@ static bool explain_from_outside(const struct explain_facts *facts, struct expla
         only(ret, REASON_NO_SCHEDULER,
              arena_printf(arena, "No scheduler looks after shard %d, to which the run belongs.", facts->shard));
     else if (h->state->status == RUN_PAUSED)
-        only(ret, REASON_PAUSED, "The run is paused: what has begun may end, nothing new begins until it is resumed.");
+        only(ret, REASON_PAUSED, say_paused(arena, h->paused));
     else if (h->work_count > 0)
         return false;
     else if (h->commands > 0)

@@ -53,6 +53,8 @@ static void view_run(struct history *h, const struct event *event)
     if (event_ends_run(event->type)) {
         h->end = event;
         h->output = (struct body_view){event->output, event->output_bytes, (int)event->type, 0};
+    } else if (event->type == EVENT_RUN_PAUSED) {
+        h->paused = event;
     } else if (event->type == EVENT_RUN_REOPENED) {
         h->end = NULL;
         h->output = (struct body_view){0};
@@ -154,7 +156,7 @@ static bool is_kept(const struct pg_result *rows, size_t row)
     struct str step = pg_get_str(rows, row, 3);
     enum event_type type = (enum event_type)pg_get_int(rows, row, 2);
 
-    return event_ends_run(type) || (step.ptr != NULL && !is_of_iteration(step));
+    return event_ends_run(type) || type == EVENT_RUN_PAUSED || (step.ptr != NULL && !is_of_iteration(step));
 }
 
 static enum err_code fold_page(struct loading *l, const struct pg_result *rows, struct err *err)

@@ -22,8 +22,9 @@ struct history {
     struct str parent_step;
     int64_t commands;
     struct body_view input, output;
-    const struct event *end; /* of a run that has ended */
-    struct run_state *state; /* folded; freed with the history */
+    const struct event *end;    /* of a run that has ended */
+    const struct event *paused; /* the last time that it was; NULL: never */
+    struct run_state *state;    /* folded; freed with the history */
     const struct plan *plan;
     struct step_view *views; /* by plan step: the workflow's own steps, and the actions for them and for the workflow */
     size_t work_count;

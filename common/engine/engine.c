@@ -178,7 +178,7 @@ static void start(struct ctx *c)
 {
     struct event started = {.type = EVENT_RUN_STARTED};
 
-    if (c->state->status != RUN_PENDING || c->state->cancelling) {
+    if (c->state->started || run_ended((enum run_status)c->state->status) || c->state->cancelling) {
         c->fx->ignored = true;
         return;
     }
@@ -209,26 +209,46 @@ void engine_refuse(struct ctx *c, const char *code, struct str message)
                .type = EVENT_COMMAND_REFUSED, .command = c->input->command, .code = str_of(code), .message = message});
 }
 
-static void cancel(struct ctx *c)
+/* Is it being cancelled, or has it ended so, the way that is asked for? Then nothing is to be done. */
+static bool is_cancelled(const struct run_state *state, bool compensate)
+{
+    if (!state->cancelling || (compensate && !state->compensate_wanted))
+        return false;
+    return !run_ended((enum run_status)state->status) || state->status == RUN_CANCELLED ||
+           state->status == RUN_COMPENSATED;
+}
+
+static void refuse_cancel(struct ctx *c)
 {
     const struct run_state *state = c->state;
 
-    if (state->status == RUN_CANCELLED || (state->cancelling && !run_ended((enum run_status)state->status))) {
+    if (run_ended((enum run_status)state->status))
+        engine_refuse(c, "run_ended",
+                      str_of(arena_printf(c->fx->arena, "the run has ended '%s'%s",
+                                          run_status_name((enum run_status)state->status),
+                                          state->status == RUN_CANCELLED ? ": :compensate undoes what it did" : "")));
+    else if (state->compensating)
+        engine_refuse(c, "compensating", STR("what the run has done is being undone"));
+    else if (state->timing_out)
+        engine_refuse(c, "timing_out", STR("the run's timeout has passed, and it is about to end"));
+    else
+        engine_refuse(c, "run_ended", STR("all steps of the run have ended, and it is about to end"));
+}
+
+static void cancel(struct ctx *c)
+{
+    const struct run_state *state = c->state;
+    bool at_rest = state->root->ended == state->plan->root_count && !engine_held(state);
+
+    if (is_cancelled(state, c->input->compensate)) {
         engine_apply_command(c, "cancel"); /* what was asked for already holds */
         return;
     }
-    if (run_ended((enum run_status)state->status)) {
-        engine_refuse(c, "run_ended",
-                      str_of(arena_printf(c->fx->arena, "the run has ended '%s'",
-                                          run_status_name((enum run_status)state->status))));
+    if (run_ended((enum run_status)state->status) || at_rest) {
+        refuse_cancel(c);
         return;
     }
-    if (state->root->ended == state->plan->root_count) {
-        engine_refuse(c, state->compensating ? "compensating" : "run_ended",
-                      state->compensating ? STR("what the run has done is being undone")
-                                          : STR("all steps of the run have ended"));
-        return;
-    }
+    c->fx->status_changed |= engine_held(state);
     engine_apply_command(c, "cancel");
     engine_emit(c, (struct event){
                        .type = EVENT_RUN_CANCELLING, .command = c->input->command, .compensate = c->input->compensate});
@@ -269,6 +289,10 @@ static void timer_of_step(struct ctx *c, uint32_t node)
         over = false;
     if (over || s->open_kind == WORK_SIGNAL) {
         step_over(c, node);
+        return;
+    }
+    if (engine_held(c->state)) { /* it is heard again when the run is resumed */
+        c->fx->ignored = true;
         return;
     }
     switch ((enum work_kind)s->open_kind) {
@@ -314,10 +338,11 @@ static void timer(struct ctx *c)
     }
     if (c->input->seq == state->timeout_seq) {
         if (c->now.us < state->timeout_at.us || state->timing_out || state->compensating ||
-            state->root->ended == state->plan->root_count) {
+            (state->root->ended == state->plan->root_count && !engine_held(state))) {
             c->fx->ignored = true;
             return;
         }
+        c->fx->status_changed |= engine_held(state);
         engine_emit(c, (struct event){.type = EVENT_RUN_TIMING_OUT});
         engine_stop_frame(c, state->root);
         return;
@@ -339,6 +364,8 @@ static int format_needed(const struct run_state *state, const struct engine_inpu
         return state->plan->format;
     case IN_CANCEL:
         return event_format(EVENT_RUN_CANCELLING);
+    case IN_PAUSE:
+        return event_format(EVENT_RUN_PAUSED);
     case IN_SIGNAL:
         return event_format(EVENT_SIGNAL_RECEIVED);
     case IN_SETTLE:
@@ -354,6 +381,7 @@ static int format_needed(const struct run_state *state, const struct engine_inpu
     case IN_VALUE:
     case IN_CHILD:
     case IN_WAKE:
+    case IN_RESUME: /* of a run that is paused, which nobody of before can have */
         break;
     }
     return 0;
@@ -413,6 +441,12 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
         break;
     case IN_CANCEL:
         cancel(&c);
+        break;
+    case IN_PAUSE:
+        engine_pause(&c);
+        break;
+    case IN_RESUME:
+        engine_resume(&c);
         break;
     case IN_SIGNAL:
         engine_signal(&c);

@@ -109,6 +109,8 @@ struct step_extra {
     uint32_t ended[STEP_STATUSES]; /* by outcome */
     uint32_t first_failed;         /* item; NO_NODE */
     bool stopping;                 /* an item failed: no other begins */
+    bool held; /* the run was paused: what was ready in its iterations may still have to be decided. Not stored, set by
+                  the fold of run.resumed and so repeated when in doubt */
     uint64_t output_bytes;         /* of all items */
     struct loop_item *items;       /* [count]; owned */
     struct step_error *item_error; /* of the first item that failed, or was partial; owned */
@@ -174,8 +176,9 @@ struct undo {
 struct run_state {
     struct run_id id;
     int32_t organisation;
-    struct plan *plan; /* referenced */
-    uint8_t status;    /* enum run_status */
+    struct plan *plan;     /* referenced */
+    uint8_t status;        /* enum run_status */
+    bool paused_by_parent; /* so its resumption ends it */
     bool cancelling, timing_out;
     bool started;           /* its steps could begin */
     bool retrying;          /* it was opened again by a retry, and has not ended since */
@@ -243,6 +246,9 @@ size_t engine_open_count(const struct run_state *state);
 bool engine_row_is_open(const struct run_state *state, uint32_t seq, enum work_kind kind);
 struct effect_work_open;
 size_t engine_open_work(const struct run_state *state, struct effect_work_open *ret);
+/* When the timer of this open row is to be heard: while the run is paused, only when it ends a wait by its deadline.
+ * 0: never, or there is no such row. */
+struct wall_us engine_timer_at(const struct run_state *state, uint32_t seq);
 /* Is there something that IN_WAKE would do? Never true of a history that engine_apply has made. */
 bool engine_needs_waking(const struct run_state *state);
 /* The node whose open row has this seq; NO_NODE: none, or that of the run's timeout. */
@@ -295,6 +301,8 @@ struct engine_input {
         IN_TIMER,      /* open work `seq` is due */
         IN_VALUE,      /* an evaluation asked for by an effect */
         IN_CANCEL,     /* command */
+        IN_PAUSE,      /* command: by, of_parent */
+        IN_RESUME,     /* command: by, of_parent */
         IN_SIGNAL,     /* command: name and value */
         IN_SETTLE,     /* command: step, as_failed, value */
         IN_COMPENSATE, /* command */
@@ -310,6 +318,8 @@ struct engine_input {
     bool compensate;            /* IN_CANCEL: undo what was done */
     bool confirm_all;           /* IN_RETRY: whatever may not be repeated may be, this time */
     struct str confirm;         /* ... or steps of this list (JSON), STR_NONE: none */
+    struct str by;              /* IN_PAUSE, IN_RESUME: who asks, STR_NONE when nobody knows */
+    bool of_parent;             /* IN_PAUSE, IN_RESUME: because the parent run is */
     struct str name;            /* IN_SIGNAL */
     bool as_failed;             /* IN_SETTLE */
     struct run_id child;        /* IN_CHILD */
@@ -368,6 +378,12 @@ struct effect_child {
     struct str input; /* JSON */
     uint8_t depth;
 };
+/* A child run that gets a pause or resume command with its parent. */
+struct effect_child_pause {
+    struct run_id child;
+    struct str by;
+    bool resume;
+};
 enum started_answer { STARTED_NONE, STARTED_GO, STARTED_NO };
 
 struct effects {
@@ -388,7 +404,9 @@ struct effects {
     struct effect_child *children;
     size_t child_cancel_count, child_cancel_cap;
     struct run_id *child_cancels; /* child runs that get a cancel command, in the same transaction */
-    size_t output_bytes;          /* of the events, together: bounds what loops begin, too */
+    size_t child_pause_count, child_pause_cap;
+    struct effect_child_pause *child_pauses; /* ... and these a pause or resume command, in this order */
+    size_t output_bytes;                     /* of the events, together: bounds what loops begin, too */
     uint32_t
         begun; /* iterations begun since effects_init, large ones count more: bounded, the rest comes with a timer */
     enum started_answer answer; /* to IN_STARTED of an at_most_once attempt */

@@ -13,6 +13,13 @@ void engine_ready(struct ctx *c, uint32_t node)
     c->ready[c->ready_count++] = node;
 }
 
+bool engine_is_ready(const struct run_state *state, uint32_t node)
+{
+    const struct step_state *s = run_step(state, node);
+
+    return s->status == STEP_PENDING && s->waiting_for == 0 && s->asked == 0;
+}
+
 void engine_children_ready(struct ctx *c, uint32_t node)
 {
     const struct plan_step *step = run_plan_step(c->state, node);
@@ -343,6 +350,8 @@ static void decide(struct ctx *c, uint32_t node)
         engine_children_ready(c, node);
         return;
     }
+    if (engine_held(c->state)) /* decided when the run is resumed */
+        return;
     for (size_t e = 0; e < step->edge_count; e++) {
         if (edge_accepts(c->state, s->frame, &step->edges[e]))
             accepted++;
@@ -417,6 +426,8 @@ void engine_value(struct ctx *c)
         return;
     }
     s->pending = NULL;
+    if (engine_held(c->state)) /* it is decided anew when the run is resumed */
+        return;
     if (in->failed) {
         expression_failed(c, in->node);
         return;

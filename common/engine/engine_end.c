@@ -294,6 +294,8 @@ void engine_output_value(struct ctx *c)
     enum event_type type = verdict(state, &decisive);
 
     state->output_asked = false;
+    if (engine_held(state))
+        return; /* asked for again when the run is resumed */
     if (type != EVENT_RUN_SUCCEEDED && type != EVENT_RUN_PARTIALLY_COMPLETED)
         return; /* stopped while it was evaluated: at rest all the same */
     explain_end(c, type, decisive, &event);

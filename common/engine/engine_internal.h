@@ -113,6 +113,7 @@ struct event engine_too_large(struct ctx *c, size_t bytes); /* of an output beyo
 
 /* engine_advance.c: what becomes of steps whose parents have ended, and what evaluated values mean. */
 void engine_ready(struct ctx *c, uint32_t node);
+bool engine_is_ready(const struct run_state *state, uint32_t node); /* nothing is missing but the decision */
 void engine_children_ready(struct ctx *c, uint32_t node);
 void engine_advance(struct ctx *c);
 void engine_value(struct ctx *c);
@@ -126,6 +127,14 @@ void engine_started(struct ctx *c);
 void engine_lost(struct ctx *c);
 void engine_step_failed(struct ctx *c, uint32_t node, enum event_type type, struct event event);
 void engine_until_value(struct ctx *c, uint32_t node);
+
+/* engine_pause.c: nothing new begins until the run is resumed. */
+static inline bool engine_held(const struct run_state *state)
+{
+    return state->status == RUN_PAUSED;
+}
+void engine_pause(struct ctx *c);
+void engine_resume(struct ctx *c);
 
 /* engine_loop.c: iterations. */
 void engine_items(struct ctx *c, uint32_t node, struct str items); /* the loop begins */

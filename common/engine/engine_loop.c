@@ -62,6 +62,37 @@ static void stop_at_limit(struct ctx *c, uint32_t loop)
             engine_failure("history_limit", "permanent", STR("the run's history is full: no other item is begun")));
 }
 
+static void continue_later(struct ctx *c, uint32_t loop)
+{
+    set_due(c, loop, c->now);
+}
+
+static bool batch_is_full(const struct ctx *c)
+{
+    return c->fx->begun >= BEGUN_PER_BATCH || c->fx->event_count >= EVENTS_PER_RUN_AND_BATCH ||
+           c->fx->output_bytes >= OUTPUT_PER_RUN_AND_BATCH;
+}
+
+/* What became ready in its iterations while the run was paused; false: not all of it was for this batch. */
+static bool decide_held(struct ctx *c, struct step_extra *extra)
+{
+    for (uint32_t i = 0; i < extra->next; i++) {
+        const struct frame *frame = extra->items[i].status == STEP_RUNNING ? extra->items[i].frame : NULL;
+        uint32_t count = frame == NULL ? 0 : c->state->plan->scopes[frame->scope].count;
+
+        if (count > 0 && batch_is_full(c))
+            return false;
+        for (uint32_t n = 0; n < count; n++) {
+            if (!engine_is_ready(c->state, frame->base + n))
+                continue;
+            engine_ready(c, frame->base + n);
+            c->fx->begun++;
+        }
+    }
+    extra->held = false;
+    return true;
+}
+
 void engine_fill(struct ctx *c, uint32_t loop)
 {
     struct run_state *state = c->state;
@@ -74,16 +105,21 @@ void engine_fill(struct ctx *c, uint32_t loop)
         set_due(c, loop, s->deadline);
         return;
     }
+    if (engine_held(state))
+        return;
     if (state->last_seq >= HISTORY_MAX && extra->next < extra->count) {
         stop_at_limit(c, loop);
+        return;
+    }
+    if (extra->held && !decide_held(c, extra)) {
+        continue_later(c, loop);
         return;
     }
     while (extra->live < step->concurrency && extra->next < extra->count) {
         struct frame *frame;
 
-        if (c->fx->begun >= BEGUN_PER_BATCH || c->fx->event_count >= EVENTS_PER_RUN_AND_BATCH ||
-            c->fx->output_bytes >= OUTPUT_PER_RUN_AND_BATCH) {
-            set_due(c, loop, c->now);
+        if (batch_is_full(c)) {
+            continue_later(c, loop);
             return;
         }
         c->fx->begun += 1 + (scope->count - 1) / 4; /* a large body takes the part of several */

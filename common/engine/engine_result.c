@@ -190,7 +190,8 @@ static void attempt_lost(struct ctx *c, uint32_t node)
     event.dispatch = was_answered(c, node) ? s->dispatch : 0;
     event.due_at = c->now;
     engine_emit_step(c, EVENT_ATTEMPT_FAILED, node, event);
-    engine_dispatch(c, node); /* at once: the worker was at fault, not the target */
+    if (!engine_held(c->state))
+        engine_dispatch(c, node); /* at once: the worker was at fault, not the target */
 }
 
 /* The answer of a poll's try, while `until` is evaluated on it. The text comes first: who evaluates reads it. */

@@ -54,6 +54,7 @@ void event_encode_data(const struct event *event, struct buf *out)
     put_str(&w, "name", event->name);
     put_str(&w, "child", event->child);
     put_str(&w, "as", event->as);
+    put_str(&w, "by", event->by);
     put_int(&w, "count", event->count);
     put_int(&w, "ref", event->ref);
     put_int(&w, "interval", event->interval_us);
@@ -73,9 +74,16 @@ static struct str *text_field(struct event *event, struct str key)
     const struct {
         const char *name;
         struct str *field;
-    } fields[] = {{"branch", &event->branch},   {"code", &event->code},     {"class", &event->error_class},
-                  {"message", &event->message}, {"worker", &event->worker}, {"waits", &event->waits},
-                  {"name", &event->name},       {"child", &event->child},   {"as", &event->as}};
+    } fields[] = {{"branch", &event->branch},
+                  {"code", &event->code},
+                  {"class", &event->error_class},
+                  {"message", &event->message},
+                  {"worker", &event->worker},
+                  {"waits", &event->waits},
+                  {"name", &event->name},
+                  {"child", &event->child},
+                  {"as", &event->as},
+                  {"by", &event->by}};
 
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
         if (str_is(key, fields[i].name))

@@ -33,7 +33,8 @@ struct event {
     uint32_t dispatch;                   /* step.started: which dispatch of the attempt began, when not the first;
                                             attempt.failed of a poll: which try, when earlier ones were answered */
     struct wall_us started_at, ended_at; /* of the attempt, by the worker's clock */
-    int64_t command;                     /* command.applied|refused: its number; run.cancelling */
+    int64_t command;                     /* command.applied|refused: its number; run.cancelling, .paused, .resumed */
+    struct str by;    /* run.paused, run.resumed: who asked for it; with code "parent" the run that it belongs to did */
     struct str waits; /* step.waiting: "signal", "child", "items"; absent: a delay, or with a code an unknown outcome */
     struct str name;  /* of the signal: step.waiting, signal.received, the step.succeeded that takes it */
     struct str child; /* step.waiting: id of the child run */

@@ -243,6 +243,7 @@ enum err_code fold_refuse(const struct event *event, const char *why, struct err
 static void run_has_ended(struct run_state *state, const struct event *event, enum run_status status)
 {
     state->status = (uint8_t)status;
+    state->paused_by_parent = false;
     state->timeout_seq = 0;
     state->compensating = false;
     state->retrying = false;
@@ -277,6 +278,22 @@ static void run_reopened(struct run_state *state, const struct event *event)
         step_restart(state, run_step(state, notify->base));
 }
 
+/* By being resumed, or by being stopped: what is stopped has nothing to hold back. */
+static void pause_over(struct run_state *state)
+{
+    if (state->status == RUN_PAUSED)
+        state->status = state->started ? RUN_ACTIVE : RUN_PENDING;
+    state->paused_by_parent = false;
+}
+
+static void loops_held(struct run_state *state)
+{
+    for (const struct frame *frame = state->frames; frame != NULL; frame = frame->next)
+        for (uint32_t i = 0; frame->used && i < state->plan->scopes[frame->scope].count; i++)
+            if (run_step(state, frame->base + i)->open_kind == WORK_ITEMS)
+                run_step(state, frame->base + i)->extra->held = true;
+}
+
 static enum err_code fold_run(struct run_state *state, const struct event *event, struct err *err)
 {
     static const struct {
@@ -295,18 +312,33 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
         return fold_refuse(event, "the run has ended, or not", err);
     switch (event->type) {
     case EVENT_RUN_STARTED:
-        if (state->status != RUN_PENDING)
+        if (state->started)
             return fold_refuse(event, "the run has started", err);
-        state->status = RUN_ACTIVE;
         state->started = true;
+        if (state->status == RUN_PENDING)
+            state->status = RUN_ACTIVE;
         state->timeout_seq = event->seq;
         state->timeout_at = event->due_at;
         break;
+    case EVENT_RUN_PAUSED:
+        if (state->status == RUN_PAUSED || state->cancelling || state->timing_out || state->compensating)
+            return fold_refuse(event, "there is nothing to pause", err);
+        state->status = RUN_PAUSED;
+        state->paused_by_parent = str_is(event->code, "parent");
+        break;
+    case EVENT_RUN_RESUMED:
+        if (state->status != RUN_PAUSED)
+            return fold_refuse(event, "the run is not paused", err);
+        pause_over(state);
+        loops_held(state);
+        break;
     case EVENT_RUN_CANCELLING:
+        pause_over(state);
         state->cancelling = true;
         state->compensate_wanted = event->compensate;
         break;
     case EVENT_RUN_TIMING_OUT:
+        pause_over(state);
         state->timing_out = true;
         break;
     case EVENT_RUN_COMPENSATING:
@@ -445,7 +477,7 @@ static enum err_code may_follow(const struct run_state *state, const struct step
         return fold_refuse(event, "the step has ended", err);
     if (run_ended((enum run_status)state->status))
         return fold_refuse(event, "the run has ended", err);
-    if (state->status == RUN_PENDING && !(state->cancelling && event->type == EVENT_STEP_CANCELLED))
+    if (!state->started && !(state->cancelling && event->type == EVENT_STEP_CANCELLED))
         return fold_refuse(event, "the run has not started", err);
     switch (event->type) {
     case EVENT_STEP_DISPATCHED:

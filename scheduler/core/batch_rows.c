@@ -35,7 +35,7 @@ static void allocate(struct rows *r)
         changes += work->fx.change_count;
         inputs += work->input_count;
         children += work->fx.child_count;
-        cancels += work->fx.child_cancel_count;
+        cancels += work->fx.child_cancel_count + work->fx.child_pause_count;
     }
     r->events = arena_array(r->arena, events, sizeof(*r->events));
     r->opens = arena_array(r->arena, opens, sizeof(*r->opens));
@@ -288,6 +288,9 @@ static void add_family(struct rows *r, const struct work *work)
     }
     for (size_t i = 0; i < work->fx.child_cancel_count; i++)
         tell(r, work, work->fx.child_cancels[i], "cancel", STR_NONE);
+    for (size_t i = 0; i < work->fx.child_pause_count; i++)
+        tell(r, work, work->fx.child_pauses[i].child, work->fx.child_pauses[i].resume ? "resume" : "pause",
+             child_pause_body(r->arena, &work->fx.child_pauses[i]));
     if (run->has_parent && end != NULL)
         tell(r, work, run->parent, "child_ended", child_ended_body(r->arena, work->entry, end));
 }

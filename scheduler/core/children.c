@@ -97,3 +97,21 @@ struct str child_ended_body(struct arena *arena, const struct run_entry *entry, 
     buf_deinit(&text);
     return body;
 }
+
+struct str child_pause_body(struct arena *arena, const struct effect_child_pause *pause)
+{
+    struct buf text;
+    struct str body;
+    struct jw w;
+
+    buf_init(&text, SIZE_MAX / 2);
+    w = jw_to(&text);
+    jw_obj(&w);
+    jw_kbool(&w, "parent", true);
+    if (pause->by.ptr != NULL)
+        jw_kstr(&w, "by", pause->by);
+    jw_end_obj(&w);
+    body = str_arena(arena, buf_str(&text));
+    buf_deinit(&text);
+    return body;
+}

@@ -36,6 +36,14 @@ static const char *read_cancel(struct command *command, struct engine_input *in)
     return compensate.ptr == NULL || jt_bool(compensate, &in->compensate) ? NULL : "'compensate' is not true or false";
 }
 
+static const char *read_pause(struct command *command, struct engine_input *in)
+{
+    struct str parent = value_of(command, "parent");
+
+    (void)text_of(command, "by", &in->by); /* nobody need be named */
+    return parent.ptr == NULL || jt_bool(parent, &in->of_parent) ? NULL : "'parent' is not true or false";
+}
+
 static const char *read_signal(struct command *command, struct engine_input *in)
 {
     if (!text_of(command, "name", &in->name) || in->name.len == 0 || in->name.len > SIGNAL_NAME_MAX)
@@ -112,7 +120,8 @@ static const struct kind {
 } kinds[] = {{"start", IN_START, read_nothing},     {"cancel", IN_CANCEL, read_cancel},
              {"signal", IN_SIGNAL, read_signal},    {"settle", IN_SETTLE, read_settle},
              {"child_ended", IN_CHILD, read_child}, {"compensate", IN_COMPENSATE, read_nothing},
-             {"retry", IN_RETRY, read_retry}};
+             {"retry", IN_RETRY, read_retry},       {"pause", IN_PAUSE, read_pause},
+             {"resume", IN_RESUME, read_pause}};
 
 static const char *read_body(const struct kind *kind, struct command *command)
 {

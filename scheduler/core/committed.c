@@ -30,11 +30,14 @@ static void task_opened(struct sched *sched, struct work *work, struct item *ite
 {
     const struct event *event = event_of(work, item->seq);
 
-    if (task_try_now(sched, item, work->entry, node, event->output))
+    bool held = run_is_held(work->entry);
+
+    if (!held && task_try_now(sched, item, work->entry, node, event->output))
         return;
     if (event->output.ptr != NULL)
         body_put(sched, item->run, item->seq, event->output);
-    task_ready(sched, item, false);
+    if (!held)
+        task_ready(sched, item, false);
 }
 
 static void open_items(struct sched *sched, struct work *work)
@@ -80,7 +83,7 @@ static void change_task(struct sched *sched, struct work *work, struct item *ite
     item->deferred = !change->publish;
     if (change->publish && run_step(work->entry->run, change->node)->status == STEP_RUNNING)
         lease_begin(sched, item, STR_NONE); /* some worker has it already */
-    else if (change->publish && item->state == ITEM_IDLE &&
+    else if (change->publish && item->state == ITEM_IDLE && !run_is_held(work->entry) &&
              !task_try_now(sched, item, work->entry, change->node, STR_NONE))
         task_ready(sched, item, false);
 }
@@ -101,6 +104,24 @@ static void change_items(struct sched *sched, struct work *work)
         if (item->kind == WORK_TASK)
             change_task(sched, work, item, change);
     }
+}
+
+/* Paused: what waits for a place in a queue leaves the line. Not paused any more: it stands in line again, and timers
+ * that fell due meanwhile are heard. */
+static void follow_pause(struct sched *sched, const struct work *work)
+{
+    bool paused = false, over = false;
+
+    for (size_t i = 0; i < work->fx.event_count; i++) {
+        enum event_type type = work->fx.events[i].type;
+
+        paused |= type == EVENT_RUN_PAUSED;
+        over |= type == EVENT_RUN_RESUMED || type == EVENT_RUN_CANCELLING;
+    }
+    if (paused && run_is_held(work->entry))
+        items_hold(sched, work->entry->id);
+    else if (over)
+        items_go_on(sched, work->entry->id);
 }
 
 static void keep_outputs(struct sched *sched, const struct work *work)
@@ -236,6 +257,7 @@ static void follow(struct sched *sched, struct work *work)
     orphans_committed(sched, work);
     change_items(sched, work);
     begin_leases(sched, work);
+    follow_pause(sched, work);
     count_events(work);
     warn_of_length(work);
     run_weigh(sched, entry);

@@ -497,6 +497,12 @@ bool plan_reads(const struct plan_info *info, const struct run_state *run, const
 void plans_tick(struct sched *sched);
 void plans_free(struct sched *sched);
 
+/* Is it paused, as far as it is in memory? Then nothing of it is handed to workers. */
+static inline bool run_is_held(const struct run_entry *entry)
+{
+    return entry->run != NULL && entry->run->status == RUN_PAUSED;
+}
+
 /* run_cache.c */
 struct run_entry *run_find(const struct sched *sched, struct run_id id);
 struct run_entry *run_get(struct sched *sched, struct run_id id, struct shard *shard);
@@ -576,6 +582,9 @@ struct str child_input_fault(struct plan_info *plan, struct str input);
 /* Body of the command that tells the parent how the run has ended. */
 struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end);
 
+/* ... and of that which pauses or resumes a child with its parent. */
+struct str child_pause_body(struct arena *arena, const struct effect_child_pause *pause);
+
 /* quarantine.c */
 struct quarantined *quarantine_find(const struct sched *sched, struct run_id run);
 struct quarantined *quarantine_add(struct sched *sched, struct run_id run, bool written, const char *reason);
@@ -646,12 +655,16 @@ struct item *item_new(struct sched *sched, const struct sched_work_row *row, str
 /* ... and a task of it goes to the backlog, as one that may have been published before. */
 struct item *item_add(struct sched *sched, const struct sched_work_row *row, struct shard *shard);
 void item_del(struct sched *sched, struct item *item);
+void items_hold(struct sched *sched, struct run_id run);  /* its run is paused */
+void items_go_on(struct sched *sched, struct run_id run); /* ... and is not any more */
 void items_drop_unseen(struct sched *sched, struct run_id run, uint64_t mark);
 void items_free(struct sched *sched);
 
 /* timers.c */
 void timer_set(struct sched *sched, struct item *item, struct wall_us at); /* 0: none */
 void timers_tick(struct sched *sched);
+/* When it is to be heard: of a paused run only what ends a wait. 0: not at all. */
+struct wall_us timer_due(const struct sched *sched, const struct item *item);
 void timer_answered(struct sched *sched, struct run_id run, uint32_t seq);
 
 /* task_window.c */

@@ -189,6 +189,41 @@ void items_drop_unseen(struct sched *sched, struct run_id run, uint64_t mark)
         item_del(sched, first);
 }
 
+static void hold(struct sched *sched, struct item *item)
+{
+    if (item->state == ITEM_BACKLOG)
+        task_unready(sched, item);
+}
+
+static void go_on(struct sched *sched, struct item *item)
+{
+    if (item->kind == WORK_TASK && item->state == ITEM_IDLE && !item->deferred)
+        task_ready(sched, item, false);
+    if (item->due_at.us != 0 && !item->firing)
+        timer_set(sched, item, item->due_at);
+}
+
+static void each_of_run(struct sched *sched, struct run_id run, void (*fn)(struct sched *sched, struct item *item))
+{
+    struct item *first = first_of_run(sched, run);
+
+    if (first == NULL)
+        return;
+    for (LIST_EACH(&first->of_run, at))
+        fn(sched, CONTAINER(at, struct item, of_run));
+    fn(sched, first);
+}
+
+void items_hold(struct sched *sched, struct run_id run)
+{
+    each_of_run(sched, run, hold);
+}
+
+void items_go_on(struct sched *sched, struct run_id run)
+{
+    each_of_run(sched, run, go_on);
+}
+
 void items_free(struct sched *sched)
 {
     for (size_t i = 0; i < sched->items.cap; i++)

@@ -131,6 +131,11 @@ bool orphans_explain_row(const struct run_entry *entry, const struct sched_work_
     return entry->repair == NULL || engine_row_is_open(entry->run, row->seq, row->kind);
 }
 
+static bool is_due_long(const struct sched *sched, struct wall_us due_at)
+{
+    return due_at.us != 0 && due_at.us <= sched->wall.us - DUE_LONG_US;
+}
+
 /* A row that has been due for long must be somebody's: of a timer that is set, or of an input on its way. */
 static void check_timers(struct sched *sched, struct run_entry *entry, const struct sched_loaded_run *loaded)
 {
@@ -138,11 +143,13 @@ static void check_timers(struct sched *sched, struct run_entry *entry, const str
         const struct sched_work_row *row = &loaded->work[i];
         struct item *item;
 
-        if (row->due_at.us == 0 || row->due_at.us > sched->wall.us - DUE_LONG_US)
+        if (!is_due_long(sched, row->due_at))
             continue;
         item = item_find(sched, entry->id, row->seq);
         if (item != NULL && (item->firing || item->heap_pos != 0))
             continue;
+        if (run_is_held(entry) && !is_due_long(sched, engine_timer_at(entry->run, row->seq)))
+            continue; /* nobody is to hear it before the run is resumed */
         if (item != NULL)
             timer_set(sched, item, item->due_at);
         orphan_count(sched, entry, ORPHAN_UNHEARD_TIMER,

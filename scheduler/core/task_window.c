@@ -229,6 +229,9 @@ void task_publish_wanting(struct sched *sched, struct run_entry *entry)
         } else if (run_step(entry->run, node)->deferred && item->due_at.us > sched->wall.us) {
             task_unready(sched, item); /* its row did not say that it waits: its timer is set */
             item->deferred = true;
+        } else if (run_is_held(entry)) {
+            task_unready(sched, item);
+            item->deferred = run_step(entry->run, node)->deferred;
         } else {
             publish_with(sched, item, entry, node, STR_NONE);
         }

@@ -90,10 +90,18 @@ void timers_tick(struct sched *sched)
     }
 }
 
+struct wall_us timer_due(const struct sched *sched, const struct item *item)
+{
+    const struct run_entry *entry = run_find(sched, item->run);
+
+    return entry != NULL && run_is_held(entry) ? engine_timer_at(entry->run, item->seq) : item->due_at;
+}
+
 /* The input of a timer or lapsed lease is done with. When its row is still open, it was early, or the run is held. */
 void timer_answered(struct sched *sched, struct run_id run, uint32_t seq)
 {
     struct item *item = item_find(sched, run, seq);
+    struct wall_us due;
 
     if (item == NULL)
         return;
@@ -102,9 +110,10 @@ void timer_answered(struct sched *sched, struct run_id run, uint32_t seq)
     if (!item->firing)
         return;
     item->firing = false;
-    if (item->heap_pos == 0 && item->due_at.us != 0) {
+    due = timer_due(sched, item);
+    if (item->heap_pos == 0 && due.us != 0) {
         int64_t soonest = sched->wall.us + AGAIN_US;
 
-        timer_set(sched, item, (struct wall_us){item->due_at.us > soonest ? item->due_at.us : soonest});
+        timer_set(sched, item, (struct wall_us){due.us > soonest ? due.us : soonest});
     }
 }

@@ -188,6 +188,8 @@ static struct engine_input input_for(struct game *g, uint32_t node)
 
     if (what % 16 == 0 && s->due_at.us > 0)
         return timer_of(g, s);
+    if (what >= 251 && what <= 254)
+        return (struct engine_input){.kind = what == 251 ? IN_PAUSE : IN_RESUME, .command = 3};
     if (what == 255)
         return (struct engine_input){.kind = IN_CANCEL, .command = 1, .compensate = choose(&g->chooser) % 2 == 0};
     switch ((enum work_kind)s->open_kind) {

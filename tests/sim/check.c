@@ -43,6 +43,7 @@ static void note_stats(struct sim_stats *stats, const struct event *event)
     stats->signals += event->type == EVENT_SIGNAL_RECEIVED;
     stats->settled += event->type == EVENT_STEP_SETTLED;
     stats->reopened += event->type == EVENT_RUN_REOPENED;
+    stats->paused += event->type == EVENT_RUN_PAUSED;
 }
 
 static void check_event(struct sim *sim, struct db_run *run, const struct db_event *row)
@@ -66,6 +67,11 @@ static void check_event(struct sim *sim, struct db_run *run, const struct db_eve
     if (!sim->failed)
         check_output(sim, run, &event);
     note_stats(sim->stats, &event);
+    /* it was, or could not be */
+    if (event.type == EVENT_RUN_PAUSED ||
+        (event.type == EVENT_COMMAND_REFUSED &&
+         (str_is(event.code, "run_stopping") || str_is(event.code, "compensating") || str_is(event.code, "run_ended"))))
+        run->asked_to_pause = true;
 }
 
 /* Folds what is new of the run. One that ends, is opened again and ends once more in one transaction has ended once for
@@ -114,11 +120,11 @@ static void check_child(void *ctx, struct run_id child)
     sim_fail(who->sim, "run %u waits for child %s, which has ended, and nobody will tell", who->run->number, id);
 }
 
-static bool has_cancel(struct sim *sim, const struct db_run *run)
+static bool has_command_of(struct sim *sim, const struct db_run *run, const char *kind)
 {
     for (size_t i = 0; i < sim->db.command_count; i++)
         if (!sim->db.commands[i].deleted && sim->db.commands[i].run == run->number &&
-            strcmp(sim->db.commands[i].kind, "cancel") == 0)
+            strcmp(sim->db.commands[i].kind, kind) == 0)
             return true;
     return false;
 }
@@ -131,7 +137,7 @@ static void check_cascade(struct sim *sim, struct db_run *parent, struct db_run 
     bool awaited = step != NULL && step->waits == PAST_CHILD && run_id_eq(step->child, child->id) &&
                    !history_stopping(parent->history, step);
 
-    if (awaited || child->ends > 0 || run_ended(child->status) || has_cancel(sim, child))
+    if (awaited || child->ends > 0 || run_ended(child->status) || has_command_of(sim, child, "cancel"))
         return;
     check_events(sim, child); /* of the same transaction */
     if (child->history->cancelling || child->history->root->ended == child->plan->root_count)
@@ -139,11 +145,28 @@ static void check_cascade(struct sim *sim, struct db_run *parent, struct db_run 
     sim_fail(sim, "run %u is not to go on, and nobody tells its child, run %u", parent->number, child->number);
 }
 
+/* A child that the paused run waits for is paused, or hears of it, unless it is about to end or somebody has let it go
+ * on by itself. */
+static void check_paused(void *ctx, struct run_id id)
+{
+    const struct who *who = ctx;
+    struct db_run *child = db_find(who->sim, id);
+
+    if (child == NULL || child->history == NULL || run_ended(child->status) || has_command_of(who->sim, child, "pause"))
+        return;
+    check_events(who->sim, child);
+    if (child->status == RUN_PAUSED || child->asked_to_pause || child->history->cancelling || child->ends > 0)
+        return;
+    sim_fail(who->sim, "run %u is paused, and nobody tells its child, run %u", who->run->number, child->number);
+}
+
 static void check_family(struct sim *sim, struct db_run *run)
 {
     struct who who = {sim, run};
 
     history_each_child(run->history, check_child, &who);
+    if (run->status == RUN_PAUSED)
+        history_each_child(run->history, check_paused, &who);
     for (uint32_t i = run->number + 1; i < sim->db.run_count; i++)
         if (sim->db.runs[i]->parent == run)
             check_cascade(sim, run, sim->db.runs[i]);
@@ -243,7 +266,7 @@ void check_run(struct sim *sim, struct db_run *run)
     if (run_ended(run->status) == (run->ended_at == 0))
         sim_fail(sim, "run %u is '%s', and the time of its end is %lld", run->number, run_status_name(run->status),
                  (long long)run->ended_at);
-    if (!run_ended(run->status) && !has_work(run) && !has_command(sim, run))
+    if (!run_ended(run->status) && run->status != RUN_PAUSED && !has_work(run) && !has_command(sim, run))
         sim_fail(sim, "run %u is open and waits for nothing after event %zu", run->number, run->event_count);
     compare_work(sim, run);
     compare_signals(sim, run);
@@ -252,7 +275,7 @@ void check_run(struct sim *sim, struct db_run *run)
 
 void check_command_gone(struct sim *sim, const struct db_command *command)
 {
-    static const char *const kinds[] = {"cancel", "compensate", "signal", "settle", "retry", "sing"};
+    static const char *const kinds[] = {"cancel", "compensate", "signal", "settle", "retry", "sing", "pause", "resume"};
     const struct db_run *run = sim->db.runs[command->run];
 
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)

@@ -107,10 +107,20 @@ static void meddle(struct sim *sim, void *what)
     struct db_run *run = sim->db.runs[rng_below(rng, sim->db.run_count)];
     struct str unknown = unknown_step(run);
 
-    switch (rng_below(rng, 10)) {
-    case 8:
-    case 9:
+    switch (rng_below(rng, 13)) {
+    case 11:
+    case 12:
         request(sim, run, "retry", rng_chance(rng, 5000) ? STR("{\"confirm\":true}") : STR_NONE, sim->now);
+        break;
+    case 8:
+        request(sim, run, "pause", rng_chance(rng, 5000) ? STR("{\"by\":\"ann\"}") : STR_NONE, sim->now);
+        break;
+    case 9:
+        request(sim, run, "pause", STR_NONE, sim->now);
+        request(sim, run, "resume", STR_NONE, sim->now + rng_between(rng, 0, 5 * SEC));
+        break;
+    case 10:
+        request(sim, run, "resume", STR_NONE, sim->now);
         break;
     case 0:
         for (int i = 0; i < 120 && rng_chance(rng, 9800); i++) /* more than a run keeps, now and then */
@@ -151,6 +161,8 @@ static void look_after(struct sim *sim, void *what)
                 jt_string(jt_get(run->events[row->seq - 1].data, "name"), sim->arena, &name))
                 request(sim, run, "signal", signal_body(sim, rng, name), sim->now);
         }
+        if (run->status == RUN_PAUSED && (sim->healed || rng_chance(rng, 4000)))
+            request(sim, run, "resume", STR("{\"by\":\"a person\"}"), sim->now);
         if (run_ended(run->status) && unknown_step(run).ptr != NULL && rng_chance(rng, 500))
             request(sim, run, "settle", settle_body(sim, rng, unknown_step(run)), sim->now);
         if (run_ended(run->status) && run->status != RUN_SUCCEEDED && run->ends < 4 && rng_chance(rng, 500))
@@ -200,6 +212,8 @@ static void generate_run(struct sim *sim, const struct db_workflow *workflow)
     if (rng_chance(rng, 1000))
         maybe_request(sim, run, "cancel", rng_chance(rng, 5000) ? STR("{\"compensate\":true}") : STR_NONE,
                       at + rng_between(rng, 0, 10 * SEC));
+    if (rng_chance(rng, 1000))
+        maybe_request(sim, run, "pause", STR_NONE, at + rng_between(rng, 0, 5 * SEC));
     if (rng_chance(rng, 1000))
         sim_at(sim, at + rng_between(rng, 0, 5 * SEC), NULL, watch, run);
     if ((run->refuses && rng_chance(rng, 5000)) || rng_chance(rng, 100))

@@ -76,10 +76,28 @@ static void read_journal(struct node *node)
     db_find(node->sim, run->id)->suspected = true;
 }
 
+/* Of a paused run whoever has its shard hands nothing over. */
+static void check_not_paused(struct node *node, const char *task_id)
+{
+    uint32_t attempt, dispatch;
+    const struct db_run *run;
+    struct run_id id;
+    struct str step;
+    struct err err;
+
+    if (engine_parse_task_id(str_of(task_id), &id, &step, &attempt, &dispatch, &err) != ERR_OK)
+        return;
+    run = db_find(node->sim, id);
+    if (run != NULL && run->status == RUN_PAUSED && db_owner(node->sim, run->shard) == node)
+        sim_fail(node->sim, "task %s is handed over, and its run is paused", task_id);
+}
+
 static void publish(void *ctx, const struct sched_publish *p)
 {
     if (((struct node *)ctx)->dying)
         return;
+    if (strcmp(p->type, "task") == 0)
+        check_not_paused(ctx, p->message_id);
     if (strcmp(p->type, "task") == 0)
         effect_published(((struct node *)ctx)->sim, str_of(p->message_id));
     broker_publish(ctx, p->queue, p->type, p->message_id, p->body, p->persistent,

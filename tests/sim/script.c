@@ -10,8 +10,8 @@
 
 void script_each(void (*fn)(void *ctx, const struct script *script), void *ctx)
 {
-    const struct script *const tables[] = {histories_workers, histories_schedulers, histories_language,
-                                           histories_services, histories_retry};
+    const struct script *const tables[] = {histories_workers,  histories_schedulers, histories_language,
+                                           histories_services, histories_retry,      histories_pause};
 
     for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++)
         for (const struct script *s = tables[t]; s->name != NULL; s++)

@@ -75,7 +75,7 @@ struct script {
     bool quarantined;    /* run 0 stays in quarantine */
 };
 extern const struct script histories_retry[], histories_workers[], histories_schedulers[], histories_language[],
-    histories_services[];
+    histories_services[], histories_pause[];
 
 const struct script_answer *script_answer(struct sim *sim, struct str run_step, unsigned nth);
 void script_plan(struct sim *sim);              /* documents, runs and what happens by the clock */

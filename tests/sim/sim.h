@@ -110,6 +110,7 @@ struct db_run {
     bool left_out;                /* nobody ever starts it */
     bool suspected;               /* a scheduler has accused it of its death */
     int64_t closed_at;            /* when its end was committed */
+    bool asked_to_pause;          /* and was answered */
     uint32_t ends, told;          /* how often it has ended, and its parent was told so */
     size_t event_count, event_cap;
     struct db_event *events;
@@ -347,7 +348,7 @@ __attribute__((format(printf, 2, 3))) void sim_trace_line(struct sim *sim, const
 
 struct sim_stats {
     uint64_t happened[DECISIONS], repeated, repeated_by[DECISIONS];
-    uint64_t dead_letters, released, children, items, signals, actions, settled, reopened;
+    uint64_t dead_letters, released, children, items, signals, actions, settled, reopened, paused;
     uint64_t histories, runs, events, commits, conflicts, fenced, refused, unknown, crashes, freezes, outages,
         republished, duplicates, sends, quarantined, ended[16];
 };

@@ -129,7 +129,7 @@ void history_action_begins(struct history *h, const struct past_step *action, co
 /* What was tried and did not go is tried once more. */
 static void compensating(struct history *h, const struct event *event)
 {
-    if (h->compensating || !root_at_rest(h))
+    if (h->compensating || !root_at_rest(h) || h->status == RUN_PAUSED)
         history_fault(h, event, "it begins before all steps have ended, or again");
     h->compensating = true;
     for (size_t i = 0; i < h->undo_count; i++) {
@@ -239,6 +239,8 @@ static void run_ends(struct history *h, const struct event *event, enum run_stat
         history_fault(h, event, "the run has ended");
     if (!root_at_rest(h))
         history_fault(h, event, "%" PRIu32 " of %zu steps have ended", h->root->ended, h->plan->root_count);
+    if (h->status == RUN_PAUSED && !invalid)
+        history_fault(h, event, "it ends while it is paused");
     if (!invalid)
         check_verdict(h, event);
     if (!quiet && h->plan->notify != NO_NODE && (h->notify == NULL || !step_ended(h->notify->status)))
@@ -409,6 +411,20 @@ static void command(struct history *h, const struct event *event)
     h->answered[h->answered_count++] = event->command;
 }
 
+static void paused(struct history *h, const struct event *event)
+{
+    if (run_ended(h->status) || h->status == RUN_PAUSED || h->cancelling || h->timing_out || h->compensating)
+        history_fault(h, event, "there is nothing to pause");
+    h->status = RUN_PAUSED;
+}
+
+/* By itself, or because the run is stopped. */
+static void pause_over(struct history *h)
+{
+    if (h->status == RUN_PAUSED)
+        h->status = h->started ? RUN_ACTIVE : RUN_PENDING;
+}
+
 void history_run_event(struct history *h, const struct event *event)
 {
     static const struct {
@@ -427,16 +443,27 @@ void history_run_event(struct history *h, const struct event *event)
             run_ends(h, event, ends[i].status);
     switch (event->type) {
     case EVENT_RUN_STARTED:
-        if (h->status != RUN_PENDING)
+        if (h->started)
             history_fault(h, event, "the run has started");
-        h->status = RUN_ACTIVE;
+        h->started = true;
+        h->status = h->status == RUN_PAUSED ? RUN_PAUSED : RUN_ACTIVE;
         h->goes_on = true;
         break;
+    case EVENT_RUN_PAUSED:
+        paused(h, event);
+        break;
+    case EVENT_RUN_RESUMED:
+        if (h->status != RUN_PAUSED)
+            history_fault(h, event, "the run is not paused");
+        pause_over(h);
+        break;
     case EVENT_RUN_CANCELLING:
+        pause_over(h);
         h->cancelling = true;
         h->wants_undo = event->compensate;
         break;
     case EVENT_RUN_TIMING_OUT:
+        pause_over(h);
         h->timing_out = true;
         break;
     case EVENT_RUN_COMPENSATING:

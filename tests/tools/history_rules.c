@@ -195,7 +195,7 @@ static void check_alive(struct history *h, const struct found *found, const stru
 {
     const struct past_place *place = found->step->place;
 
-    if (run_ended(h->status) || (h->status == RUN_PENDING && !h->cancelling))
+    if (run_ended(h->status) || (!h->started && !h->cancelling))
         history_fault(h, event, "the run has not started, or has ended");
     if (!h->goes_on && h->status == RUN_ACTIVE && found->step->plan->role == ROLE_STEP &&
         event->type != EVENT_STEP_SETTLED)

@@ -58,8 +58,16 @@ bool history_stopping(const struct history *h, const struct past_step *step)
     return stopped(h, step->place);
 }
 
+/* A paused run begins nothing, and decides nothing but what its stopping asks for. */
+static void check_pause(struct history *h, const struct event *event)
+{
+    if (h->status == RUN_PAUSED)
+        history_fault(h, event, "the run is paused");
+}
+
 static void begins(struct history *h, struct past_step *step, const struct event *event)
 {
+    check_pause(h, event);
     if (step->status != STEP_PENDING || step->attempt_open)
         history_fault(h, event, "the step has begun");
     if (stopped(h, step->place))
@@ -77,6 +85,8 @@ static void dispatched(struct history *h, struct past_step *step, const struct e
         begins(h, step, event);
     else if (stopped(h, step->place))
         history_fault(h, event, "it is tried again when nothing new may start");
+    else
+        check_pause(h, event);
     if (step_ended(step->status) || step->attempt_open || step->waits != PAST_NOTHING)
         history_fault(h, event, "the step does not wait for an attempt");
     if (event->attempt != step->attempt + 1)
@@ -250,6 +260,8 @@ static void ended(struct history *h, struct past_step *step, const struct event 
         begins(h, step, event);
     if (status == STEP_SKIPPED && (step->status != STEP_PENDING || stopped(h, step->place)))
         history_fault(h, event, "a step that has begun, or is to be cancelled, is skipped");
+    if (status == STEP_SKIPPED)
+        check_pause(h, event);
     if (status == STEP_SKIPPED && str_is(event->code, "edge"))
         check_needs(h, step, event, false);
     if (status == STEP_SUCCEEDED && event->attempt > step->attempt)

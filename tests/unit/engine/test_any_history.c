@@ -159,6 +159,15 @@ static struct engine_input any_input(struct rnd *r, struct world *w)
                                      .worker = STR("w1"),
                                      .result = (enum result_status)draw(r, 2),
                                      .output = STR("1")};
+    case 40:
+    case 41:
+        return (struct engine_input){.kind = IN_PAUSE, .command = 5, .of_parent = draw(r, 2)};
+    case 42:
+    case 43:
+    case 44:
+    case 45:
+    case 46: /* more often, so that not all stands still */
+        return (struct engine_input){.kind = IN_RESUME, .command = 6, .of_parent = draw(r, 2)};
     default:
         return w->row_count == 0 ? (struct engine_input){.kind = IN_SETTLE, .step = str_of(steps[draw(r, 5)])}
                                  : of_row(r, w, &w->rows[draw(r, (uint32_t)w->row_count)]);

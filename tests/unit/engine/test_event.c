@@ -29,6 +29,7 @@ enum field {
     F_STARTED,
     F_ENDED,
     F_COMMAND,
+    F_BY,
     FIELDS
 };
 
@@ -74,6 +75,9 @@ static void set_field(struct event *e, enum field field, struct str text)
     case F_COMMAND:
         e->command = INT64_MAX;
         break;
+    case F_BY:
+        e->by = text;
+        break;
     case FIELDS:
         break;
     }
@@ -87,6 +91,7 @@ static bool same_text(struct str a, struct str b)
 static void assert_same(const struct event *a, const struct event *b)
 {
     assert_true(same_text(a->branch, b->branch));
+    assert_true(same_text(a->by, b->by));
     assert_true(same_text(a->code, b->code));
     assert_true(same_text(a->error_class, b->error_class));
     assert_true(same_text(a->message, b->message));

@@ -329,6 +329,28 @@ static bool is_at_most_once(const struct world *w, uint32_t node)
     return run_plan_step(w->state, node)->at_most_once;
 }
 
+/* Is there a task whose answer moves the run on? */
+static bool has_task(const struct world *w)
+{
+    for (size_t i = 0; i < w->row_count; i++)
+        if (w->rows[i].kind == WORK_TASK)
+            return true;
+    return false;
+}
+
+/* Somebody pauses the run now and then. What is answered meanwhile counts, and in the end it makes no difference. */
+static void meddle(struct rnd *r, struct world *w)
+{
+    size_t begun = world_count(w, EVENT_STEP_DISPATCHED, NULL);
+
+    if (w->state->status != RUN_PAUSED && draw(r, 16) == 0) {
+        world_pause(w);
+        assert_int_equal(world_count(w, EVENT_STEP_DISPATCHED, NULL), begun);
+    } else if (w->state->status == RUN_PAUSED && (draw(r, 6) == 0 || !has_task(w))) {
+        world_resume(w);
+    }
+}
+
 /* Answers open tasks in random order until none is left. Now and then another scheduler takes over. */
 static void drive(struct rnd *r, struct world *w, uint64_t salt)
 {
@@ -356,6 +378,7 @@ static void drive(struct rnd *r, struct world *w, uint64_t salt)
         buf_deinit(&path);
         if (draw(r, 32) == 0)
             world_reload(w);
+        meddle(r, w);
     }
 }
 

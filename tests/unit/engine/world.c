@@ -392,6 +392,16 @@ void world_cancel(struct world *w, bool compensate)
     world_apply(w, (struct engine_input){.kind = IN_CANCEL, .command = 5, .compensate = compensate});
 }
 
+void world_pause(struct world *w)
+{
+    world_apply(w, (struct engine_input){.kind = IN_PAUSE, .command = 8, .by = STR("ann")});
+}
+
+void world_resume(struct world *w)
+{
+    world_apply(w, (struct engine_input){.kind = IN_RESUME, .command = 9, .by = STR("bob")});
+}
+
 void world_signal(struct world *w, const char *name, const char *payload)
 {
     world_apply(w,

@@ -45,6 +45,8 @@ void world_fail(struct world *w, const char *step, const char *error_class, cons
 void world_result(struct world *w, const char *step, enum result_status status);
 void world_lost(struct world *w, const char *step);
 void world_cancel(struct world *w, bool compensate);
+void world_pause(struct world *w);
+void world_resume(struct world *w);
 void world_signal(struct world *w, const char *name, const char *payload);
 void world_settle(struct world *w, const char *step, const char *as, const char *output);
 void world_compensate(struct world *w);

@@ -184,6 +184,8 @@ void states_same(const struct run_state *a, const struct run_state *b)
     uint32_t node = NO_NODE;
 
     SAME(status);
+    SAME(started);
+    SAME(paused_by_parent);
     SAME(cancelling);
     SAME(timing_out);
     SAME(compensate_wanted);

@@ -280,7 +280,15 @@ static void paused(struct scene *s)
 {
     begin(s, TWO);
     world_begin(&s->world, "charge", "worker-7f");
-    s->world.state->status = RUN_PAUSED;
+    world_pause(&s->world);
+    s->history.paused = world_event(&s->world, EVENT_RUN_PAUSED, NULL);
+}
+
+static void paused_with_parent(struct scene *s)
+{
+    begin(s, TWO);
+    world_apply(&s->world, (struct engine_input){.kind = IN_PAUSE, .command = 1, .by = STR("ann"), .of_parent = true});
+    s->history.paused = world_event(&s->world, EVENT_RUN_PAUSED, NULL);
 }
 
 static void repaired(struct scene *s)
@@ -353,6 +361,7 @@ static const struct {
     {"Somebody is told of the failure", notifying},
     {"Quarantined", quarantined},
     {"Paused, and an attempt still runs", paused},
+    {"Paused with its parent", paused_with_parent},
     {"A row that was missing and was put back", repaired},
     {"Nothing is open, a fault of ours", orphan},
     {"Ended", ended},
