@@ -1,6 +1,7 @@
 /* The lease of a scheduler: its row, and the tick that renews it and reads who shares the shards and who owns them, in
  * one round trip. What it finds becomes gains, losses, surplus, and what is worth taking (lease_shards.c). */
 #include "common/base/fault.h"
+#include "common/base/metrics.h"
 #include "rw_scheduler_sql.h"
 #include "scheduler/lease_internal.h"
 
@@ -32,7 +33,7 @@ void lease_gain(struct lease *lease, int16_t shard, int64_t epoch)
 
     if (held->state == SHARD_FREE)
         lease->held_count++;
-    *held = (struct held){.state = SHARD_HELD, .epoch = epoch, .busy = held->busy};
+    *held = (struct held){.state = SHARD_HELD, .kind = held->kind, .epoch = epoch, .busy = held->busy};
     change(lease, shard, true, epoch);
 }
 
@@ -102,21 +103,55 @@ static size_t share(size_t shards, size_t live, size_t before)
     return shards / live + (before < shards % live ? 1 : 0);
 }
 
-/* Compares what we hold with the rows; fills `free_ones` with what could be taken. */
-static size_t compare(struct lease *lease, const struct pg_result *rows, int16_t *free_ones)
-{
-    size_t count = 0;
+/* Columns of scheduler_tick.sql. From TICK_RENEWED on they say the same in each row. */
+enum tick_column {
+    TICK_SHARD,
+    TICK_EPOCH,
+    TICK_MINE,
+    TICK_FREE,
+    TICK_NEEDS,
+    TICK_RENEWED,
+    TICK_MEMBERS,
+    TICK_BEFORE,
+    TICK_OLDEST,
+    TICK_NEWEST,
+    TICK_NEWEST_MEMBERS,
+    TICK_NEWEST_BEFORE,
+    TICK_EXPIRY_MS,
+    TICK_CLOCK
+};
 
+/* Of each kind, by this reading: how many there are, and what could be taken. */
+struct reading {
+    size_t count[SHARD_KINDS], free_count[SHARD_KINDS];
+    int16_t free_ones[SHARD_KINDS][SHARDS_MAX];
+};
+
+/* When nobody can go on with all of its runs, whoever has it goes on with the others. */
+static enum shard_kind kind_of(const struct pg_result *rows, size_t row)
+{
+    int64_t needs = pg_get_int(rows, row, TICK_NEEDS);
+
+    return needs > pg_get_int(rows, 0, TICK_OLDEST) && needs <= pg_get_int(rows, 0, TICK_NEWEST) ? SHARD_NEWER
+                                                                                                 : SHARD_COMMON;
+}
+
+/* Compares what we hold with the rows. */
+static void compare(struct lease *lease, const struct pg_result *rows, struct reading *reading)
+{
     for (size_t i = 0; i < pg_rows(rows) && i < SHARDS_MAX; i++) {
-        int16_t shard = (int16_t)pg_get_int(rows, i, 0);
-        int64_t epoch = pg_get_int(rows, i, 1);
-        bool mine = pg_get_bool(rows, i, 2), takeable = pg_get_bool(rows, i, 3);
+        int16_t shard = (int16_t)pg_get_int(rows, i, TICK_SHARD);
+        int64_t epoch = pg_get_int(rows, i, TICK_EPOCH);
+        bool mine = pg_get_bool(rows, i, TICK_MINE), takeable = pg_get_bool(rows, i, TICK_FREE);
+        enum shard_kind kind = kind_of(rows, i);
         struct held *held;
 
         ENSURE(shard >= 0 && shard < SHARDS_MAX);
         if ((size_t)shard >= lease->shard_count)
             lease->shard_count = (size_t)shard + 1;
         held = &lease->held[shard];
+        held->kind = kind;
+        reading->count[kind]++;
         if (held->busy > 0)
             continue;
         if (mine && !lease->stopping && (held->state == SHARD_FREE || held->epoch != epoch))
@@ -124,11 +159,10 @@ static size_t compare(struct lease *lease, const struct pg_result *rows, int16_t
         else if (!mine)
             lose(lease, shard);
         if (!mine && takeable)
-            free_ones[count++] = shard;
+            reading->free_ones[kind][reading->free_count[kind]++] = shard;
         else
             held->refused_since.us = 0;
     }
-    return count;
 }
 
 static void lose_everything(struct lease *lease)
@@ -155,9 +189,6 @@ static void sample_clock(struct lease *lease, struct wall_us now)
     lease->options.on_clock(lease->options.ctx, now, middle);
 }
 
-/* Columns of scheduler_tick.sql that say the same in each row. */
-enum tick_column { TICK_RENEWED = 4, TICK_MEMBERS, TICK_BEFORE, TICK_FORMAT, TICK_EXPIRY_MS, TICK_CLOCK };
-
 /* When to look again: each renewal, and a moment after another's lease may have ended; soon while we want more. */
 static int64_t next_look(const struct lease *lease, const struct pg_result *rows, bool wants_more)
 {
@@ -168,22 +199,52 @@ static int64_t next_look(const struct lease *lease, const struct pg_result *rows
     return expiry > 0 && expiry < next ? expiry : next;
 }
 
+/* What is common is shared by all, what is for the newest by them alone. */
+static void find_shares(const struct lease *lease, const struct pg_result *rows, const struct reading *reading,
+                        size_t shares[SHARD_KINDS])
+{
+    bool newest = lease->options.format == pg_get_int(rows, 0, TICK_NEWEST);
+
+    shares[SHARD_COMMON] = share(reading->count[SHARD_COMMON], (size_t)pg_get_int(rows, 0, TICK_MEMBERS),
+                                 (size_t)pg_get_int(rows, 0, TICK_BEFORE));
+    shares[SHARD_NEWER] = !newest ? 0
+                                  : share(reading->count[SHARD_NEWER], (size_t)pg_get_int(rows, 0, TICK_NEWEST_MEMBERS),
+                                          (size_t)pg_get_int(rows, 0, TICK_NEWEST_BEFORE));
+}
+
+static size_t held_of(const struct lease *lease, enum shard_kind kind)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < lease->shard_count; i++)
+        count += lease->held[i].state != SHARD_FREE && lease->held[i].kind == kind;
+    return count;
+}
+
 static void take_in(struct lease *lease, const struct pg_result *rows)
 {
-    int16_t free_ones[SHARDS_MAX];
-    size_t count, target, wanted;
+    struct reading reading = {.count = {0}};
+    size_t shares[SHARD_KINDS];
+    bool wants_more = false;
 
     lease->renewed = lease->tick_sent;
-    lease->options.on_format(lease->options.ctx, (int)pg_get_int(rows, 0, TICK_FORMAT));
+    lease->options.on_formats(lease->options.ctx, (int)pg_get_int(rows, 0, TICK_OLDEST),
+                              (int)pg_get_int(rows, 0, TICK_NEWEST));
     sample_clock(lease, pg_get_time(rows, 0, TICK_CLOCK));
-    count = compare(lease, rows, free_ones);
-    target = share(pg_rows(rows), (size_t)pg_get_int(rows, 0, TICK_MEMBERS), (size_t)pg_get_int(rows, 0, TICK_BEFORE));
-    wanted = lease->stopping || lease->held_count >= target ? 0 : target - lease->held_count;
-    lease_tick_in(lease, next_look(lease, rows, wanted > 0));
-    lease_take(lease, free_ones, count < wanted ? count : wanted);
+    compare(lease, rows, &reading);
+    find_shares(lease, rows, &reading, shares);
+    for (enum shard_kind kind = 0; kind < SHARD_KINDS; kind++) {
+        size_t held = held_of(lease, kind), wanted = lease->stopping || held >= shares[kind] ? 0 : shares[kind] - held;
+        size_t count = reading.free_count[kind];
+
+        wants_more |= wanted > 0;
+        lease_take(lease, reading.free_ones[kind], count < wanted ? count : wanted);
+    }
+    lease_tick_in(lease, next_look(lease, rows, wants_more));
     lease_tell_changes(lease);
     if (!lease->stopping)
-        lease_give_surplus(lease, target);
+        lease_give_surplus(lease, shares);
+    metric_set(METRIC_SHARDS_LEFT_TO_NEWER, shares[SHARD_NEWER] > 0 ? 0 : (int64_t)reading.count[SHARD_NEWER]);
 }
 
 static void ticked(void *ctx, const struct pg_outcome *outcome)

@@ -1,9 +1,10 @@
 /* Which shards are ours. One row per scheduler, renewed each second on a connection of its own, so that neither a long
  * batch nor a slow read lets it lapse; a lease lasts 3 s by PostgreSQL's clock. Shards of a lapsed lease are taken,
  * each scheduler up to its share, with the epoch raised under the shard's exclusive advisory lock; a scheduler with
- * more than its share gives the rest up at a batch's end. Lease and epoch decide who works; that nobody else's work
- * counts is the guard's business, in every batch (sql/batch_guard.sql). Loop thread only. Nothing calls back from
- * inside these functions. */
+ * more than its share gives the rest up at a batch's end. While releases run side by side, a shard with runs that not
+ * all of them can read belongs to the newest, who share these among themselves, and the others with all. Lease and
+ * epoch decide who works; that nobody else's work counts is the guard's business, in every batch (sql/batch_guard.sql).
+ * Loop thread only. Nothing calls back from inside these functions. */
 #pragma once
 #include "common/io/pg.h"
 #include "scheduler/core/sched_core.h"
@@ -23,8 +24,8 @@ struct lease_options {
     void (*on_surplus)(void *ctx, int16_t shard);
     /* PostgreSQL's clock, with each renewal. */
     void (*on_clock)(void *ctx, struct wall_us now, struct mono_us at);
-    /* The oldest event format that a live scheduler announces, with each renewal. */
-    void (*on_format)(void *ctx, int lowest);
+    /* The oldest and the newest event format that live schedulers announce, with each renewal. */
+    void (*on_formats)(void *ctx, int oldest, int newest);
     /* What gateways should know of our load, as JSON, at each renewal; STR_NONE: nothing. While there is something it
      * is asked for more often. Valid until the next call. May be NULL. */
     struct str (*load)(void *ctx);
@@ -42,6 +43,9 @@ void lease_check(struct lease *lease);
 /* Gives one shard up. The caller has nothing of it in hand any more; on_shards says that it is lost when PostgreSQL has
  * answered. */
 void lease_release(struct lease *lease, int16_t shard);
+/* A run of the shard needs a newer event format than ours: the shard is left to schedulers that have it, as long as one
+ * lives. on_surplus follows. */
+void lease_needs_newer(struct lease *lease, int16_t shard);
 /* Takes no more shards; on_surplus is not called again. */
 void lease_stop(struct lease *lease);
 /* Gives everything up in one transaction, then `done` (also when PostgreSQL cannot be reached within a second). */

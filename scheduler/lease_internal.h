@@ -11,10 +11,13 @@
 #define HURRY_MS 100  /* between ticks while we have less than our share */
 #define LOADED_MS 200 /* ... while gateways should know of our load */
 
+/* What not everybody who lives can go on with is NEWER: for those of the newest event format. */
+enum shard_kind { SHARD_COMMON, SHARD_NEWER, SHARD_KINDS };
 enum held_state { SHARD_FREE, SHARD_HELD, SHARD_SURPLUS };
 
 struct held {
     enum held_state state;
+    enum shard_kind kind;
     int64_t epoch;
     unsigned busy;                /* our own statements about it that are not answered yet */
     struct mono_us refused_since; /* free, but not to be had; 0: not refused */
@@ -49,4 +52,5 @@ void lease_lost(struct lease *lease, int16_t shard); /* to be told, as what is g
 void lease_tell_changes(struct lease *lease);
 /* lease_shards.c */
 void lease_take(struct lease *lease, const int16_t *shards, size_t count);
-void lease_give_surplus(struct lease *lease, size_t target); /* what is held beyond it becomes surplus */
+void lease_give_surplus(struct lease *lease,
+                        const size_t shares[SHARD_KINDS]); /* what is held beyond becomes surplus */

@@ -158,17 +158,39 @@ void lease_release(struct lease *lease, int16_t shard)
     pg_submit(lease->pg, batch, released, request_new(lease, &shard, 1));
 }
 
-void lease_give_surplus(struct lease *lease, size_t target)
+void lease_give_surplus(struct lease *lease, const size_t shares[SHARD_KINDS])
 {
-    size_t keep = 0;
+    size_t keep[SHARD_KINDS] = {0};
 
     for (size_t i = 0; i < lease->shard_count; i++)
-        keep += lease->held[i].state == SHARD_HELD;
-    for (size_t i = lease->shard_count; i-- > 0 && keep > target;) {
-        if (lease->held[i].state != SHARD_HELD)
+        keep[lease->held[i].kind] += lease->held[i].state == SHARD_HELD;
+    for (size_t i = lease->shard_count; i-- > 0;) {
+        struct held *held = &lease->held[i];
+
+        if (held->state != SHARD_HELD || keep[held->kind] <= shares[held->kind])
             continue;
-        lease->held[i].state = SHARD_SURPLUS;
-        keep--;
+        held->state = SHARD_SURPLUS;
+        keep[held->kind]--;
         lease->options.on_surplus(lease->options.ctx, (int16_t)i);
     }
+}
+
+static void noted(void *ctx, const struct pg_outcome *outcome)
+{
+    struct lease *lease = ctx;
+
+    if (lease->freed)
+        return;
+    if (outcome->rc != ERR_OK)
+        log_event(LOG_WARN, "shard.need_not_noted", log_err(outcome->err)); /* said again with the next such run */
+    lease_tick_in(lease, 1);
+}
+
+void lease_needs_newer(struct lease *lease, int16_t shard)
+{
+    struct pg_batch *batch = pg_batch_new(true);
+
+    log_event(LOG_WARN, "shard.needs_newer_release", log_i64("shard", shard), log_i64("format", lease->options.format));
+    (void)pg_add(batch, SQL_SHARD_NEEDS, pg_uuid(lease->options.me), pg_i16(shard), pg_i32(lease->options.format + 1));
+    pg_submit(lease->pg, batch, noted, lease);
 }

@@ -93,6 +93,11 @@ static void port_shard_released(void *ctx, int16_t shard)
     shell_maybe_leave(shell);
 }
 
+static void port_needs_newer(void *ctx, int16_t shard)
+{
+    lease_needs_newer(shell_of(ctx)->lease, shard);
+}
+
 static void port_check_shards(void *ctx)
 {
     lease_check(shell_of(ctx)->lease);
@@ -165,6 +170,7 @@ struct sched_ports shell_ports(struct shell *shell)
         .queue_depth = port_queue_depth,
         .close_shard = port_close_shard,
         .shard_released = port_shard_released,
+        .needs_newer = port_needs_newer,
         .check_shards = port_check_shards,
         .lease_is_live = port_lease_is_live,
     };

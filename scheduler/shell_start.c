@@ -52,11 +52,11 @@ static void on_replaced(void *ctx)
     service_fail(shell->service, 1, &err);
 }
 
-static void on_format(void *ctx, int lowest)
+static void on_formats(void *ctx, int oldest, int newest)
 {
     struct shell *shell = ctx;
 
-    sched_on_format(shell->sched, lowest);
+    sched_on_formats(shell->sched, oldest, newest);
 }
 
 static void on_clock(void *ctx, struct wall_us now, struct mono_us at)
@@ -147,7 +147,7 @@ static void start_core(struct shell *shell)
                                                      .on_surplus = on_surplus,
                                                      .on_replaced = on_replaced,
                                                      .on_clock = on_clock,
-                                                     .on_format = on_format,
+                                                     .on_formats = on_formats,
                                                      .load = shell_load,
                                                      .health = shell_health,
                                                      .ctx = shell});

@@ -371,7 +371,7 @@ static int format_needed(const struct run_state *state, const struct engine_inpu
     case IN_SETTLE:
         return event_format(EVENT_STEP_SETTLED);
     case IN_COMPENSATE:
-        return event_format(EVENT_RUN_REOPENED);
+        return event_format(EVENT_RUN_COMPENSATING);
     case IN_RETRY:
         return event_format(EVENT_STEP_REOPENED);
     case IN_RESULT:

@@ -113,7 +113,14 @@ struct command {
 };
 
 /* ---- runs ---- */
-enum entry_state { ENTRY_EMPTY, ENTRY_LOADING, ENTRY_PLAN, ENTRY_HERE, ENTRY_ABSENT };
+enum entry_state {
+    ENTRY_EMPTY,
+    ENTRY_LOADING,
+    ENTRY_PLAN,
+    ENTRY_HERE,
+    ENTRY_ABSENT,
+    ENTRY_BEYOND, /* it needs a newer release: left alone until its shard is another's */
+};
 
 struct own_key {       /* an Idempotency-Key that the document gave, of the step's first dispatch */
     struct hnode node; /* run_entry.keys, by path: nodes go from one iteration to the next */
@@ -390,8 +397,8 @@ struct sched {
     struct shard **shards; /* by number */
     size_t shard_cap;
     size_t owned_count;
-    char reply_to[64]; /* an inbox of ours */
-    int format_lowest; /* event format that every live scheduler can read */
+    char reply_to[64];                /* an inbox of ours */
+    int format_oldest, format_newest; /* event formats of the schedulers that live */
 
     struct map *orgs;
     struct htable plans;

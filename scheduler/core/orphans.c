@@ -244,7 +244,7 @@ void sched_audit(struct sched *sched, const struct run_id *runs, size_t count)
         struct shard *shard = shard_find(sched, shard_of_run(sched, runs[i]));
         struct run_entry *entry = shard == NULL ? NULL : run_find(sched, runs[i]);
         bool busy = entry != NULL && (entry->work != NULL || entry->first != NULL || entry->state == ENTRY_LOADING ||
-                                      entry->state == ENTRY_PLAN);
+                                      entry->state == ENTRY_PLAN || entry->state == ENTRY_BEYOND);
 
         /* what is in hand moves, and is compared when it is next read */
         if (shard == NULL || !shard->ready || shard->releasing || busy || quarantine_holds(sched, runs[i]))

@@ -203,9 +203,10 @@ void run_kick(struct sched *sched, struct run_entry *entry)
         put_in(&sched->delayed, entry);
         return;
     }
-    if (held) {
+    if (held || entry->state == ENTRY_BEYOND)
         for (LIST_EACH(&entry->wanting, at))
             task_unready(sched, CONTAINER(at, struct item, list));
+    if (held) {
         if (entry->first != NULL && !entry->shard->releasing)
             put_in(&sched->ready, entry);
         return;
@@ -218,6 +219,7 @@ void run_kick(struct sched *sched, struct run_entry *entry)
         break;
     case ENTRY_LOADING:
     case ENTRY_PLAN:
+    case ENTRY_BEYOND:
         break;
     case ENTRY_HERE:
     case ENTRY_ABSENT:

@@ -5,7 +5,7 @@
 
 #define LOAD_AGAIN_US (200 * US_PER_MS)
 
-static enum err_code fold(struct run_entry *entry, const struct sched_loaded_run *loaded, int64_t release,
+static enum err_code fold(struct run_entry *entry, int format, const struct sched_loaded_run *loaded, int64_t release,
                           bool *ret_released, struct arena *arena, struct err *err)
 {
     enum err_code rc;
@@ -21,6 +21,9 @@ static enum err_code fold(struct run_entry *entry, const struct sched_loaded_run
                               .attempt = row->attempt,
                               .output_bytes = row->output_bytes};
 
+        if (event_format(event.type) > format)
+            return err_set(err, ERR_NOT_AVAILABLE, "event %" PRIu32 " is of type %d, which came with a newer release",
+                           row->seq, (int)row->type);
         rc = event_decode_data(row->data, arena, &event, err);
         if (rc != ERR_OK)
             return err_prefix(err, rc, "event %" PRIu32, row->seq);
@@ -70,6 +73,18 @@ static void note_family(struct run_entry *entry, const struct sched_loaded_run *
         entry->input_fault = child_input_fault(entry->plan, loaded->input);
 }
 
+/* Only a newer release can go on with it. Nothing of it is lost or changed: what comes for it waits here, and goes with
+ * the shard. */
+static void leave_to_newer(struct sched *sched, struct run_entry *entry, const struct err *err)
+{
+    sched_log_run(LOG_WARN, "run.beyond_this_release", entry, err);
+    metric_add(METRIC_RUNS_BEYOND, 1);
+    run_forget_state(sched, entry);
+    entry->state = ENTRY_BEYOND;
+    if (sched->ports.needs_newer != NULL)
+        sched->ports.needs_newer(sched->ports.ctx, entry->shard->number);
+}
+
 static void loaded_here(struct sched *sched, struct run_entry *entry, const struct sched_loaded_run *loaded)
 {
     struct arena *arena = arena_new(16 * 1024);
@@ -78,17 +93,26 @@ static void loaded_here(struct sched *sched, struct run_entry *entry, const stru
     enum err_code rc;
     bool released;
 
+    if (entry->plan->plan->format > sched->set.format) {
+        (void)err_set(&err, ERR_NOT_AVAILABLE, "its workflow asks for what came with a newer release");
+        leave_to_newer(sched, entry, &err);
+        return;
+    }
     entry->run = run_state_new(entry->id, loaded->organisation, entry->plan->plan, loaded->created_at);
     entry->run->priority = loaded->priority < PRIORITY_COUNT ? loaded->priority : PRIORITY_NORMAL;
     entry->trigger = keep(loaded->trigger);
     note_family(entry, loaded);
     if (sched->set.journal.enter != NULL)
         sched->set.journal.enter(sched->set.journal.ctx, entry->id);
-    rc = fold(entry, loaded, q == NULL ? 0 : q->release, &released, arena, &err);
+    rc = fold(entry, sched->set.format, loaded, q == NULL ? 0 : q->release, &released, arena, &err);
     if (sched->set.journal.leave != NULL)
         sched->set.journal.leave(sched->set.journal.ctx, entry->id);
     arena_free(arena);
     run_weigh(sched, entry);
+    if (rc == ERR_NOT_AVAILABLE) {
+        leave_to_newer(sched, entry, &err);
+        return;
+    }
     if (rc != ERR_OK) {
         sched_log_run(LOG_ERROR, "run.history_not_folded", entry, &err);
         run_forget_state(sched, entry);
@@ -141,7 +165,13 @@ void run_plan_here(struct sched *sched, struct run_entry *entry)
     struct plan_info *plan = entry->plan;
 
     list_del(&entry->waits_plan);
-    if (plan->plan == NULL) {
+    if (plan->plan == NULL && sched->format_newest > sched->set.format) {
+        struct err err;
+
+        (void)err_set(&err, ERR_NOT_AVAILABLE,
+                      "its workflow version cannot be read here, but perhaps by a newer release");
+        leave_to_newer(sched, entry, &err);
+    } else if (plan->plan == NULL) {
         run_forget_state(sched, entry);
         entry->unloadable = true;
         quarantine_add(sched, entry->id, false, "its workflow version cannot be read");

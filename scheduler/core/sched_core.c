@@ -45,6 +45,8 @@ static void settings_init(struct sched *sched, const struct sched_settings *sett
     set_default_i64(&set->lease_us, 6 * US_PER_S);
     set_default_i64(&set->overdue_us, 15 * US_PER_S);
     set_default_i64(&set->evaluate_wait_us, 2 * US_PER_MS);
+    if (set->format == 0)
+        set->format = event_format_newest();
     set_default_u32(&set->window_min, 64);
     set_default_u32(&set->window_max, 500);
     set_default_u32(&set->batch_inputs, 512);
@@ -81,7 +83,7 @@ struct sched *sched_new(const struct sched_ports *ports, const struct sched_sett
     buf_init(&sched->text, SIZE_MAX / 2);
     buf_init(&sched->message, (size_t)64 << 20);
     buf_init(&sched->scratch, (size_t)64 << 20);
-    sched->format_lowest = event_format_newest();
+    sched->format_oldest = sched->format_newest = sched->set.format;
     sched->now = ports->mono(ports->ctx);
     sched->wall = ports->wall(ports->ctx);
     sched->last_tick = sched->now;
@@ -154,9 +156,10 @@ void sched_on_broker(struct sched *sched, bool up)
     sched->broker_up = up;
 }
 
-void sched_on_format(struct sched *sched, int lowest)
+void sched_on_formats(struct sched *sched, int oldest, int newest)
 {
-    sched->format_lowest = lowest;
+    sched->format_oldest = oldest;
+    sched->format_newest = newest;
 }
 
 void sched_on_confirm(struct sched *sched, uint64_t confirm, enum sched_confirm outcome)

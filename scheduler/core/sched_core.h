@@ -32,6 +32,7 @@ struct sched_settings {
     size_t batch_bytes;              /* 0: 4 MiB */
     size_t document_max_bytes;       /* of what one expression reads; 0: 4 MiB */
     struct limit_settings limits;    /* of the installation; a standard of 0: as LIMITS_DEFAULT has it */
+    int format;                      /* newest event format that it reads and writes; 0: this release's */
     struct sched_journal journal;    /* functions may be NULL (tests) */
 };
 
@@ -229,6 +230,9 @@ struct sched_ports {
     void (*queue_depth)(void *ctx, const char *queue);
     void (*close_shard)(void *ctx, int16_t shard); /* close the shard's consuming channels; the core has dropped it */
     void (*shard_released)(void *ctx, int16_t shard); /* answer to sched_release_shard: give the row up now */
+    /* A run of the shard needs a newer event format than ours. It is left alone, with what comes for it, as long as the
+     * shard is ours: it should become that of somebody who has the format. NULL: nobody has. */
+    void (*needs_newer)(void *ctx, int16_t shard);
     /* Is our lease within its time? What is published without one says that it may have been published before: another
      * may have the shard already. NULL: always. */
     bool (*lease_is_live)(void *ctx);
@@ -354,9 +358,9 @@ void sched_on_confirm(struct sched *sched, uint64_t confirm, enum sched_confirm 
 void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, uint32_t ready, uint32_t consumers);
 /* Both broker connections are usable, or one is not any more. Leases count only while they are. */
 void sched_on_broker(struct sched *sched, bool up);
-/* The oldest event format that a live scheduler announces: what needs a newer one is refused, or waits. Ours until this
- * is first called. */
-void sched_on_format(struct sched *sched, int lowest);
+/* The oldest and the newest event format that live schedulers announce, ours included. What needs a newer one than the
+ * oldest is refused, or waits. Both are ours until this is first called. */
+void sched_on_formats(struct sched *sched, int oldest, int newest);
 
 /* ---- control ---- */
 /* Finish what is in hand of the shard, take nothing new of it, then call shard_released. For rebalancing and SIGTERM.

@@ -22,7 +22,7 @@ struct work *work_new(struct sched *sched, struct run_entry *entry, struct shard
     work->now = sched->wall;
     list_init(&work->link);
     effects_init(&work->fx, arena);
-    work->fx.format = sched->format_lowest;
+    work->fx.format = sched->format_oldest;
     shard->works++;
     if (entry != NULL) {
         ENSURE(entry->work == NULL);

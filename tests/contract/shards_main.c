@@ -11,7 +11,7 @@ struct member {
     bool asked[SHARD_COUNT];                           /* to give it up */
     int released, lost, told, replaced, left;
     bool clock;
-    int lowest; /* event format */
+    int oldest, newest; /* event formats */
 };
 
 static void on_shards(void *ctx, const struct sched_shard_change *changes, size_t count)
@@ -51,9 +51,12 @@ static void on_replaced(void *ctx)
     ((struct member *)ctx)->replaced++;
 }
 
-static void on_format(void *ctx, int lowest)
+static void on_formats(void *ctx, int oldest, int newest)
 {
-    ((struct member *)ctx)->lowest = lowest;
+    struct member *m = ctx;
+
+    m->oldest = oldest;
+    m->newest = newest;
 }
 
 static void on_clock(void *ctx, struct wall_us now, struct mono_us at)
@@ -77,7 +80,7 @@ static void start_of_format(struct member *m, int process, const char *name, int
                                     .on_shards = on_shards,
                                     .on_surplus = on_surplus,
                                     .on_clock = on_clock,
-                                    .on_format = on_format,
+                                    .on_formats = on_formats,
                                     .on_replaced = on_replaced,
                                     .ctx = m};
 
@@ -149,21 +152,81 @@ static void shards_are_shared_when_others_join_and_leave(void **state)
     leave(&c);
 }
 
-static void each_learns_the_oldest_format_of_all_who_live(void **state)
+static void each_learns_the_formats_of_all_who_live(void **state)
 {
     struct member a, b;
 
     (void)state;
     start_of_format(&a, 0, "a", 7);
-    UNTIL(a.lowest == 7);
+    UNTIL(a.oldest == 7 && a.newest == 7);
     start_of_format(&b, 1, "b", 5);
-    UNTIL(a.lowest == 5 && b.lowest == 5);
+    UNTIL(a.oldest == 5 && b.oldest == 5 && a.newest == 7 && b.newest == 7);
     leave(&b);
-    UNTIL(a.lowest == 7);
+    UNTIL(a.oldest == 7);
     start_of_format(&b, 1, "b", 8);
-    UNTIL(b.lowest == 7);
+    UNTIL(b.oldest == 7 && a.newest == 8);
     hand_die(b.process, b.lease);
-    UNTIL(a.lowest == 7);
+    UNTIL(a.newest == 7);
+    leave(&a);
+}
+
+static bool has_only(const struct member *m, int shard)
+{
+    return shards_of(m) == 1 && m->epochs[shard] != 0;
+}
+
+/* Two releases: the shards that the older one cannot go on with are the newer one's, beyond its share; when no newer
+ * one lives, the older one has them again, for the sake of their other runs. */
+static void what_needs_a_newer_release_is_left_to_it_as_long_as_it_lives(void **state)
+{
+    struct member a, b;
+    struct member *all[] = {&a, &b};
+
+    (void)state;
+    start_of_format(&a, 0, "a", 1);
+    UNTIL(shards_of(&a) == 4);
+    lease_needs_newer(a.lease, 0);
+    lease_needs_newer(a.lease, 1);
+    world_pass(3 * RENEW_MS * US_PER_MS);
+    assert_int_equal(shards_of(&a), 4); /* to whom should they be given? */
+    start_of_format(&b, 1, "b", 2);
+    UNTIL(has_only(&a, 2) || has_only(&a, 3));
+    UNTIL(each_is_owned_once(all, 2));
+    assert_true(b.epochs[0] != 0 && b.epochs[1] != 0);
+    world_pass(5 * RENEW_MS * US_PER_MS);
+    assert_int_equal(shards_of(&a), 1); /* and it stays so */
+    hand_die(b.process, b.lease);
+    UNTIL(shards_of(&a) == 4);
+    start_of_format(&b, 1, "b", 2);
+    UNTIL(shards_of(&b) == 3 && b.epochs[0] != 0 && b.epochs[1] != 0);
+    /* the older one is replaced: nothing is special any more */
+    leave(&a);
+    start_of_format(&a, 0, "a", 2);
+    UNTIL(shards_of(&a) == 2 && shards_of(&b) == 2);
+    leave(&a);
+    leave(&b);
+}
+
+/* Two of the newer release share what is theirs alone, and the rest with the older one. */
+static void the_newer_ones_share_what_is_theirs_alone(void **state)
+{
+    struct member a, b, c;
+    struct member *all[] = {&a, &b, &c};
+
+    (void)state;
+    start_of_format(&a, 0, "a", 1);
+    UNTIL(shards_of(&a) == 4);
+    for (int16_t s = 0; s < SHARD_COUNT; s++)
+        lease_needs_newer(a.lease, s);
+    start_of_format(&b, 1, "b", 2);
+    start_of_format(&c, 2, "c", 2);
+    UNTIL(shards_of(&a) == 0 && shards_of(&b) == 2 && shards_of(&c) == 2);
+    assert_true(each_is_owned_once(all, 3));
+    leave(&b);
+    UNTIL(shards_of(&c) == 4);
+    assert_int_equal(shards_of(&a), 0);
+    leave(&c);
+    UNTIL(shards_of(&a) == 4);
     leave(&a);
 }
 
@@ -340,7 +403,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         SCENARIO(shards_are_shared_when_others_join_and_leave),
-        SCENARIO(each_learns_the_oldest_format_of_all_who_live),
+        SCENARIO(each_learns_the_formats_of_all_who_live),
+        SCENARIO(what_needs_a_newer_release_is_left_to_it_as_long_as_it_lives),
+        SCENARIO(the_newer_ones_share_what_is_theirs_alone),
         SCENARIO(a_shard_goes_over_when_its_owner_has_nothing_of_it_in_hand),
         SCENARIO(a_dead_ones_shards_are_taken_when_its_lease_is_over),
         SCENARIO(who_stood_still_is_told_what_it_lost),

@@ -13,6 +13,13 @@ static const struct play play;
 static uv_loop_t loops[PROCESSES];
 
 /* Of the simulator, not looked at here. */
+void check_format(struct sim *s, const struct db_run *run, const struct event *event)
+{
+    (void)s;
+    (void)run;
+    (void)event;
+}
+
 void check_run(struct sim *s, struct db_run *run)
 {
     (void)s;

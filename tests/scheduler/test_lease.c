@@ -12,7 +12,7 @@ struct member {
     int64_t epochs[16]; /* 0: not ours */
     int replaced, told, left, released, lost;
     bool clock;
-    int lowest; /* event format */
+    int oldest, newest; /* event formats */
 };
 
 static void on_shards(void *ctx, const struct sched_shard_change *changes, size_t count)
@@ -40,9 +40,12 @@ static void on_replaced(void *ctx)
     ((struct member *)ctx)->replaced++;
 }
 
-static void on_format(void *ctx, int lowest)
+static void on_formats(void *ctx, int oldest, int newest)
 {
-    ((struct member *)ctx)->lowest = lowest;
+    struct member *m = ctx;
+
+    m->oldest = oldest;
+    m->newest = newest;
 }
 
 static void on_clock(void *ctx, struct wall_us now, struct mono_us at)
@@ -70,7 +73,7 @@ static void member_begin(struct member *m, const char *name, int lease_ms)
                                     .on_surplus = on_surplus,
                                     .on_replaced = on_replaced,
                                     .on_clock = on_clock,
-                                    .on_format = on_format,
+                                    .on_formats = on_formats,
                                     .ctx = m};
 
     *m = (struct member){0};

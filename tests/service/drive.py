@@ -198,7 +198,7 @@ class Drive:
 
 
 @contextlib.contextmanager
-def private_stack(gateways=1, schedulers=1, workers=1, before_up=None, services_only=False, whole=True):
+def private_stack(gateways=1, schedulers=1, workers=1, before_up=None, services_only=False, whole=True, build=BUILD):
     """A stack that a test may break; whatever it did, histories must be WHOLE at the end. Its folder is one that every user
     can enter, so that PostgreSQL can."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ropewalk-test."))
@@ -209,7 +209,7 @@ def private_stack(gateways=1, schedulers=1, workers=1, before_up=None, services_
             before_up(where)
         args = ["--services-only"] if services_only else ["--gateways", str(gateways), "--schedulers", str(schedulers),
                                                           "--workers", str(workers)]
-        done = subprocess.run([str(STACK), "up", str(where), "--build-dir", str(BUILD), *args], stdout=subprocess.PIPE,
+        done = subprocess.run([str(STACK), "up", str(where), "--build-dir", str(build), *args], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=180)
         assert done.returncode == 0, done.stdout
         one = Drive(where)

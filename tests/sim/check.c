@@ -307,6 +307,19 @@ static bool is_of_idle_copy(struct sim *sim, struct db_run *run, struct str step
     return false;
 }
 
+/* What was applied before somebody of an older release came may still be on its way. */
+#define ON_ITS_WAY_US (15 * SEC)
+
+void check_format(struct sim *sim, const struct db_run *run, const struct event *event)
+{
+    int needed = event->type == EVENT_RUN_STARTED ? run->plan->format : event_format(event->type);
+    int format = db_oldest_format(sim, ON_ITS_WAY_US);
+
+    if (needed > format && (run->state == NULL || run->state->format <= format))
+        sim_fail(sim, "run %u gets event %u, %s, of format %d, while a scheduler of format %d is alive", run->number,
+                 event->seq, event_type_name(event->type), needed, format);
+}
+
 static bool is_forged(struct sim *sim, struct str task_id, struct str result)
 {
     char token[SCHED_TOKEN_SIZE];

@@ -158,6 +158,12 @@ void faults_plan(struct sim *sim)
         }
 }
 
+static void upgraded(struct sim *sim, void *what)
+{
+    node_crash(sim, what);
+    sim_after(sim, 0, SEC, NULL, node_start, what);
+}
+
 /* The end of all faults: everybody comes back, nothing is lost any more, and all must come to its end. */
 void sim_heal(struct sim *sim)
 {
@@ -167,7 +173,12 @@ void sim_heal(struct sim *sim)
     sim->cache_down_until = 0;
     sim->cache_old_until = 0;
     broker_heal(sim);
-    for (int i = 0; i < SCHEDULERS + WORKERS; i++)
-        if (!sim->nodes[i].alive)
-            sim_after(sim, 0, SEC, NULL, node_start, &sim->nodes[i]);
+    for (int i = 0; i < SCHEDULERS + WORKERS; i++) {
+        struct node *node = &sim->nodes[i];
+
+        if (node->kind == NODE_SCHEDULER && node->alive && node->format < event_format_newest())
+            sim_at(sim, sim->now, NULL, upgraded, node);
+        if (!node->alive)
+            sim_after(sim, 0, SEC, NULL, node_start, node);
+    }
 }

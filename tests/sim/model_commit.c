@@ -202,6 +202,8 @@ static void execute(struct sim *sim, struct transaction *t)
             if (t->batch.epochs[i] < sim->db.shards[t->batch.shards[i]].epoch)
                 sim_fail(sim, "a batch of epoch %lld was committed in epoch %lld", (long long)t->batch.epochs[i],
                          (long long)sim->db.shards[t->batch.shards[i]].epoch);
+        for (size_t i = 0; i < t->batch.event_count; i++)
+            check_format(sim, db_find(sim, t->batch.events[i].run), t->batch.events[i].event);
         db_write_rows(sim, &t->batch);
         check_touched(sim, &t->batch);
         sim->db.commits++;

@@ -8,7 +8,7 @@ struct mono_us sim_clock_mono(void);  /* what clock_mono() is to scheduler/lease
 
 /* ---- statements, carried out on the rows (model_shards.c) ---- */
 #define MEMBERS (SCHEDULERS + 1) /* the last is a stranger's */
-#define TICK_COLUMNS 10
+#define TICK_COLUMNS 14
 
 struct run_id member_id(const struct node *node); /* incarnation of the process, as its lease says it */
 
@@ -18,6 +18,7 @@ void rows_forget(struct sim *sim);
 #define CELL_NULL INT64_MIN
 size_t rows_tick(struct sim *sim, struct run_id me, int64_t lease_ms, int64_t *cells);
 size_t rows_take(struct sim *sim, struct run_id me, const int16_t *shards, size_t count, int64_t *cells);
+void rows_needs(struct sim *sim, struct run_id me, int16_t shard, int format);
 void rows_release(struct sim *sim, struct run_id me, const int16_t *shards, size_t count);
 void rows_release_all(struct sim *sim, struct run_id me);
 void rows_leave(struct sim *sim, struct run_id me);

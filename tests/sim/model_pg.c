@@ -179,6 +179,7 @@ static struct param take_param(struct sim *sim, const struct pg_param *from)
 {
     struct param param = {.array = from->oid == KIND_ARRAY ? from->ptr : NULL};
     int32_t number = 0;
+    int16_t small = 0;
 
     if (from->oid == KIND_TEXT)
         param.text = str_arena(sim->arena, (struct str){from->ptr, (size_t)from->len});
@@ -186,7 +187,9 @@ static struct param take_param(struct sim *sim, const struct pg_param *from)
         memcpy(&param.id, from->inline_, sizeof(param.id));
     if (from->oid == KIND_NUMBER && from->len == (int)sizeof(number))
         memcpy(&number, from->inline_, sizeof(number));
-    param.number = number;
+    if (from->oid == KIND_NUMBER && from->len == (int)sizeof(small))
+        memcpy(&small, from->inline_, sizeof(small));
+    param.number = number + small;
     return param;
 }
 
@@ -222,6 +225,8 @@ static size_t carry_out(struct sim *sim, const struct statement *s, int64_t *cel
         return rows_end_holders(sim, p[0].array->shards, p[0].array->count);
     if (s->sql == SQL_SHARD_RELEASE)
         rows_release(sim, p[0].id, p[1].array->shards, p[1].array->count);
+    else if (s->sql == SQL_SHARD_NEEDS)
+        rows_needs(sim, p[0].id, (int16_t)p[1].number, (int)p[2].number);
     else if (s->sql == SQL_SCHEDULER_FORGET)
         rows_forget(sim);
     else if (s->sql == SQL_SHARD_RELEASE_ALL)

@@ -52,7 +52,22 @@ size_t rows_register(struct sim *sim, struct str name, struct run_id me, int64_t
     place->incarnation = me;
     place->lease_until = db_wall(sim) + lease_ms * MS;
     place->format = format;
+    place->since = sim->now;
     return 1;
+}
+
+int db_oldest_format(const struct sim *sim, int64_t us)
+{
+    int oldest = INT_MAX;
+
+    for (size_t i = 0; i < MEMBERS; i++) {
+        const struct db_member *member = &sim->db.members[i];
+
+        if (member->name[0] != '\0' && member->lease_until > db_wall(sim) && member->since < sim->now - us &&
+            member->format < oldest)
+            oldest = member->format;
+    }
+    return oldest;
 }
 
 void rows_forget(struct sim *sim)
@@ -74,9 +89,9 @@ void rows_leave(struct sim *sim, struct run_id me)
 
 size_t rows_tick(struct sim *sim, struct run_id me, int64_t lease_ms, int64_t *cells)
 {
-    int64_t now = db_wall(sim), live = 0, before = 0, expiry = INT64_MAX;
+    int64_t now = db_wall(sim), live = 0, before = 0, expiry = INT64_MAX, newest_live = 0, newest_before = 0;
     struct db_member *own = member_of(sim, me);
-    int lowest = INT_MAX;
+    int oldest = INT_MAX, newest = 0;
 
     for (size_t i = 0; i < MEMBERS; i++) {
         const struct db_member *member = &sim->db.members[i];
@@ -87,21 +102,34 @@ size_t rows_tick(struct sim *sim, struct run_id me, int64_t lease_ms, int64_t *c
         before += own != NULL && strcmp(member->name, own->name) < 0;
         if (member != own && member->lease_until < expiry)
             expiry = member->lease_until;
-        if (member->format < lowest)
-            lowest = member->format;
+        if (member->format < oldest)
+            oldest = member->format;
+        if (member->format > newest)
+            newest_live = newest_before = 0;
+        if (member->format >= newest) {
+            newest = member->format;
+            newest_live++;
+            newest_before += own != NULL && strcmp(member->name, own->name) < 0;
+        }
     }
-    if (own != NULL)
+    if (own != NULL) {
+        own->since = own->lease_until <= now ? sim->now : own->since;
         own->lease_until = now + lease_ms * MS;
+    }
     for (int16_t s = 0; s < SHARDS; s++) {
         const struct db_shard *shard = &sim->db.shards[s];
         const int64_t row[TICK_COLUMNS] = {s,
                                            shard->epoch,
                                            shard->owned && run_id_eq(shard->incarnation, me),
                                            !shard->owned || !lives(sim, shard->incarnation),
+                                           shard->format,
                                            own != NULL,
                                            live,
                                            before,
-                                           lowest,
+                                           oldest,
+                                           newest,
+                                           newest_live,
+                                           newest_before,
                                            expiry == INT64_MAX ? CELL_NULL : (expiry - now) / MS,
                                            now};
 
@@ -123,7 +151,8 @@ size_t rows_take(struct sim *sim, struct run_id me, const int16_t *shards, size_
             continue;
         if (shard->owned) /* the former goes on until its lease is answered */
             sim_happened(sim, DECIDE_LAPSE, sim->now + 3 * SEC);
-        *shard = (struct db_shard){.owned = true, .incarnation = me, .epoch = shard->epoch + 1};
+        *shard =
+            (struct db_shard){.owned = true, .incarnation = me, .epoch = shard->epoch + 1, .format = shard->format};
         cells[rows * TICK_COLUMNS] = shards[i];
         cells[rows * TICK_COLUMNS + 1] = shard->epoch;
         rows++;
@@ -136,6 +165,15 @@ void rows_release(struct sim *sim, struct run_id me, const int16_t *shards, size
     for (size_t i = 0; i < count; i++)
         if (run_id_eq(sim->db.shards[shards[i]].incarnation, me))
             sim->db.shards[shards[i]].owned = false;
+}
+
+/* shard_needs.sql */
+void rows_needs(struct sim *sim, struct run_id me, int16_t shard, int format)
+{
+    struct db_shard *row = &sim->db.shards[shard];
+
+    if (run_id_eq(row->incarnation, me) && row->format < format)
+        row->format = format;
 }
 
 void rows_release_all(struct sim *sim, struct run_id me)

@@ -220,6 +220,12 @@ void scheduler_hand_over(struct node *node, int16_t shard)
     node_turn(node);
 }
 
+static void needs_newer(void *ctx, int16_t shard)
+{
+    sim_clock_of(ctx);
+    lease_needs_newer(((struct node *)ctx)->lease, shard);
+}
+
 static void check_shards(void *ctx)
 {
     sim_clock_of(ctx);
@@ -306,11 +312,11 @@ static void replaced(struct sim *sim, void *what)
     sim_after(sim, 100 * MS, SEC, NULL, node_start, what);
 }
 
-static void on_format(void *ctx, int lowest)
+static void on_formats(void *ctx, int oldest, int newest)
 {
     struct node *node = ctx;
 
-    sched_on_format(node->sched, lowest);
+    sched_on_formats(node->sched, oldest, newest);
 }
 
 static void on_replaced(void *ctx)
@@ -328,13 +334,13 @@ static void lease_start(struct node *node)
                                     .url = "",
                                     .name = name,
                                     .me = member_id(node),
-                                    .format = event_format_newest(),
+                                    .format = node->format,
                                     .lease_ms = 3000,
                                     .renew_ms = 1000,
                                     .on_shards = on_shards,
                                     .on_surplus = on_surplus,
                                     .on_clock = on_clock,
-                                    .on_format = on_format,
+                                    .on_formats = on_formats,
                                     .on_replaced = on_replaced,
                                     .ctx = node};
 
@@ -342,6 +348,28 @@ static void lease_start(struct node *node)
     snprintf(name, sizeof(name), "s%d", node->index);
     node->lease = lease_new(&options);
 }
+
+/* rw-sim-releases: while there are faults, any scheduler may be of the release before. */
+static int choose_format(struct node *node)
+{
+#ifdef SIM_RELEASES
+    if (!node->sim->healed && sim_chances(node->sim, DECIDE_RELEASE, 5000))
+        return event_format_newest() - 1;
+#endif
+    (void)node;
+    return event_format_newest();
+}
+
+#ifdef SIM_RELEASES
+/* Processes are exchanged one by one, in either direction. */
+static void exchanged(struct sim *sim, void *what)
+{
+    if (sim->healed)
+        return;
+    node_crash(sim, what);
+    sim_after(sim, 10 * MS, SEC, NULL, node_start, what);
+}
+#endif
 
 void scheduler_start(struct node *node)
 {
@@ -356,6 +384,7 @@ void scheduler_start(struct node *node)
                                 .queue_depth = queue_depth,
                                 .close_shard = close_shard,
                                 .shard_released = shard_released,
+                                .needs_newer = needs_newer,
                                 .check_shards = check_shards,
                                 .lease_is_live = holds_lease};
     int16_t slots[SLOT_COUNT];
@@ -371,6 +400,8 @@ void scheduler_start(struct node *node)
                                       .batch_inputs = tight ? 3 : 0,
                                       .journal = {node, journal_enter, journal_leave}};
 
+    node->format = settings.format = choose_format(node);
+    sim_trace(node->sim, "%s is of event format %d", node->name, node->format);
     for (int i = 0; i < SLOT_COUNT; i++)
         slots[i] = (int16_t)(i % SHARDS);
     db_make_scheduler_ports(&ports);
@@ -389,6 +420,9 @@ void scheduler_start(struct node *node)
         run->suspected = true;
     }
     lease_start(node);
+#ifdef SIM_RELEASES
+    sim_after(node->sim, 2 * SEC, 20 * SEC, node, exchanged, node);
+#endif
     sim_keep_ticking(node);
 }
 

@@ -134,11 +134,13 @@ struct db_member { /* of the table scheduler; name "": no row */
     struct run_id incarnation;
     int64_t lease_until; /* by PostgreSQL's clock */
     int format;
+    int64_t since; /* its lease has been without a gap */
 };
 struct db_shard {
     bool owned;
     struct run_id incarnation;
     int64_t epoch;
+    int format; /* that its runs need */
 };
 struct db {
     struct db_workflow workflows[WORKFLOWS_MAX];
@@ -159,7 +161,8 @@ struct db {
     bool changed;         /* since somebody looked whether all is at rest */
     bool late_hold;       /* a transaction that nobody waited for any more has quarantined or released a run */
 };
-int64_t db_wall(const struct sim *sim); /* what PostgreSQL's clock shows */
+int db_oldest_format(const struct sim *sim, int64_t us); /* of the schedulers that have lived for so long */
+int64_t db_wall(const struct sim *sim);                  /* what PostgreSQL's clock shows */
 void db_jump(struct sim *sim, int64_t us);
 struct db_run *db_find(struct sim *sim, struct run_id id); /* NULL: none */
 struct db_run *db_run_add(struct sim *sim, struct run_id id, const struct db_workflow *workflow, int32_t version);
@@ -256,6 +259,7 @@ struct node {
     char name[32], control[64];
     /* scheduler */
     struct sched *sched;
+    int format; /* event format of its release */
     bool tick_planned;
     int64_t wake_at;
     struct lease *lease;
@@ -332,6 +336,8 @@ bool stranger_takes(struct node *node, struct sim_delivery *delivery);
 void sim_heal(struct sim *sim);
 /* After each commit that touched a run: its new events are folded and held against the rules. */
 void check_run(struct sim *sim, struct db_run *run);
+/* Before an event is written: can every scheduler that has been here for a while read it? */
+void check_format(struct sim *sim, const struct db_run *run, const struct event *event);
 /* A result that is acknowledged is in the history, or kept for a quarantined run. */
 void check_acknowledged(struct sim *sim, const struct sim_delivery *delivery);
 /* A command that is gone was answered. */

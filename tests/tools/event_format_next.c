@@ -32,7 +32,7 @@ static int todays_newest(void)
 static bool is_new(enum event_type type)
 {
     return type == EVENT_SIGNAL_RECEIVED || type == EVENT_STEP_SETTLED || type == EVENT_RUN_COMPENSATING ||
-           type == EVENT_RUN_COMPENSATED || type == EVENT_RUN_COMPENSATION_FAILED || type == EVENT_RUN_REOPENED;
+           type == EVENT_RUN_COMPENSATED || type == EVENT_RUN_COMPENSATION_FAILED;
 }
 
 int event_format(enum event_type type)

@@ -147,6 +147,13 @@ static void port_released(void *ctx, int16_t shard)
     s->released[s->released_count++] = shard;
 }
 
+static void port_needs_newer(void *ctx, int16_t shard)
+{
+    struct script *s = ctx;
+
+    s->newer[s->newer_count++] = shard;
+}
+
 static void port_check(void *ctx)
 {
     ((struct script *)ctx)->checks++;
@@ -192,6 +199,7 @@ struct script *script_new_with(const struct sched_settings *settings)
                                 .queue_depth = port_depth,
                                 .close_shard = port_close,
                                 .shard_released = port_released,
+                                .needs_newer = port_needs_newer,
                                 .check_shards = port_check,
                                 .lease_is_live = port_lease_is_live};
 

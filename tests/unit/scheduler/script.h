@@ -84,8 +84,8 @@ struct script {
     size_t sent_count, sent_cap, confirmed_count;
     struct acked acked[1000], forgotten[1000];
     size_t acked_count, forgotten_count;
-    int16_t closed[32], released[32];
-    size_t closed_count, released_count, checks, commits;
+    int16_t closed[32], released[32], newer[32];
+    size_t closed_count, released_count, newer_count, checks, commits;
     int64_t committed_order;
     struct run_id journal;
     size_t entered, left;
