@@ -1,6 +1,7 @@
 /* Follows a run to its end by its events: on a terminal a picture, otherwise a line per event. The shape of the tree
  * comes from the document of the run's version. */
 #include "cli/watch.h"
+#include "cli/terminal.h"
 #include "common/base/json_text.h"
 #include <unistd.h>
 
@@ -322,13 +323,6 @@ static enum cli_exit print_end(const struct cli *cli, const char *run_id)
     return succeeded ? CLI_DONE : CLI_NOT_SUCCEEDED;
 }
 
-static bool good_terminal(void)
-{
-    const char *term = getenv("TERM");
-
-    return isatty(STDOUT_FILENO) == 1 && term != NULL && strcmp(term, "dumb") != 0;
-}
-
 enum cli_exit watch_run(const struct cli *cli, const char *run_id, bool show, int timeout_s)
 {
     struct watch w = {.cli = cli, .show = show && !cli->json, .status = "pending"};
@@ -336,7 +330,7 @@ enum cli_exit watch_run(const struct cli *cli, const char *run_id, bool show, in
     CLEANUP(buf_deinit) struct buf path = {0};
     enum cli_exit rc;
 
-    w.terminal = w.show && good_terminal();
+    w.terminal = w.show && terminal_is_good();
     w.colours = getenv("NO_COLOR") == NULL;
     w.clock_offset_us = clock_wall().us - clock_mono().us;
     if (w.show)

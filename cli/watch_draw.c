@@ -1,30 +1,13 @@
 /* The picture of a run on a terminal: a tree of steps with marks, states and times, and a bar. Drawn whole over the
  * picture before, in one write; when the terminal is too low for it, only what is under way or went wrong is shown. */
 #include "cli/watch.h"
-#include <sys/ioctl.h>
-#include <unistd.h>
+#include "cli/terminal.h"
 
 #include "common/base/banned.h"
 
 #define BAR_WIDTH 30
 #define PICTURE_MAX ((size_t)1 << 20)
 #define ANCESTORS_MAX 16 /* watch.c draws nothing deeper */
-#define ROWS_MIN 4
-#define COLUMNS_MIN 8
-
-struct size {
-    size_t rows, columns;
-};
-
-static struct size terminal_size(void)
-{
-    struct winsize ws = {0};
-
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &ws) != 0 || ws.ws_row == 0 || ws.ws_col == 0)
-        return (struct size){24, 80};
-    return (struct size){ws.ws_row < ROWS_MIN ? ROWS_MIN : ws.ws_row,
-                         ws.ws_col < COLUMNS_MIN ? COLUMNS_MIN : ws.ws_col};
-}
 
 struct mark {
     const char *text, *colour;
@@ -67,59 +50,10 @@ static void put_branches(const struct watch *w, size_t at, struct buf *line)
     buf_append_str(line, is_last_child(w, at) ? STR("└─ ") : STR("├─ "));
 }
 
-/* Columns that the character at `ptr` takes: two in the blocks of East Asian scripts and of emoji. What is counted too
- * wide only leaves room; what is counted too narrow would wrap, and the next picture be drawn over the wrong lines. */
-static size_t columns_at(const char *ptr, size_t len)
-{
-    unsigned code = (unsigned char)ptr[0];
-
-    if (len < 3)
-        return 1;
-    code = len == 3 ? code & 0x0fu : code & 0x07u;
-    for (size_t i = 1; i < len; i++)
-        code = code << 6 | ((unsigned char)ptr[i] & 0x3fu);
-    return (code >= 0x1100 && code < 0x1160) || (code >= 0x231a && code < 0x2400) ||
-                   (code >= 0x2600 && code < 0x2700) || (code >= 0x2b00 && code < 0x2c00) ||
-                   (code >= 0x2e80 && code < 0xa4d0) || (code >= 0xac00 && code < 0xd7a4) ||
-                   (code >= 0xf900 && code < 0xfb00) || (code >= 0xfe30 && code < 0xff61) || code >= 0x1f000
-               ? 2
-               : 1;
-}
-
-/* Of text that clean_append has passed: all of it is UTF-8. */
-static size_t columns_of(struct str s)
-{
-    size_t n = 0, len;
-
-    for (size_t i = 0; i < s.len; i += len) {
-        len = utf8_len_at(s.ptr + i, s.len - i);
-        len = len == 0 ? 1 : len;
-        n += columns_at(s.ptr + i, len);
-    }
-    return n;
-}
-
 static void pad_to(struct buf *line, size_t column)
 {
-    for (size_t n = columns_of(buf_str(line)); n < column; n++)
+    for (size_t n = terminal_columns(buf_str(line)); n < column; n++)
         buf_append_char(line, ' ');
-}
-
-/* What fits into `columns`, without blanks at the end. */
-static struct str cut(struct str line, size_t columns)
-{
-    size_t seen = 0, len;
-
-    while (line.len > 0 && line.ptr[line.len - 1] == ' ')
-        line.len--;
-    for (size_t i = 0; i < line.len; i += len) {
-        len = utf8_len_at(line.ptr + i, line.len - i);
-        len = len == 0 ? 1 : len;
-        seen += columns_at(line.ptr + i, len);
-        if (seen > columns)
-            return (struct str){line.ptr, i};
-    }
-    return line;
 }
 
 static void put_step(const struct watch *w, size_t at, size_t name_width, size_t columns, struct buf *out)
@@ -147,7 +81,7 @@ static void put_step(const struct watch *w, size_t at, size_t name_width, size_t
     buf_append_str(out, str_of(w->colours ? mark.colour : ""));
     buf_append_str(out, str_of(mark.text));
     buf_append_str(out, str_of(w->colours ? "\033[0m " : " "));
-    buf_append_str(out, cut(buf_str(&line), columns - 3));
+    buf_append_str(out, terminal_cut(buf_str(&line), columns - 3));
     buf_append_char(out, '\n');
 }
 
@@ -161,7 +95,7 @@ static void put_bar(const struct watch *w, size_t columns, struct buf *out)
     for (size_t i = 0; i < w->count; i++)
         ended += watch_step_ended(&w->steps[i]) ? 1 : 0;
     (void)snprintf(text, sizeof(text), " %zu/%zu %s", ended, w->count, w->status);
-    words = cut(str_of(text), columns - 1);
+    words = terminal_cut(str_of(text), columns - 1);
     if (width + words.len >= columns)
         width = columns - 1 - words.len;
     bar = w->count == 0 ? 0 : width * ended / w->count;
@@ -182,7 +116,7 @@ static bool matters(const struct watch_step *step)
 void watch_draw(struct watch *w, bool last)
 {
     CLEANUP(buf_deinit) struct buf out = {0};
-    struct size size = terminal_size();
+    struct terminal_size size = terminal_size();
     bool fits = last || w->count + 2 <= size.rows;
     size_t name_width = 8;
     int lines = 0;
@@ -191,7 +125,7 @@ void watch_draw(struct watch *w, bool last)
     if (w->lines_drawn > 0)
         buf_printf(&out, "\033[%dA", w->lines_drawn);
     for (size_t i = 0; i < w->count; i++) {
-        size_t width = columns_of(str_of(w->steps[i].name)) + (size_t)(3 * w->steps[i].depth);
+        size_t width = terminal_columns(str_of(w->steps[i].name)) + (size_t)(3 * w->steps[i].depth);
 
         name_width = width > name_width && width < size.columns / 2 ? width : name_width;
     }

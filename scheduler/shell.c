@@ -167,6 +167,19 @@ static void write_health(void *ctx, const struct sched_queue_stat *stat)
     jw_end_arr(w);
 }
 
+static void write_worker(void *ctx, const struct sched_worker *worker)
+{
+    struct jw *w = ctx;
+
+    if (w->buf->len > LOAD_BYTES_MAX - HEALTH_ROOM)
+        return;
+    jw_arr(w);
+    jw_str(w, worker->name);
+    jw_i64(w, worker->tasks);
+    jw_i64(w, worker->silent_us / US_PER_MS);
+    jw_end_arr(w);
+}
+
 struct str shell_health(void *ctx)
 {
     struct shell *shell = ctx;
@@ -179,6 +192,10 @@ struct str shell_health(void *ctx)
     jw_key(&w, "queues");
     jw_arr(&w);
     sched_each_queue(shell->sched, write_health, &w);
+    jw_end_arr(&w);
+    jw_key(&w, "workers");
+    jw_arr(&w);
+    sched_each_worker(shell->sched, write_worker, &w);
     jw_end_arr(&w);
     jw_end_obj(&w);
     return buf_str(&shell->health);

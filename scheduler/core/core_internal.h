@@ -443,6 +443,7 @@ struct sched {
     uint64_t orphans[ORPHAN_COUNT];
     bool broker_up;
     struct mono_us broker_since, doubt_asked_at;
+    struct map *workers;      /* heard of late: name -> struct worker_heard */
     struct map *inbox_depths; /* inboxes asked about, for leases: name -> struct inbox_ask */
 
     struct link evaluating, collecting, batches;
@@ -698,6 +699,9 @@ void lease_end(struct sched *sched, struct item *item);
 void leases_tick(struct sched *sched);
 bool leases_depth(struct sched *sched, const char *queue, bool known, uint32_t ready);
 void leases_free(struct sched *sched);
+/* workers.c */
+void worker_heard(struct sched *sched, struct str worker, size_t tasks);
+void workers_free(struct sched *sched);
 
 /* orphans.c */
 void orphans_check(struct sched *sched, struct run_entry *entry, const struct sched_loaded_run *loaded);

@@ -460,9 +460,11 @@ void sched_on_heartbeat(struct sched *sched, struct str body)
     sched->now = sched->ports.mono(sched->ports.ctx);
     if (jt_check(body, &JT_LIMITS_MESSAGE, &err) == ERR_OK &&
         schema_decode(&SCHEMA_HEARTBEAT, body, fields, &err) == ERR_OK &&
-        worker_of(&arena, fields[HEARTBEAT_WORKER], &worker))
+        worker_of(&arena, fields[HEARTBEAT_WORKER], &worker)) {
+        worker_heard(sched, worker, jt_count(fields[HEARTBEAT_TASKS]));
         heartbeat_of(sched, &arena, worker, fields[HEARTBEAT_TASKS]);
-    else
+    } else {
         log_event(LOG_WARN, "heartbeat.undecodable");
+    }
     arena_free(arena);
 }

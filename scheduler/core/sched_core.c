@@ -64,6 +64,7 @@ struct sched *sched_new(const struct sched_ports *ports, const struct sched_sett
     settings_init(sched, settings);
     sched->orgs = map_new();
     sched->inbox_depths = map_new();
+    sched->workers = map_new();
     list_init(&sched->plans_lru);
     list_init(&sched->plans_wanted);
     list_init(&sched->rechecks);
@@ -101,6 +102,7 @@ void sched_free(struct sched *sched)
     tasks_free(sched);
     items_free(sched);
     leases_free(sched);
+    workers_free(sched);
     bodies_free(sched);
     quarantine_free(sched);
     push_free(sched);

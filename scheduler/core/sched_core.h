@@ -401,6 +401,13 @@ struct sched_load { /* of an organisation, in one queue */
 };
 /* False, and nothing told, when it was asked less than 50 ms ago. */
 bool sched_each_load(struct sched *sched, void (*fn)(void *ctx, const struct sched_load *load), void *ctx);
+/* A worker that was heard in the last ten seconds, by the tasks that it says it holds. */
+struct sched_worker {
+    struct str name;
+    uint32_t tasks;
+    int64_t silent_us;
+};
+void sched_each_worker(struct sched *sched, void (*fn)(void *ctx, const struct sched_worker *worker), void *ctx);
 struct sched_stats {
     uint64_t orphans[ORPHAN_COUNT];
     size_t shards, shards_loading, runs_cached, run_bytes, body_bytes, timers, leases, inputs_waiting, watchers;

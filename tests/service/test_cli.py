@@ -190,6 +190,22 @@ def test_versions_are_compared_and_taken_back(cli, name, tmp_path):
     cli("rollback", name, "none", code=2)
 
 
+def test_top_shows_what_waits_and_who_works(cli, stack, name, tmp_path):
+    path = tmp_path / "flow.yaml"
+    path.write_text(WAITS.format(name=name))
+    cli("apply", str(path))
+    run_id = cli("run", name).stdout.strip()
+    drive.until("the delay is seen", lambda: any(row["kind"] == "delay" for row in json.loads(cli("top", "-o", "json").stdout)["waiting"]))
+    stats = json.loads(cli("top", "-o", "json").stdout)
+    assert stats["organisation"] == "default" and stats["runs"]["open"]["active"] >= 1 and stats["runs"]["last_minute"]["started"] >= 1
+    assert drive.until("workers are heard", lambda: json.loads(cli("top", "-o", "json").stdout)["workers"] >= 1, 20)
+    workers = stack.ask("GET", "/v1/workers")["items"]
+    assert workers and all(w["name"] and w["tasks"] is not None and w["heard_at"] for w in workers)
+    said = cli("top").stdout
+    assert "schedulers, " in said and f"{run_id}  " in said and "delay" in said
+    cli("cancel", run_id)
+
+
 def test_pictures_and_the_state_of_workflows(cli, name, tmp_path):
     path = tmp_path / "flow.yaml"
     path.write_text(FLOW.format(name=name))

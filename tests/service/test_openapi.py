@@ -204,6 +204,8 @@ def test_every_answer_is_as_described(stack, api):
     ask("PUT", flow + "-waits", {"name": name + "-waits", "steps": {"w": {"call": "delay", "with": {"duration": "1h"}}}}, 201)
     waiting = ask("POST", flow + "-waits/runs", {}, 202)["run_id"]
     ask("GET", f"/v1/runs/{waiting}/explain", status=200)
+    ask("GET", "/v1/stats", status=200)
+    ask("GET", "/v1/workers", status=200)
     verdict = ask("POST", f"/v1/runs/{waiting}:cancel", status=200)
     ask("GET", f"/v1/runs/{waiting}/commands/{verdict['command']}", status=200)
     assert ended(ask, waiting)["status"] == "cancelled"
