@@ -14,6 +14,7 @@
 #define PREFETCH_LARGE 8
 #define HEARTBEAT_S 5
 #define HEARTBEAT_EXCHANGE "ropewalk.heartbeat"
+#define CANCEL_EXCHANGE "ropewalk.cancel"
 #define TASK_PREFIX "ropewalk.task."
 #define QUEUE_NAME_SIZE 256
 
@@ -219,8 +220,8 @@ static void on_confirm(void *ctx, enum amqp_confirm outcome)
 
 void broker_publish(struct broker *broker, const struct sched_publish *publish, struct wall_us sent_at)
 {
-    struct amqp_message message = {.exchange = "",
-                                   .routing_key = publish->queue,
+    struct amqp_message message = {.exchange = publish->queue == NULL ? CANCEL_EXCHANGE : "",
+                                   .routing_key = publish->queue == NULL ? "" : publish->queue,
                                    .type = publish->type,
                                    .message_id = publish->message_id,
                                    .reply_to = publish->reply_to,
@@ -228,7 +229,8 @@ void broker_publish(struct broker *broker, const struct sched_publish *publish, 
                                    .body = publish->body,
                                    .sent_at = sent_at};
 
-    declare_task_queue(broker, publish->queue);
+    if (publish->queue != NULL)
+        declare_task_queue(broker, publish->queue);
     if (publish->confirm != 0) {
         struct way_back *way = mem_alloc(sizeof(*way));
 
@@ -323,6 +325,7 @@ struct broker *broker_new(const struct broker_options *options)
     link.on_down = out_down;
     link.on_blocked = out_blocked;
     broker->out = amqp_link_new(&link);
+    amqp_declare_fanout(broker->out, CANCEL_EXCHANGE);
     make_inboxes(broker);
     return broker;
 }

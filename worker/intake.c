@@ -230,7 +230,10 @@ void intake_declare(struct worker *worker)
         amqp_declare_queue(
             worker->in,
             &(struct amqp_queue){.name = worker->lanes[i].queue, .durable = true, .type = worker->config.queue_type});
-    amqp_declare_queue(worker->in, &(struct amqp_queue){.name = worker->control_queue, .exclusive = true});
+    amqp_declare_fanout(worker->in, CANCEL_EXCHANGE);
+    amqp_declare_queue(
+        worker->in,
+        &(struct amqp_queue){.name = worker->control_queue, .exclusive = true, .bind_exchange = CANCEL_EXCHANGE});
     amqp_consume(worker->in,
                  &(struct amqp_consume){
                      .queue = worker->control_queue, .no_ack = true, .on_deliveries = on_control, .ctx = worker});

@@ -8,6 +8,7 @@
 #define RESULT_MAX ((size_t)256 << 20)
 #define MESSAGE_MAX ((size_t)128 << 20)
 #define ASK_AGAIN_US (5 * US_PER_S)
+#define CANCELLED_MAX 200000
 #define SPENT_US (900 * US_PER_S) /* longer than any copy of an ended attempt can come */
 
 static struct mono_us now_of(const struct worker_core *core)
@@ -117,18 +118,26 @@ void job_give_back(struct worker_core *core, struct job *job)
 /* --- ends ------------------------------------------------------------------------------------------------------------
  */
 
-static void spent_add(struct worker_core *core, const struct job *job)
+static void spent_add(struct worker_core *core, struct str task_id)
 {
     struct spent *spent = mem_alloc(sizeof(*spent));
 
-    spent->task_id = mem_dup(job->task.task_id.ptr, job->task.task_id.len);
+    spent->task_id = mem_dup(task_id.ptr, task_id.len);
     spent->until.us = now_of(core).us + SPENT_US;
-    map_put(core->spent_ids, job->task.task_id, spent);
+    map_put(core->spent_ids, task_id, spent);
     if (core->spent_last == NULL)
         core->spent_first = spent;
     else
         core->spent_last->next = spent;
     core->spent_last = spent;
+    core->spent_count++;
+}
+
+/* Every worker hears of what is cancelled, and most of it will never come here: so many are remembered, no more. */
+void task_never_begin(struct worker_core *core, struct str task_id)
+{
+    if (core->spent_count < CANCELLED_MAX && map_get(core->spent_ids, task_id) == NULL)
+        spent_add(core, task_id);
 }
 
 static void job_ended(struct worker_core *core, struct job *job)
@@ -152,7 +161,7 @@ void job_finish(struct worker_core *core, struct job *job, const char *status, c
     if (strcmp(status, "abandoned") != 0)
         claim_finish(core, job);
     if (job->task.delivery == TASK_AT_MOST_ONCE)
-        spent_add(core, job);
+        spent_add(core, job->task.task_id);
     if (outcome != NULL && !outcome->ok)
         job_log(LOG_INFO, "task.failed", job, outcome->code);
     else if (outcome == NULL)
@@ -188,6 +197,24 @@ void job_fail(struct worker_core *core, struct job *job, const char *code, const
                &(struct call_outcome){.code = code, .message = str_of(message), .retry_after_ms = -1});
 }
 
+void job_cut(struct worker_core *core, struct job *job)
+{
+    if (job->cancelled)
+        return;
+    job->cancelled = true;
+    core->ports.abort(core->ports.ctx, job);
+}
+
+/* Without a result: its step has ended, or another who has begun it answers for it. */
+void job_not_begun(struct worker_core *core, struct job *job)
+{
+    task_never_begin(core, job->task.task_id);
+    job_log(LOG_INFO, "task.not_begun", job, "its run was cancelled");
+    job_ack(core, job);
+    claim_release(core, job);
+    job_drop(core, job, false);
+}
+
 void jobs_forget_spent(struct worker_core *core, struct mono_us now)
 {
     while (core->spent_first != NULL && core->spent_first->until.us <= now.us) {
@@ -196,6 +223,7 @@ void jobs_forget_spent(struct worker_core *core, struct mono_us now)
         core->spent_first = spent->next;
         if (core->spent_first == NULL)
             core->spent_last = NULL;
+        core->spent_count--;
         map_del(core->spent_ids, str_of(spent->task_id));
         mem_free(spent->task_id);
         mem_free(spent);

@@ -141,7 +141,8 @@ static void start_core(struct worker *worker)
                                                             .claim_ttl_ms = (int)config->claim_ttl_ms,
                                                             .holder_ttl_ms = (int)config->holder_ttl_ms,
                                                             .ack_after_ms = (int)config->ack_after_ms,
-                                                            .drain_ms = (int)config->drain_ms},
+                                                            .drain_ms = (int)config->drain_ms,
+                                                            .cancel_grace_ms = (int)config->cancel_grace_ms},
                                    &ports);
 }
 

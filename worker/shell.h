@@ -9,11 +9,12 @@
 #include "worker/worker_core.h"
 
 #define HEARTBEAT_EXCHANGE "ropewalk.heartbeat"
+#define CANCEL_EXCHANGE "ropewalk.cancel" /* to every worker: what is not to be begun */
 
 struct config {
     char *name, *pools, *amqp_url, *redis_url, *listen, *egress_allow, *ca_file, *queue_type, *log_level;
     int64_t capacity, output_max, started_after_ms, heartbeat_ms, claim_ttl_ms, holder_ttl_ms, ack_after_ms, drain_ms;
-    int64_t cache_timeout_ms;
+    int64_t cancel_grace_ms, cache_timeout_ms;
 };
 
 struct worker;

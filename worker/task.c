@@ -110,7 +110,13 @@ enum err_code control_decode(struct str type, struct str text, struct arena *are
     if (str_is(type, "cancel")) {
         ret->kind = CONTROL_CANCEL;
         rc = schema_decode(&SCHEMA_CANCEL, text, cancel, err);
-        return rc == ERR_OK ? read_control_id(cancel[CANCEL_TASK_ID], arena, ret, err) : rc;
+        if (rc != ERR_OK)
+            return rc;
+        if (str_is(cancel[CANCEL_IF_RUNNING], "\"now\""))
+            ret->if_running = CANCEL_NOW;
+        else if (str_is(cancel[CANCEL_IF_RUNNING], "\"finish\""))
+            ret->if_running = CANCEL_FINISH;
+        return read_control_id(cancel[CANCEL_TASK_ID], arena, ret, err);
     }
     if (!str_is(type, "grant"))
         return err_set(err, ERR_INVALID, "a message of type '" STR_FMT "' is not for a worker", STR_ARG(type));

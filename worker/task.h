@@ -24,10 +24,12 @@ enum err_code task_decode(struct str text, struct arena *arena, struct task *ret
 
 /* What comes to a worker's control queue: proto/grant, cancel, drain. */
 enum control_kind { CONTROL_GRANT, CONTROL_CANCEL, CONTROL_DRAIN };
+enum cancel_running { CANCEL_STOP, CANCEL_NOW, CANCEL_FINISH };
 struct control {
     enum control_kind kind;
-    struct str task_id; /* GRANT, CANCEL */
-    bool go;            /* GRANT */
+    struct str task_id;             /* GRANT, CANCEL */
+    bool go;                        /* GRANT */
+    enum cancel_running if_running; /* CANCEL: after the grace, at once, or not at all */
 };
 /* `type` is the message's AMQP type. */
 enum err_code control_decode(struct str type, struct str text, struct arena *arena, struct control *ret,

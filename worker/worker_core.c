@@ -168,22 +168,25 @@ bool worker_core_holds(const struct worker_core *core, const void *consumer)
     return false;
 }
 
-static void cancel(struct worker_core *core, struct job *job)
+/* What runs may finish within the grace, and counts. */
+static void cancel_running(struct worker_core *core, struct job *job, enum cancel_running how)
 {
-    if (job->state == JOB_RUNNING && !job->cancelled) {
-        job->cancelled = true;
-        core->ports.abort(core->ports.ctx, job);
+    if (how == CANCEL_FINISH)
         return;
-    }
-    if (!job_is_unbegun(job) && job->state != JOB_ASKING)
-        return;
-    if (job->asked) { /* a cache answer is due: the end comes with it */
-        job_ack(core, job);
-        claim_release(core, job);
-        job_drop(core, job, false);
-        return;
-    }
-    job_fail(core, job, "cancelled", "the run was cancelled before the attempt began");
+    if (how == CANCEL_NOW || core->options.cancel_grace_ms == 0)
+        job_cut(core, job);
+    else if (job->cut_at.us == 0)
+        job->cut_at.us = core->ports.mono(core->ports.ctx).us + core->options.cancel_grace_ms * US_PER_MS;
+}
+
+static void cancel(struct worker_core *core, struct job *job, enum cancel_running how)
+{
+    if (job->state == JOB_RUNNING)
+        cancel_running(core, job, how);
+    else if (job->state == JOB_ASKING) /* it may have been granted: the scheduler waits for a word */
+        job_fail(core, job, "cancelled", "the run was cancelled before the attempt began");
+    else if (job_is_unbegun(job))
+        job_not_begun(core, job);
 }
 
 void worker_core_control(struct worker_core *core, const struct control *control)
@@ -195,10 +198,13 @@ void worker_core_control(struct worker_core *core, const struct control *control
         return;
     }
     job = map_get(core->by_id, control->task_id);
-    if (job == NULL)
+    if (job == NULL) {
+        if (control->kind == CONTROL_CANCEL)
+            task_never_begin(core, control->task_id);
         return;
+    }
     if (control->kind == CONTROL_CANCEL)
-        cancel(core, job);
+        cancel(core, job, control->if_running);
     else if (job->state == JOB_ASKING && control->go)
         job_ready(core, job); /* granted: it begins whatever else runs, because its time counts from now */
     else if (job->state == JOB_ASKING)

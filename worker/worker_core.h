@@ -61,7 +61,7 @@ struct worker_options {
     const char *control_queue; /* where grants come */
     unsigned capacity;
     size_t output_max; /* bytes of an output's JSON; a longer one fails its attempt; 0: no bound */
-    int started_after_ms, heartbeat_ms, claim_ttl_ms, holder_ttl_ms, ack_after_ms, drain_ms;
+    int started_after_ms, heartbeat_ms, claim_ttl_ms, holder_ttl_ms, ack_after_ms, drain_ms, cancel_grace_ms;
 };
 
 struct worker_core *worker_core_new(const struct worker_options *options, const struct worker_ports *ports);

@@ -37,6 +37,7 @@ struct job {
     bool started_sent, long_running, cancelled, stopping;
     bool asked; /* an answer of the cache is due: the job must not go before it */
     struct mono_us received_at, begun_at, due_at;
+    struct mono_us cut_at; /* cancelled while it ran: stopped then, when it has not ended; 0: not */
     struct wall_us begun_wall;
     unsigned retries, unread; /* of its result; times in a row that its claim or holder could not be read */
     char *result;             /* one item of a result message */
@@ -48,7 +49,7 @@ struct batch {
     struct job *jobs[];
 };
 
-/* A finished at_most_once task: never again in this process. */
+/* A finished at_most_once task, or one that was cancelled before it began: not again in this process. */
 struct spent {
     struct spent *next;
     char *task_id;
@@ -69,6 +70,7 @@ struct worker_core {
     size_t count, running, ready, long_running;
     struct map *by_id, *spent_ids;
     struct spent *spent_first, *spent_last;
+    size_t spent_count;
     bool publisher_up, paused, draining, drain_forced, drain_over;
     bool ended;     /* results wait */
     bool beginning; /* inside begin_waiting, which calls can bring back to itself */
@@ -107,6 +109,9 @@ void job_finish(struct worker_core *core, struct job *job, const char *status, c
 void job_fail(struct worker_core *core, struct job *job, const char *code, const char *message);
 void job_cached(struct worker_core *core, struct job *job, struct str item);
 void job_abandon(struct worker_core *core, struct job *job);
+void job_cut(struct worker_core *core, struct job *job);             /* it runs, and is cancelled: stop it */
+void job_not_begun(struct worker_core *core, struct job *job);       /* cancelled: nobody is to begin it */
+void task_never_begin(struct worker_core *core, struct str task_id); /* should it come */
 void jobs_forget_spent(struct worker_core *core, struct mono_us now);
 void job_log(enum log_level level, const char *event, const struct job *job, const char *what);
 

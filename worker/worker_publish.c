@@ -128,6 +128,8 @@ static void tick_job(struct worker_core *core, struct job *job, struct mono_us n
         claim_read(core, job);
     if (job->state == JOB_ASKING && now.us >= job->due_at.us)
         job_ask(core, job);
+    if (job->state == JOB_RUNNING && job->cut_at.us != 0 && now.us >= job->cut_at.us)
+        job_cut(core, job);
     if (now.us - job->received_at.us >= core->options.ack_after_ms * US_PER_MS)
         acknowledge_early(core, job);
 }

@@ -79,6 +79,7 @@ static void change_task(struct sched *sched, struct work *work, struct item *ite
         item->token[0] = '\0';
         item->tries = 0;
         item->granted = 0;
+        item->told = false;
     }
     item->deferred = !change->publish;
     if (change->publish && run_step(work->entry->run, change->node)->status == STEP_RUNNING)
@@ -177,15 +178,44 @@ static void begin_leases(struct sched *sched, const struct work *work)
     }
 }
 
-/* Asked before the rows close: only they know who has the attempt. */
+static bool was_handed_over(const struct item *item)
+{
+    return item->state == ITEM_PUBLISHED || item->state == ITEM_LEASED || item->state == ITEM_DOUBTED ||
+           item->state == ITEM_LOSING;
+}
+
+/* A cancelled run lets what runs finish for a while, one that has timed out does not; what was only queued when
+ * something failed may have begun without our knowing, and then it may finish. */
+static enum cancel_how how_to_stop(const struct run_state *run, bool queued)
+{
+    if (run->cancelling && !run->timing_out)
+        return CANCEL_STOP;
+    return queued && !run->timing_out ? CANCEL_FINISH : CANCEL_NOW;
+}
+
+/* Asked before the rows close: only they know who has the attempt. Workers are told of attempts that are to stop, and
+ * of queued ones that nobody is to begin. */
 static void send_cancels(struct sched *sched, const struct work *work)
 {
-    for (size_t i = 0; i < work->fx.cancel_count; i++) {
-        uint32_t node = work->fx.cancels[i];
-        const struct item *item = item_find_task(sched, work->entry->id, work_step_path(work, node));
+    const struct run_entry *entry = work->entry;
 
-        if (item != NULL && item->worker_queue.len > 0)
-            task_publish_cancel(sched, work->entry, node, item);
+    for (size_t i = 0; i < work->fx.cancel_count; i++) {
+        struct str path = work_step_path(work, work->fx.cancels[i]);
+        struct item *item = item_find_task(sched, entry->id, path);
+
+        if (item == NULL || !was_handed_over(item))
+            continue;
+        item->told = true;
+        task_publish_cancel(sched, item, path, how_to_stop(entry->run, false));
+    }
+    for (size_t i = 0; i < work->fx.event_count; i++) {
+        const struct event *event = &work->fx.events[i];
+        struct item *item = NULL;
+
+        if (event->type == EVENT_STEP_CANCELLED && event->attempt != 0 && event->worker.ptr == NULL)
+            item = item_find_task(sched, entry->id, event->step);
+        if (item != NULL && item->attempt == event->attempt && was_handed_over(item) && !item->told)
+            task_publish_cancel(sched, item, event->step, how_to_stop(entry->run, true));
     }
 }
 

@@ -208,6 +208,7 @@ struct item {
     bool leads;       /* it is the first of its run */
     bool firing;      /* its timer input is on its way */
     bool unconfirmed; /* its message is on its way to the broker, for all we know */
+    bool told;        /* workers have been told not to go on with it */
     bool deferred;    /* a task that waits for due_at before it is published again */
     uint16_t attempt;
     uint32_t dispatch;
@@ -691,7 +692,9 @@ void tasks_free(struct sched *sched);
 void task_publish(struct sched *sched, struct item *item, const struct run_entry *entry, uint32_t node,
                   struct str with);
 void task_publish_grant(struct sched *sched, const struct grant *grant);
-void task_publish_cancel(struct sched *sched, const struct run_entry *entry, uint32_t node, const struct item *item);
+enum cancel_how { CANCEL_STOP, CANCEL_NOW, CANCEL_FINISH }; /* what runs: after the grace, at once, not at all */
+/* To the worker that has it, or, when nobody knows who that is, to all: nobody is to begin it any more. */
+void task_publish_cancel(struct sched *sched, const struct item *item, struct str path, enum cancel_how how);
 
 /* lease_table.c */
 void lease_begin(struct sched *sched, struct item *item, struct str worker_queue); /* begins or goes on */

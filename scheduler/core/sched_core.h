@@ -188,7 +188,7 @@ struct sched_value {
 };
 
 struct sched_publish {
-    const char *queue;      /* routing key on the default exchange */
+    const char *queue;      /* routing key on the default exchange; NULL: to every worker */
     const char *type;       /* "task", "grant", "cancel", "update", "result", "started" */
     const char *message_id; /* NULL: none */
     const char *reply_to;   /* NULL: none */

@@ -100,20 +100,18 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
     sched->ports.publish(sched->ports.ctx, &publish);
 }
 
-static void send_small(struct sched *sched, const char *type, struct str queue, struct str task_id, bool is_grant,
-                       bool go)
+static void send_small(struct sched *sched, const char *type, const char *queue, struct str task_id, const char *field,
+                       const char *value)
 {
     struct jw w = jw_to(&sched->message);
-    char name[QUEUE_NAME_SIZE];
-    struct sched_publish publish = {.queue = name, .type = type};
+    struct sched_publish publish = {.queue = queue, .type = type};
 
-    snprintf(name, sizeof(name), STR_FMT, STR_ARG(queue));
     buf_reset(&sched->message);
     jw_obj(&w);
     jw_ki64(&w, "v", 1);
     jw_kstr(&w, "task_id", task_id);
-    if (is_grant)
-        jw_kbool(&w, "go", go);
+    if (field != NULL)
+        jw_kraw(&w, field, str_of(value));
     jw_end_obj(&w);
     publish.body = buf_str(&sched->message);
     sched->ports.publish(sched->ports.ctx, &publish);
@@ -121,15 +119,22 @@ static void send_small(struct sched *sched, const char *type, struct str queue, 
 
 void task_publish_grant(struct sched *sched, const struct grant *grant)
 {
-    send_small(sched, "grant", grant->queue, grant->task_id, true, grant->go);
+    char queue[QUEUE_NAME_SIZE];
+
+    snprintf(queue, sizeof(queue), STR_FMT, STR_ARG(grant->queue));
+    send_small(sched, "grant", queue, grant->task_id, "go", grant->go ? "true" : "false");
 }
 
-void task_publish_cancel(struct sched *sched, const struct run_entry *entry, uint32_t node, const struct item *item)
+void task_publish_cancel(struct sched *sched, const struct item *item, struct str path, enum cancel_how how)
 {
-    char run[UUID_TEXT_SIZE], id[640], buf[STEP_PATH_SIZE];
+    static const char *const if_running[] = {
+        [CANCEL_STOP] = NULL, [CANCEL_NOW] = "\"now\"", [CANCEL_FINISH] = "\"finish\""};
+    bool leased = item->state == ITEM_LEASED || item->state == ITEM_DOUBTED;
+    char run[UUID_TEXT_SIZE], id[640], queue[QUEUE_NAME_SIZE];
 
-    run_id_format(entry->id, run);
-    snprintf(id, sizeof(id), "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(run_path(entry->run, node, buf)),
-             (unsigned)item->attempt, item->dispatch);
-    send_small(sched, "cancel", item->worker_queue, str_of(id), false, false);
+    run_id_format(item->run, run);
+    snprintf(id, sizeof(id), "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(path), (unsigned)item->attempt, item->dispatch);
+    snprintf(queue, sizeof(queue), STR_FMT, STR_ARG(item->worker_queue));
+    send_small(sched, "cancel", leased && item->worker_queue.len > 0 ? queue : NULL, str_of(id),
+               if_running[how] == NULL ? NULL : "if_running", if_running[how]);
 }

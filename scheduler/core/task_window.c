@@ -226,6 +226,11 @@ void task_publish_wanting(struct sched *sched, struct run_entry *entry)
             if (run_plan_step(entry->run, node)->at_most_once)
                 item->granted = run_step(entry->run, node)->worker;
             lease_begin(sched, item, STR_NONE);
+            if (entry->run->cancelling) { /* whoever cancelled it may have died before the worker heard */
+                char path[STEP_PATH_SIZE];
+
+                task_publish_cancel(sched, item, run_path(entry->run, node, path), CANCEL_STOP);
+            }
         } else if (run_step(entry->run, node)->deferred && item->due_at.us > sched->wall.us) {
             task_unready(sched, item); /* its row did not say that it waits: its timer is set */
             item->deferred = true;

@@ -263,7 +263,7 @@ def cancel(suite):
     """a running task that is cancelled ends at once: permanent, cancelled"""
     task, _ = suite.task("slow", seconds=60, timeout="120s")
     suite.scheduler.put(task)
-    suite.scheduler.tell(suite.scheduler.says_started(task), "cancel", task_id=task["task_id"])
+    suite.scheduler.tell(suite.scheduler.says_started(task), "cancel", task_id=task["task_id"], if_running="now")
     error = fails(suite.scheduler.result(task), "permanent", "cancelled")
     need(error.get("sent") is True, "`sent` must be true: the request has left")
 

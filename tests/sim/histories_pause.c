@@ -1,4 +1,5 @@
-/* Directed histories of pauses: over takeovers and losses, while something is evaluated, waited for or tried again. */
+/* Directed histories of pauses and cancellations: over takeovers and losses, while something is evaluated, waited for
+ * or tried again. */
 #include "tests/sim/script.h"
 
 #include "common/base/banned.h"
@@ -123,5 +124,40 @@ const struct script histories_pause[] = {
                    "run.started, step.dispatched s0/1, step.started s0/1, " PAUSED
                    " parent, step.succeeded s0/1, " RESUMED
                    " parent, step.dispatched s1/1, step.succeeded s1/1, run.succeeded"}},
+    {.name = "cancelled_while_its_task_is_on_its_way",
+     .of = "cancels",
+     .documents = {PAIR},
+     .rules = {{"published task 0:s0/1/1", .what = DECIDE_LATE, .us = 5 * SEC},
+               {"published task 0:s0/1/1", .what = DECIDE_REQUEST, .after = SEC, .kind = "cancel"}},
+     .lasts = 15 * SEC,
+     .histories = {"run.started, step.dispatched s0/1, command.applied cancel, run.cancelling, step.cancelled s0/1, "
+                   "step.cancelled s1, run.cancelled"}},
+    {.name = "cancelled_and_cut_after_the_grace",
+     .of = "cancels",
+     .documents = {PAIR},
+     .answers = {{"0:s0", .takes = 60 * SEC}},
+     .rules = {{"committed 0:step.started s0", .what = DECIDE_REQUEST, .kind = "cancel"}},
+     .sent = "0:s0 1",
+     .within = 12 * SEC,
+     .histories = {"run.started, step.dispatched s0/1, step.started s0/1, command.applied cancel, run.cancelling, "
+                   "step.cancelled s1, step.cancelled s0/1 cancelled, run.cancelled"}},
+    {.name = "cancelled_and_finished_within_the_grace",
+     .of = "cancels",
+     .documents = {PAIR},
+     .answers = {{"0:s0", .takes = 3 * SEC}},
+     .rules = {{"committed 0:step.started s0", .what = DECIDE_REQUEST, .kind = "cancel"}},
+     .sent = "0:s0 1",
+     .histories = {"run.started, step.dispatched s0/1, step.started s0/1, command.applied cancel, run.cancelling, "
+                   "step.cancelled s1, step.succeeded s0/1, run.cancelled"}},
+    {.name = "cancelled_by_a_scheduler_that_dies_before_it_tells",
+     .of = "cancels",
+     .documents = {PAIR},
+     .answers = {{"0:s0", .takes = 90 * SEC}},
+     .rules = {{"committed 0:step.started s0", .what = DECIDE_REQUEST, .kind = "cancel"},
+               {"committed 0:run.cancelling", .what = DECIDE_CRASH, .us = 120 * SEC}},
+     .sent = "0:s0 1",
+     .within = 40 * SEC,
+     .histories = {"run.started, step.dispatched s0/1, step.started s0/1, command.applied cancel, run.cancelling, "
+                   "step.cancelled s1, step.cancelled s0/1 cancelled, run.cancelled"}},
     {0},
 };

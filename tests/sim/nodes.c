@@ -92,6 +92,13 @@ static void check_not_paused(struct node *node, const char *task_id)
         sim_fail(node->sim, "task %s is handed over, and its run is paused", task_id);
 }
 
+static void to_all_workers(struct node *node, const struct sched_publish *p)
+{
+    for (int i = SCHEDULERS; i < SCHEDULERS + WORKERS; i++)
+        if (node->sim->nodes[i].alive)
+            broker_publish(node, node->sim->nodes[i].control, p->type, NULL, p->body, false, NULL, 0, NULL);
+}
+
 static void publish(void *ctx, const struct sched_publish *p)
 {
     if (((struct node *)ctx)->dying)
@@ -100,6 +107,10 @@ static void publish(void *ctx, const struct sched_publish *p)
         check_not_paused(ctx, p->message_id);
     if (strcmp(p->type, "task") == 0)
         effect_published(((struct node *)ctx)->sim, str_of(p->message_id));
+    if (p->queue == NULL) {
+        to_all_workers(ctx, p);
+        return;
+    }
     broker_publish(ctx, p->queue, p->type, p->message_id, p->body, p->persistent,
                    p->confirm != 0 ? sched_confirm : NULL, p->confirm, NULL);
 }
@@ -588,7 +599,8 @@ void worker_start(struct node *node)
                                      .claim_ttl_ms = 60000,
                                      .holder_ttl_ms = 6000,
                                      .ack_after_ms = 600000,
-                                     .drain_ms = 10000};
+                                     .drain_ms = 10000,
+                                     .cancel_grace_ms = 3000};
 
     node->calls = NULL;
     node->batches = NULL;

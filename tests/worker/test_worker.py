@@ -585,10 +585,36 @@ def test_cancel_stops_a_running_request(bench):
     task = bench.get("/slow?s=8")
     bench.put(task)
     started = bench.wait_started()
-    bench.channel.basic_publish("", started["reply_to"], json.dumps({"v": 1, "task_id": task["task_id"]}),
-                                pika.BasicProperties(type="cancel"))
+    cancel = {"v": 1, "task_id": task["task_id"], "if_running": "now"}
+    bench.channel.basic_publish("", started["reply_to"], json.dumps(cancel), pika.BasicProperties(type="cancel"))
     error = bench.answer(seconds=3)["error"]
     assert error["code"] == "cancelled" and error["sent"]
+
+
+def test_a_cancelled_request_may_finish_within_the_grace_and_is_cut_after_it(bench):
+    bench.worker(cancel_grace_ms=2000)
+    short, long = bench.get("/slow?s=2"), bench.get("/slow?s=60")
+    for task in (short, long):
+        bench.put(task)
+        started = bench.wait_started()
+    for task in (short, long):      # to all workers, as when nobody knows who has it
+        bench.channel.basic_publish("ropewalk.cancel", "", json.dumps({"v": 1, "task_id": task["task_id"]}),
+                                    pika.BasicProperties(type="cancel"))
+    assert started["worker"]
+    assert bench.answer(seconds=10)["status"] == "succeeded"
+    cut = bench.answer(seconds=10)
+    assert (cut["task_id"], cut["error"]["code"], cut["error"]["sent"]) == (long["task_id"], "cancelled", True)
+
+
+def test_what_is_cancelled_before_it_comes_is_never_begun(bench):
+    bench.worker()
+    bench.put(bench.task("noop"))
+    bench.answer()                  # it is there, and listens
+    never, after = bench.get("/never"), bench.get("/after")
+    bench.channel.basic_publish("ropewalk.cancel", "", json.dumps({"v": 1, "task_id": never["task_id"]}),
+                                pika.BasicProperties(type="cancel"))
+    bench.put(never, after)
+    assert bench.answer()["task_id"] == after["task_id"]
 
 
 def test_a_message_held_too_long_is_acknowledged_and_its_task_goes_on(bench):

@@ -91,7 +91,7 @@ static void port_publish(void *ctx, const struct sched_publish *p)
 
     ROOM(s, s->sent, s->sent_count, s->sent_cap);
     sent = &s->sent[s->sent_count++];
-    snprintf(sent->queue, sizeof(sent->queue), "%s", p->queue);
+    snprintf(sent->queue, sizeof(sent->queue), "%s", p->queue == NULL ? "workers" : p->queue);
     snprintf(sent->type, sizeof(sent->type), "%s", p->type);
     snprintf(sent->id, sizeof(sent->id), "%s", p->message_id == NULL ? "" : p->message_id);
     sent->body = str_arena(s->arena, p->body);

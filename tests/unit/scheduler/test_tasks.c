@@ -45,6 +45,46 @@ static void beyond_the_window_tasks_stay_in_the_backlog(void **state)
     script_free(s);
 }
 
+/* One whose task has not been handed over. */
+static const struct script_run *in_line(const struct script *s)
+{
+    for (size_t r = 0; r < s->run_count; r++) {
+        bool sent = false;
+        char id[UUID_TEXT_SIZE];
+
+        run_id_format(s->runs[r].id, id);
+        for (size_t i = 0; i < s->sent_count; i++)
+            sent |= strncmp(s->sent[i].id, id, strlen(id)) == 0;
+        if (!sent)
+            return &s->runs[r];
+    }
+    return NULL;
+}
+
+static void tasks_of_a_paused_run_leave_the_line_and_stand_in_it_again(void **state)
+{
+    struct script *s = script_new();
+    const struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    for (int i = 0; i < 100; i++)
+        script_run(s, 0, NOOP);
+    script_settle(s);
+    assert_int_equal(to_queue(s), 64);
+    run = in_line(s);
+    assert_non_null(run);
+    script_command_body(s, run, "pause", "{\"by\":\"ann\"}");
+    script_advance(s, 2 * SEC);
+    script_depth(s, QUEUE, 0, 1);
+    assert_int_equal(to_queue(s), 99);
+    assert_ptr_equal(in_line(s), run);
+    script_command_body(s, run, "resume", "{}");
+    script_advance(s, 2 * SEC);
+    assert_int_equal(to_queue(s), 100);
+    script_free(s);
+}
+
 struct one_queue {
     struct sched_queue_stat stat;
     size_t count;
@@ -535,6 +575,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(beyond_the_window_tasks_stay_in_the_backlog),
+        cmocka_unit_test(tasks_of_a_paused_run_leave_the_line_and_stand_in_it_again),
         cmocka_unit_test(without_a_backlog_depths_are_asked_for_only_when_nobody_begins_what_is_out),
         cmocka_unit_test(the_backlog_is_released_round_robin_by_weight),
         cmocka_unit_test(a_critical_task_passes_a_backlog_of_background_ones),

@@ -145,7 +145,8 @@ static int setup(void **state)
                                                   .claim_ttl_ms = 60000,
                                                   .holder_ttl_ms = 6000,
                                                   .ack_after_ms = 600000,
-                                                  .drain_ms = 10000};
+                                                  .drain_ms = 10000,
+                                                  .cancel_grace_ms = 10000};
 
     (void)state;
     log_init("test", "test", LOG_ERROR);
@@ -612,7 +613,8 @@ static void cancel_ends_a_task_wherever_it_is(void **state)
 {
     (void)state;
     deliver(1, "t1", "http", "", false);
-    worker_core_control(w.core, &(struct control){.kind = CONTROL_CANCEL, .task_id = STR("t1")});
+    worker_core_control(w.core,
+                        &(struct control){.kind = CONTROL_CANCEL, .task_id = STR("t1"), .if_running = CANCEL_NOW});
     assert_int_equal(w.aborted_count, 1);
     assert_non_null(strstr(w.results[0].body, "\"code\":\"cancelled\""));
     deliver(2, "t2", "http", ",\"delivery\":\"at_most_once\"", false);
@@ -623,6 +625,46 @@ static void cancel_ends_a_task_wherever_it_is(void **state)
     assert_int_equal(w.acks, 1);
     answer(CACHE_ANSWER_NONE, NULL);
     assert_int_equal(w.begun_count, 1);
+}
+
+static void what_runs_may_finish_within_the_grace_of_a_cancellation(void **state)
+{
+    (void)state;
+    deliver(1, "t1", "http", "", false);
+    deliver(2, "t2", "http", "", false);
+    deliver(3, "t3", "http", "", false);
+    worker_core_control(w.core, &(struct control){.kind = CONTROL_CANCEL, .task_id = STR("t1")});
+    worker_core_control(w.core, &(struct control){.kind = CONTROL_CANCEL, .task_id = STR("t2")});
+    assert_int_equal(w.aborted_count, 0);
+    tick_after_ms(9000);
+    worker_core_control(w.core, &(struct control){.kind = CONTROL_CANCEL, .task_id = STR("t2")}); /* no more time */
+    called(0, true);
+    assert_non_null(strstr(w.results[0].body, "\"status\":\"succeeded\""));
+    tick_after_ms(1100);
+    assert_int_equal(w.aborted_count, 1);
+    assert_non_null(strstr(w.results[1].body, "\"code\":\"cancelled\""));
+    worker_core_control(w.core,
+                        &(struct control){.kind = CONTROL_CANCEL, .task_id = STR("t3"), .if_running = CANCEL_FINISH});
+    tick_after_ms(20000);
+    assert_int_equal(w.aborted_count, 1);
+    worker_core_control(w.core,
+                        &(struct control){.kind = CONTROL_CANCEL, .task_id = STR("t3"), .if_running = CANCEL_NOW});
+    assert_int_equal(w.aborted_count, 2);
+}
+
+static void what_is_cancelled_before_it_begins_is_dropped_whenever_it_comes(void **state)
+{
+    (void)state;
+    worker_core_control(w.core, &(struct control){.kind = CONTROL_CANCEL, .task_id = STR("t1")});
+    deliver(1, "t1", "http", "", false);
+    assert_int_equal(w.acks, 1);
+    deliver(2, "t2", "http", "", true); /* it reads the claim */
+    worker_core_control(w.core, &(struct control){.kind = CONTROL_CANCEL, .task_id = STR("t2")});
+    answer(CACHE_ANSWER_NONE, NULL);
+    deliver(3, "t2", "http", "", true);
+    assert_int_equal(w.acks, 3);
+    assert_int_equal(w.begun_count, 0);
+    assert_int_equal(w.result_count, 0);
 }
 
 static void a_drain_gives_back_waits_and_then_insists(void **state)
@@ -811,6 +853,8 @@ int main(void)
         TEST(long_tasks_say_started_beat_and_are_acknowledged_in_time),
         TEST(deadlines_bound_by_the_schedulers_clock),
         TEST(cancel_ends_a_task_wherever_it_is),
+        TEST(what_runs_may_finish_within_the_grace_of_a_cancellation),
+        TEST(what_is_cancelled_before_it_begins_is_dropped_whenever_it_comes),
         TEST(a_drain_gives_back_waits_and_then_insists),
         TEST(a_drain_without_a_broker_ends_too),
         TEST(nonsense_is_answered_where_possible_and_else_handed_to_a_scheduler),
