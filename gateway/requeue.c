@@ -1,6 +1,7 @@
 /* A dead letter is sent again: read, checked as its message would be, and handed to the schedulers as commands, one for
  * each run that it is about, in the transaction that notes who did it. They look at it as at a fresh one, token first.
  */
+#include "common/base/ensure.h"
 #include "common/engine/engine.h"
 #include "gateway/dead_letters.h"
 #include "gateway/document.h"
@@ -11,7 +12,7 @@
 
 #include "common/base/banned.h"
 
-#define RESULTS_MAX 10000 /* of one message */
+#define RESULTS_MAX 10000 /* of one message: its schema refuses more */
 #define OVERHEAD_BYTES 512
 
 struct sent {
@@ -108,10 +109,11 @@ static bool take_results(struct requeue *q, struct str message)
         return false;
     rc = results_open(&results, message, &err);
     q->sent = arena_array(q->call->arena, RESULTS_MAX, sizeof(*q->sent));
-    for (size_t i = 0; rc == ERR_OK && i < RESULTS_MAX && results_next(&results, fields, &rc, &err); i++) {
+    for (size_t i = 0; rc == ERR_OK && results_next(&results, fields, &rc, &err); i++) {
         struct str at = results.many ? str_of(arena_printf(q->call->arena, "/results/%zu", i)) : STR("");
         struct run_id run;
 
+        ENSURE(i < RESULTS_MAX);
         if (!keeps(q->call, &SCHEMA_RESULT_ITEM, results.item, at) ||
             !run_of_task(q->call, fields[RESULT_ITEM_TASK_ID], at, &run))
             return false;

@@ -28,6 +28,7 @@ class Daemon:
         self.asked = None           # the signal that explains the next end
         self.started = 0.0
         self.starts = 0
+        self.silent_at = 0          # how long the log was when it was started
 
     @property
     def pid(self):
@@ -46,10 +47,15 @@ class Daemon:
         self.asked = None
         command = (self.space.command() if self.space else []) + self.command
         with open(self.log, "ab", buffering=0) as log:
+            self.silent_at = log.seek(0, os.SEEK_END)
             self.process = subprocess.Popen(command, env={**self.env, **self.extra}, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                             preexec_fn=die_with_parent)
         self.started = time.monotonic()
         self.starts += 1
+
+    def has_spoken(self):
+        """Has this life of it written anything? Its first line comes when it handles signals already."""
+        return self.log.exists() and self.log.stat().st_size > self.silent_at
 
     def children(self):
         """Pids of its direct children (expression processes)."""
@@ -113,6 +119,8 @@ class Supervisor:
         code, asked = daemon.process.returncode, daemon.asked
         if (asked == signal.SIGKILL and code == -signal.SIGKILL) or (asked == signal.SIGTERM and code in (0, 1)):
             return
+        if asked == signal.SIGTERM and code == -signal.SIGTERM and not daemon.has_spoken():
+            return                      # it was asked before it could listen: nothing had begun
         tail = daemon.log.read_text(errors="replace")[-3000:] if daemon.log.exists() else ""
         self.surprises.append({"process": daemon.name, "code": code, "asked": asked, "at": time.monotonic_ns(), "log": tail})
 

@@ -1,6 +1,7 @@
 """The harness itself: what the proxies do to a connection, and that a seed says it all."""
 import contextlib
 import pathlib
+import signal
 import socket
 import sys
 import threading
@@ -11,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import timeline  # noqa: E402
+from daemon import Daemon, Supervisor  # noqa: E402
 from faults import ALL  # noqa: E402
 from proxy import TO_CLIENT, TO_SERVER, Proxies  # noqa: E402
 
@@ -175,3 +177,24 @@ def test_every_row_of_the_matrix_that_is_in_scope_has_a_fault():
     rows = {row for cls in ALL.values() for row in cls.rows}
     wanted = "G1 G2 G3 G4 S1 S2 S3 S4 S5 S6 S8 S9 W1 W2 W3 W4 W5 W6 W8 B1 B2 B3 B4 B6 B7 B8 B9 P1 P2 P6 P7 P8 R1 R2 R3 R4 N1 N2 N3 N4 N5 D1 C1 L1 U1 U2 U3"
     assert rows >= set(wanted.split())
+
+
+@pytest.mark.parametrize("script, surprising", [("exec sleep 60", False), ("echo '{}'; exec sleep 60", True)],
+                         ids=["before it could listen", "after it has spoken"])
+def test_an_end_by_a_sigterm_is_a_finding_unless_nothing_had_begun(tmp_path, script, surprising):
+    supervisor = Supervisor(pause_s=60)
+    daemon = Daemon("d-1", "d", ("127.0.0.1", 1), ["/bin/sh", "-c", script], {}, tmp_path / "log", None)
+    (tmp_path / "log").write_text("of a former life\n")
+    supervisor.start(daemon)
+    deadline = time.monotonic() + 10
+    while daemon.pid is None or daemon.has_spoken() != surprising:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process = daemon.process
+    daemon.signal(signal.SIGTERM)
+    process.wait(10)
+    supervisor.closing = True           # its turn is finished first: the end has been looked at
+    supervisor.thread.join(10)
+    if supervisor.surprises == []:
+        supervisor._look(daemon)
+    assert [surprise["code"] for surprise in supervisor.surprises] == ([-signal.SIGTERM] if surprising else [])

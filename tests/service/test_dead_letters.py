@@ -91,6 +91,8 @@ def test_a_message_that_nobody_can_read_is_kept_and_sent_again_corrected(stack, 
     assert as_it_was.status_code == 422 and as_it_was.json()["code"] == "not_json", as_it_was.text
     wrong = requeue(api, letter, {"v": 1, "results": [result_of(task, status="suceeded")]})
     assert wrong.status_code == 422 and wrong.json()["errors"][0]["pointer"] == "/results/0/status", wrong.text
+    many = requeue(api, letter, {"v": 1, "results": [{}] * 10001})
+    assert many.status_code == 422 and many.json()["errors"][0]["pointer"] == "/results" and "10000" in many.text, many.text
     nobody = requeue(api, letter, result_of(task, task_id=f"{uuid.uuid4()}/work/1/1"))
     assert nobody.status_code == 422 and nobody.json()["code"] == "unknown_run", nobody.text
     assert api("GET", f"/v1/dead-letters/{letter['id']}").json()["status"] == "open"

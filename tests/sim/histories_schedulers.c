@@ -109,6 +109,31 @@ const struct script histories_schedulers[] = {
      .within = 3 * SEC,
      .histories =
          {"run.started, step.dispatched s0/1, step.failed s0/1 undecodable_result, run.failed s0 undecodable_result"}},
+    /* Sent, and its answer is none: nobody knows, so a person says. The worker that might have known is gone. */
+    {.name = "unreadable_result_of_what_is_sent_once_waits_for_a_person",
+     .of = "B6d, H16",
+     .documents = {DOCUMENT("w0", STEP("s0", ONCE ",\"on_unknown\":\"wait\""))},
+     .answers = {{"0:s0", .takes = 10 * SEC}},
+     .rules = {{"called 0:s0/1/1", .what = DECIDE_NONSENSE, .kind = "garbage", .text = "s0/1/1"},
+               {"called 0:s0/1/1", .what = DECIDE_CRASH, .after = 2 * SEC, .us = 60 * SEC},
+               {.what = DECIDE_REQUEST,
+                .after = 25 * SEC,
+                .kind = "settle",
+                .text = "{\"step\":\"s0\",\"as\":\"succeeded\",\"output\":1}"}},
+     .dead_letters = 1,
+     .sent = "0:s0 1",
+     .histories = {"run.started, step.dispatched s0/1, step.started s0/1, step.waiting s0/1 unknown_outcome, "
+                   "command.applied settle, step.settled s0, run.succeeded"}},
+    /* The same, and the worker speaks up after all. */
+    {.name = "unreadable_result_is_followed_by_the_true_one",
+     .of = "B6d, H15",
+     .documents = {DOCUMENT("w0", STEP("s0", ONCE ",\"on_unknown\":\"wait\""))},
+     .answers = {{"0:s0", .takes = 3 * SEC}},
+     .rules = {{"called 0:s0/1/1", .what = DECIDE_NONSENSE, .kind = "garbage", .text = "s0/1/1"}},
+     .dead_letters = 1,
+     .sent = "0:s0 1",
+     .histories = {"run.started, step.dispatched s0/1, step.started s0/1, step.waiting s0/1 unknown_outcome, "
+                   "step.succeeded s0/1, run.succeeded"}},
     {.name = "expression_takes_seconds",
      .of = "B8",
      .documents = {DOCUMENT("w0", STEP("s0", "\"call\":\"condition\",\"with\":{\"if\":\"${ .input.x > 0 }\"}"))},
