@@ -293,7 +293,7 @@ static void check_template(void *ctx, const struct template *t, struct str point
         fprintf(stderr, "ropewalk: %s:%d: " STR_FMT ": ", source->path,
                 yaml_line((struct str){source->text, source->len}, place), STR_ARG(place));
         print_clean(stderr, question.message);
-        (void)fputs(" (bad_expression)\n", stderr);
+        (void)fputs(question.status == SANDBOX_BAD_PROGRAM ? " (bad_expression)\n" : "\n", stderr);
     }
 }
 

@@ -70,6 +70,15 @@ static void put_runs(const json_t *stats, struct buf *out)
     end_line(out);
 }
 
+/* A number that may be kept from us, or not known. */
+static void number_or_dash(const json_t *row, const char *member, char *ret, size_t size)
+{
+    if (json_is_integer(json_object_get(row, member)))
+        (void)snprintf(ret, size, "%lld", json_int(row, member));
+    else
+        (void)snprintf(ret, size, "-");
+}
+
 static void put_queues(const json_t *stats, struct buf *out)
 {
     json_t *row;
@@ -82,12 +91,13 @@ static void put_queues(const json_t *stats, struct buf *out)
     buf_append_str(out, STR("\nQUEUED   OLDEST      WORKERS  PRIORITY  POOL (of all organisations)\n"));
     json_array_foreach(json_object_get(stats, "queues"), i, row)
     {
-        char age[40] = "-";
+        char age[40] = "-", waiting[24], workers[24];
 
+        number_or_dash(row, "waiting", waiting, sizeof(waiting));
+        number_or_dash(row, "consumers", workers, sizeof(workers));
         if (json_is_integer(json_object_get(row, "oldest_ms")))
             format_span(json_int(row, "oldest_ms") * US_PER_MS, age, sizeof(age));
-        buf_printf(out, "%-8lld %-11s %-8lld %-9s ", json_int(row, "waiting"), age, json_int(row, "consumers"),
-                   text_or(json_text(row, "priority"), "-"));
+        buf_printf(out, "%-8s %-11s %-8s %-9s ", waiting, age, workers, text_or(json_text(row, "priority"), "-"));
         clean_append(out, str_of(text_or(json_text(row, "pool"), "-")));
         end_line(out);
     }
