@@ -152,7 +152,13 @@ def test_signals_and_cancellation(cli, name, tmp_path):
     assert "run_ended" in refused.stderr or "ended" in refused.stderr
     cli("signal", run_id, "approved", "not json", code=2)
     other = cli("run", name).stdout.strip()
+    assert cli("resume", other).stdout == "resumed\n"          # that holds already
+    assert cli("pause", other).stdout == "paused: nothing new begins\n"
+    assert json.loads(cli("get", "run", other, "-o", "json").stdout)["status"] == "paused"
+    assert other in cli("list", "runs", "--status", "paused").stdout
+    assert cli("resume", other).stdout == "resumed\n"
     assert cli("cancel", other).stdout.startswith("cancelled")
+    assert "run_ended" in cli("pause", other, code=3).stderr
     assert "nothing_to_compensate" in cli("compensate", other, code=3).stderr
 
 
