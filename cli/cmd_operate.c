@@ -100,7 +100,10 @@ enum cli_exit cmd_cancel(struct cli *cli)
 {
     CLEANUP(buf_deinit) struct buf path = {0};
     bool undo = take_flag(cli, "--compensate");
+    const char *filter = take_option(cli, "--all-matching");
 
+    if (filter != NULL)
+        return bulk(cli, "cancel", filter, undo ? "compensate" : NULL);
     if (!words_left(cli, 1, 1))
         return CLI_USAGE;
     make_path(&path, cli->argv[0], ":cancel", "", "");
@@ -128,12 +131,16 @@ enum cli_exit cmd_compensate(struct cli *cli)
 
 enum cli_exit cmd_pause(struct cli *cli)
 {
-    return operate(cli, ":pause", "paused: nothing new begins");
+    const char *filter = take_option(cli, "--all-matching");
+
+    return filter != NULL ? bulk(cli, "pause", filter, NULL) : operate(cli, ":pause", "paused: nothing new begins");
 }
 
 enum cli_exit cmd_resume(struct cli *cli)
 {
-    return operate(cli, ":resume", "resumed");
+    const char *filter = take_option(cli, "--all-matching");
+
+    return filter != NULL ? bulk(cli, "resume", filter, NULL) : operate(cli, ":resume", "resumed");
 }
 
 enum cli_exit cmd_release(struct cli *cli)

@@ -54,7 +54,7 @@ static enum cli_exit show(struct cli *cli)
 static bool put_limit(struct jw *w, const char *word)
 {
     struct str value = str_of(word), name = str_cut(&value, '=');
-    int64_t n;
+    int64_t n = 0;
 
     if (value.ptr == NULL || name.len == 0 || (!str_is(value, "default") && !parse_i64(value, 0, INT64_MAX, &n)))
         return false;

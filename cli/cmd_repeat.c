@@ -79,11 +79,16 @@ enum cli_exit cmd_retry(struct cli *cli)
 {
     CLEANUP(buf_deinit) struct buf path = {0};
     CLEANUP(buf_deinit) struct buf body = {0};
+    const char *filter = take_option(cli, "--all-matching");
     struct repeat repeat = take_repeat(cli);
     struct answer answer;
     enum cli_exit rc;
     struct jw w;
 
+    if (filter != NULL && (repeat.plan || repeat.confirm != NULL))
+        return usage_error("--plan and --confirm are about one run; --all-matching takes --dry-run and --confirm-all");
+    if (filter != NULL)
+        return bulk(cli, "retry", filter, repeat.confirm_all ? "confirm" : NULL);
     if (!words_left(cli, 1, 1))
         return CLI_USAGE;
     path_of(cli->argv[0], "retry", repeat.plan, &path);

@@ -2,98 +2,27 @@
 #include "gateway/json_more.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
+#include "gateway/run_filter.h"
 #include "rw_gateway_sql.h"
 
 #include "common/base/banned.h"
 
-#define LABELS_MAX 16
-
-struct filter {
-    struct str workflow, status, q;
-    bool running, waiting; /* status asked for beneath "active" */
-    struct run_id from, below, parent;
-    bool has_parent;
-    size_t label_count;
-    struct str label_keys[LABELS_MAX], label_values[LABELS_MAX];
-};
-
-/* The lowest id of a point in time: its milliseconds, the rest zero. */
-static struct run_id bound_of(struct wall_us t)
+/* False: answered. */
+static bool read_filter(struct call *call, const struct page *page, struct run_filter *f)
 {
-    struct run_id id = {{0}};
-    uint64_t ms = t.us < 0 ? 0 : (uint64_t)(t.us / US_PER_MS);
-
-    for (int i = 0; i < 6; i++)
-        id.bytes[i] = (uint8_t)(ms >> (8 * (5 - i)));
-    return id;
-}
-
-static bool read_time(struct call *call, const char *name, struct wall_us *ret)
-{
-    struct str text = call_query(call, name);
-
-    ret->us = 0;
-    if (text.ptr == NULL || wall_parse(text, ret))
-        return true;
-    call_problemf(call, 400, "bad_query", "%s is a time such as 2026-11-21T04:00:00Z", name);
-    return false;
-}
-
-static bool is_run_status(struct str status)
-{
-    static const char *const names[] = {"pending",   "active",    "running",     "waiting",
-                                        "paused",    "succeeded", "failed",      "partially_completed",
-                                        "cancelled", "timed_out", "compensated", "compensation_failed"};
-
-    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-        if (str_is(status, names[i]))
-            return true;
-    return false;
-}
-
-static bool read_labels(struct call *call, struct filter *f)
-{
+    run_filter_init(f);
     for (size_t i = 0; i < call->query_count; i++) {
-        if (!str_starts(call->query[i].name, "label."))
+        const struct query_value *q = &call->query[i];
+        const char *fault;
+
+        if (str_starts(q->name, "page_"))
             continue;
-        if (f->label_count == LABELS_MAX) {
-            call_problem(call, 400, "bad_query", "at most 16 labels at once");
+        fault = run_filter_add(f, q->name, q->value);
+        if (fault != NULL) {
+            call_problem(call, 400, "bad_query", fault);
             return false;
         }
-        f->label_keys[f->label_count] = (struct str){call->query[i].name.ptr + 6, call->query[i].name.len - 6};
-        f->label_values[f->label_count++] = call->query[i].value;
     }
-    return true;
-}
-
-/* False: answered. */
-static bool read_filter(struct call *call, const struct page *page, struct filter *f)
-{
-    struct str parent = call_query(call, "parent");
-    struct wall_us after, before;
-
-    *f = (struct filter){
-        .workflow = call_query(call, "workflow"), .status = call_query(call, "status"), .q = call_query(call, "q")};
-    memset(&f->below, 0xff, sizeof(f->below));
-    if (f->status.ptr != NULL && !is_run_status(f->status)) {
-        call_problem(call, 400, "bad_query", "status is none of a run's states");
-        return false;
-    }
-    f->has_parent = parent.ptr != NULL;
-    if (f->has_parent && !run_id_parse(parent, &f->parent)) {
-        call_problem(call, 400, "bad_query", "parent is the id of a run");
-        return false;
-    }
-    f->running = str_is(f->status, "running");
-    f->waiting = str_is(f->status, "waiting");
-    if (f->running || f->waiting)
-        f->status = STR("active");
-    if (!read_time(call, "created_after", &after) || !read_time(call, "created_before", &before) ||
-        !read_labels(call, f))
-        return false;
-    f->from = bound_of(after);
-    if (before.us != 0)
-        f->below = bound_of(before);
     if (page->after.ptr != NULL) {
         struct run_id cursor;
 
@@ -192,7 +121,7 @@ static void on_listed(void *ctx, const struct pg_outcome *outcome)
 }
 
 /* The statement whose index fits the narrowest filter; the others are looked at row by row. */
-static const char *statement(const struct filter *f)
+static const char *statement(const struct run_filter *f)
 {
     if (f->has_parent)
         return SQL_RUN_LIST_PARENT;
@@ -209,7 +138,7 @@ void route_run_list(struct call *call)
     struct pg_batch *batch;
     struct pg_array *keys, *values;
     struct run_id exact;
-    struct filter f;
+    struct run_filter f;
 
     if (page == NULL || !read_filter(call, page, &f))
         return;

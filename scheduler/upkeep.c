@@ -10,6 +10,7 @@
 #define PARTITIONS_EACH_US (INT64_C(3600) * US_PER_S)
 #define PARTITIONS_AGAIN_US (INT64_C(30) * US_PER_S)
 #define SLICE_ROWS 1000
+#define SLICE_OPERATIONS 10 /* each with up to 10,000 runs */
 #define SLICE_PAUSE_MS 100
 
 struct upkeep {
@@ -83,6 +84,7 @@ static void on_turn(uv_timer_t *timer)
     batch = pg_batch_new(true);
     upkeep->asked++;
     (void)pg_add(batch, SQL_IDEMPOTENCY_EXPIRE, pg_i32(SLICE_ROWS));
+    (void)pg_add(batch, SQL_BULK_EXPIRE, pg_i32(SLICE_OPERATIONS));
     pg_submit(upkeep->options.pg, batch, on_expired, upkeep);
 }
 

@@ -199,6 +199,7 @@ def test_every_answer_is_as_described(stack, api):
     for part in ("/input", "/output", "/steps", "/events", "/explain", "/steps/d/attempts/1/output"):
         ask("GET", f"/v1/runs/{run_id}{part}", status=200)
     ask("POST", f"/v1/runs/{run_id}:cancel", status=409)
+    ask("POST", f"/v1/runs/{run_id}:retry", status=409)
     ask("POST", f"/v1/runs/{run_id}:release", status=409)
 
     ask("PUT", flow + "-waits", {"name": name + "-waits", "steps": {"w": {"call": "delay", "with": {"duration": "1h"}}}}, 201)
@@ -207,6 +208,15 @@ def test_every_answer_is_as_described(stack, api):
     ask("GET", "/v1/stats", status=200)
     ask("GET", "/v1/workers", status=200)
     verdict = ask("POST", f"/v1/runs/{waiting}:cancel", status=200)
+    again = ask("POST", flow + "-waits/runs", {}, 202)["run_id"]
+    drive.until("it waits", lambda: ask("GET", "/v1/runs/" + again, status=200)["status"] == "waiting")
+    for verb in ("pause", "resume", "cancel", "retry"):
+        ask("POST", f"/v1/runs/{again}:{verb}", status=200)
+    for verb in ("cancel", "pause", "resume", "retry"):
+        matching = {"filter": {"workflow": flow.rsplit("/", 1)[1], "status": "succeeded"}}
+        ask("POST", f"/v1/runs:{verb}", {**matching, "dry_run": True}, 200)
+        operation = ask("POST", f"/v1/runs:{verb}", matching, 202)
+        assert ask("GET", "/v1/operations/" + operation["id"], status=200)["status"] == "done"
     ask("GET", f"/v1/runs/{waiting}/commands/{verdict['command']}", status=200)
     assert ended(ask, waiting)["status"] == "cancelled"
     ask("DELETE", flow + "-waits", status=204)

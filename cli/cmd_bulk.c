@@ -1,0 +1,134 @@
+/* cancel, pause, resume, retry with --all-matching: one request for every run of a filter, followed to its end. */
+#include "cli/cli.h"
+#include "common/base/json_text.h"
+#include <time.h>
+
+#include "common/base/banned.h"
+
+#define FOLLOW_SECONDS 60
+#define BODY_MAX ((size_t)1 << 20)
+
+/* "workflow=x,status=running" as an object; "all" is every run there is. */
+static bool put_filter(struct jw *w, const char *text)
+{
+    struct str rest = str_of(text);
+
+    if (str_is(rest, "all")) {
+        jw_kbool(w, "all", true);
+        return true;
+    }
+    jw_key(w, "filter");
+    jw_obj(w);
+    while (rest.len > 0) {
+        struct str value = str_cut(&rest, ','), name = str_cut(&value, '=');
+
+        if (name.len == 0 || value.ptr == NULL)
+            return false;
+        jw_key_str(w, name);
+        jw_str(w, value);
+    }
+    jw_end_obj(w);
+    return true;
+}
+
+static void print_found(const json_t *plan, const char *member, const char *what)
+{
+    const json_t *found = json_object_get(plan, member);
+    const char *reason = json_text(found, "reason");
+    json_t *run;
+    size_t i;
+
+    printf("%s%lld %s%s%s\n", json_is_true(json_object_get(found, "at_least")) ? "at least " : "",
+           json_int(found, "count"), what, reason == NULL ? "" : ": ", text_or(reason, ""));
+    json_array_foreach(json_object_get(found, "runs"), i, run)
+    {
+        (void)fputs("  ", stdout);
+        print_clean(stdout, text_or(json_string_value(run), ""));
+        (void)fputc('\n', stdout);
+    }
+}
+
+static void print_operation(const json_t *operation)
+{
+    json_t *refusal;
+    size_t i;
+
+    printf("%lld runs asked: %lld done, %lld refused, %lld waiting\n", json_int(operation, "runs"),
+           json_int(operation, "applied"), json_int(operation, "refused"),
+           json_int(operation, "waiting") + json_int(operation, "held"));
+    json_array_foreach(json_object_get(operation, "refusals"), i, refusal)
+    {
+        (void)fputs("  ", stdout);
+        print_clean(stdout, text_or(json_text(refusal, "run_id"), ""));
+        (void)fputs("  ", stdout);
+        print_clean(stdout, text_or(json_text(refusal, "reason"), ""));
+        (void)fputc('\n', stdout);
+    }
+}
+
+/* Asks until every run has given its verdict. */
+static enum cli_exit follow(const struct cli *cli, const char *id)
+{
+    const struct timespec pause = {.tv_nsec = 250000000};
+    const int64_t end = clock_mono().us + FOLLOW_SECONDS * US_PER_S;
+
+    for (;;) {
+        struct answer answer;
+        enum cli_exit rc = api_get(cli, "/v1/operations/", id, "", &answer);
+        bool done;
+
+        if (rc != CLI_DONE)
+            return rc;
+        done = strcmp(text_or(json_text(answer.json, "status"), ""), "done") == 0;
+        if (done || clock_mono().us > end) {
+            if (cli->json)
+                print_answer(cli, &answer);
+            else
+                print_operation(answer.json);
+            answer_deinit(&answer);
+            return done ? CLI_DONE : CLI_WAIT_OVER;
+        }
+        answer_deinit(&answer);
+        (void)nanosleep(&pause, NULL);
+    }
+}
+
+enum cli_exit bulk(struct cli *cli, const char *verb, const char *filter, const char *option)
+{
+    CLEANUP(buf_deinit) struct buf body = {0}, path = {0};
+    bool dry_run = take_flag(cli, "--dry-run");
+    const char *key = take_option(cli, "--idempotency-key");
+    struct answer answer;
+    enum cli_exit rc;
+    struct jw w;
+
+    if (!words_left(cli, 0, 0))
+        return CLI_USAGE;
+    buf_init(&body, BODY_MAX);
+    w = jw_to(&body);
+    jw_obj(&w);
+    if (!put_filter(&w, filter))
+        return usage_error("--all-matching takes conditions such as workflow=hello,status=running, or all");
+    if (option != NULL)
+        jw_kbool(&w, option, true);
+    if (dry_run)
+        jw_kbool(&w, "dry_run", true);
+    jw_end_obj(&w);
+    buf_init(&path, 256);
+    buf_printf(&path, "/v1/runs:%s", verb);
+    rc = api_call(
+        cli, &(struct api_request){.method = "POST", .path = path.ptr, .body = buf_str(&body), .idempotency_key = key},
+        &answer);
+    if (rc != CLI_DONE)
+        return rc;
+    if (!dry_run) {
+        rc = follow(cli, text_or(json_text(answer.json, "id"), ""));
+    } else if (cli->json) {
+        print_answer(cli, &answer);
+    } else {
+        print_found(answer.json, "would_ask", "runs would be asked");
+        print_found(answer.json, "would_leave", "others match and would be left");
+    }
+    answer_deinit(&answer);
+    return rc;
+}

@@ -1,0 +1,251 @@
+"""What is asked of many runs at once: it covers those that matched at one moment, is there as a whole or not at all, says
+what has become of it, and survives the gateway that took it."""
+import http.server
+import json
+import subprocess
+import threading
+import uuid
+
+import psycopg
+import pytest
+import requests
+
+import drive
+from conftest import Api
+
+
+def waiting(name):
+    return {"name": name, "steps": {"w": {"call": "wait_signal", "with": {"signal": "go"}},
+                                    "after": {"needs": ["w"], "call": "noop"}}}
+
+
+@pytest.fixture
+def flow(api):
+    name = "bulk-" + uuid.uuid4().hex[:8]
+    assert api("PUT", "/v1/workflows/" + name, waiting(name)).status_code == 201
+    return name
+
+
+def started(api, name, count, **body):
+    return [api("POST", f"/v1/workflows/{name}/runs", body).json()["run_id"] for _ in range(count)]
+
+
+def by_status(stack, name):
+    return dict(stack.sql("select status, count(*)::int from run where workflow = %s group by status", name))
+
+
+def all_wait(stack, name, count):
+    drive.until("all wait", lambda: by_status(stack, name).get("active") == count, 60)
+
+
+def done(api, location, seconds=60):
+    def look():
+        shown = api("GET", location).json()
+        return shown["status"] == "done" and shown
+    return drive.until("the operation is done", look, seconds)
+
+
+def test_every_run_of_the_filter_is_cancelled_and_no_other(stack, api, other, flow):
+    mine, others = started(api, flow, 20, labels={"batch": "one"}), started(api, flow, 5, labels={"batch": "two"})
+    all_wait(stack, flow, 25)
+    asked = {"filter": {"workflow": flow, "label.batch": "one"}}
+    planned = api("POST", "/v1/runs:cancel", {**asked, "dry_run": True})
+    assert planned.status_code == 200, planned.text
+    assert planned.json()["would_ask"] == {"count": 20, "at_least": False, "runs": sorted(mine, reverse=True)}
+    assert by_status(stack, flow) == {"active": 25}, "a dry run does nothing"
+    answer = api("POST", "/v1/runs:cancel", asked)
+    assert answer.status_code == 202 and answer.json()["runs"] == 20, answer.text
+    assert answer.headers["location"] == "/v1/operations/" + answer.json()["id"]
+    shown = done(other, answer.headers["location"])
+    assert (shown["runs"], shown["applied"], shown["refused"], shown["waiting"], shown["refusals"]) == (20, 20, 0, 0, [])
+    assert shown["filter"] == asked["filter"] and shown["kind"] == "cancel" and api.key.startswith(shown["created_by"])
+    drive.until("they end", lambda: by_status(stack, flow) == {"cancelled": 20, "active": 5})
+    assert all(api("GET", "/v1/runs/" + run).json()["status"] == "waiting" for run in others)
+    # those that have ended are counted, and left
+    planned = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}, "dry_run": True}).json()
+    assert planned["would_ask"]["count"] == 5 and planned["would_leave"]["count"] == 20 and planned["would_leave"]["reason"]
+    nothing = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow, "status": "cancelled"}})
+    assert nothing.status_code == 202 and nothing.json()["runs"] == 0
+    assert api("GET", nothing.headers["location"]).json()["status"] == "done"
+
+
+@pytest.mark.parametrize("condition, count", [
+    ({"status": "waiting"}, 4), ({"status": "running"}, 0), ({"status": "active"}, 4), ({"status": "paused"}, 0),
+    ({"created_before": "2020-01-01T00:00:00Z"}, 0), ({"created_after": "2020-01-01T00:00:00Z"}, 4), ({"q": "bulk-"}, 4),
+    ({"parent": "0190a000-0000-7000-8000-000000000000"}, 0), ({"label.x": "y"}, 0)])
+def test_the_conditions_are_those_of_the_list(stack, api, flow, condition, count):
+    started(api, flow, 4)
+    all_wait(stack, flow, 4)
+    found = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow, **condition}, "dry_run": True}).json()
+    assert found["would_ask"]["count"] == count, found
+    listed = api("GET", "/v1/runs?workflow=" + flow + "".join(f"&{k}={v}" for k, v in condition.items())).json()["items"]
+    assert len(listed) == count
+
+
+@pytest.mark.parametrize("body, code, pointer", [
+    ({}, "missing_field", "/filter"), ({"filter": {}}, "missing_field", "/filter"), ({"filter": []}, "wrong_type", "/filter"),
+    ({"filter": {"workflow": "x"}, "all": True}, "out_of_range", "/all"), ({"all": "yes"}, "wrong_type", "/all"),
+    ({"filter": {"flow": "x"}}, "unknown_field", "/filter/flow"), ({"filter": {"status": "lost"}}, "out_of_range", "/filter/status"),
+    ({"filter": {"workflow": 7}}, "wrong_type", "/filter/workflow"), ({"filter": {"created_after": "now"}}, "out_of_range", "/filter/created_after"),
+    ({"filter": {"workflow": "x"}, "confirm": True}, "unknown_field", "/confirm"),
+    ({"filter": {"workflow": "x"}, "dry_run": 1}, "wrong_type", "/dry_run")])
+def test_what_is_not_meant_is_refused(api, body, code, pointer):
+    answer = api("POST", "/v1/runs:cancel", body)
+    assert answer.status_code == 422, answer.text
+    assert [(e["code"], e["pointer"]) for e in answer.json()["errors"]] == [(code, pointer)]
+
+
+def test_the_same_key_asks_once(stack, api, other, flow):
+    started(api, flow, 10)
+    all_wait(stack, flow, 10)
+    key = {"Idempotency-Key": "bulk-" + uuid.uuid4().hex}
+    body = {"filter": {"workflow": flow}}
+    answers = []
+    threads = [threading.Thread(target=lambda one=one: answers.append(one("POST", "/v1/runs:cancel", body, headers=key)))
+               for one in (Api(url, stack.key) for url in stack.urls * 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {a.status_code for a in answers} == {202}, [a.text for a in answers]
+    assert len({(a.json()["id"], a.json()["runs"]) for a in answers}) == 1 and answers[0].json()["runs"] == 10
+    shown = done(api, answers[0].headers["location"])
+    assert (shown["applied"], shown["refused"]) == (10, 0)
+    (count,), = stack.sql("select count(*)::int from event e join run r on r.id = e.run_id where r.workflow = %s and e.type in (40, 41)", flow)
+    assert count == 10, "one verdict of each run"
+    later = started(api, flow, 1)
+    assert api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}}, headers=key).json() == answers[0].json()
+    changed = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow, "status": "waiting"}}, headers=key)
+    assert (changed.status_code, changed.json()["code"]) == (422, "idempotency_key_reused")
+    assert api("GET", "/v1/runs/" + later[0]).json()["status"] in ("pending", "running", "waiting"), "it came after"
+
+
+def test_many_are_retried(stack, api):
+    name = "bulk-" + uuid.uuid4().hex[:8]
+    steps = {"t": {"call": "transform", "with": {"value": "${ .input.x | error }"}}}
+    assert api("PUT", "/v1/workflows/" + name, {"name": name, "steps": steps}).ok
+    started(api, name, 6)
+    drive.until("they fail", lambda: by_status(stack, name) == {"failed": 6})
+    answer = api("POST", "/v1/runs:retry", {"filter": {"workflow": name, "status": "failed"}})
+    assert answer.status_code == 202 and answer.json()["runs"] == 6
+    shown = done(api, answer.headers["location"])
+    assert shown["applied"] == 6, shown
+    (reopened,), = stack.sql("select count(*)::int from event e join run r on r.id = e.run_id where r.workflow = %s and e.type = 12", name)
+    assert reopened == 6
+    drive.until("they fail again", lambda: by_status(stack, name) == {"failed": 6})
+
+
+def test_many_are_paused_and_resumed(stack, api, flow):
+    started(api, flow, 5)
+    all_wait(stack, flow, 5)
+    answer = api("POST", "/v1/runs:pause", {"filter": {"workflow": flow}})
+    assert done(api, answer.headers["location"])["applied"] == 5
+    assert by_status(stack, flow) == {"paused": 5}
+    assert api("POST", "/v1/runs:pause", {"filter": {"workflow": flow}, "dry_run": True}).json()["would_leave"]["count"] == 5
+    answer = api("POST", "/v1/runs:resume", {"filter": {"workflow": flow, "status": "paused"}})
+    assert done(api, answer.headers["location"])["applied"] == 5
+    assert by_status(stack, flow) == {"active": 5}
+    answer = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}})
+    assert done(api, answer.headers["location"])["applied"] == 5
+
+
+@pytest.fixture
+def no():
+    """A server that has had each request, and wants none."""
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.send_error(400)
+
+        def log_message(self, *_):
+            pass
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_refusals_are_told_with_their_reason(stack, api, no):
+    """A step that may not be repeated is not, unless that is confirmed: its runs refuse, one by one."""
+    name = "bulk-" + uuid.uuid4().hex[:8]
+    steps = {"once": {"call": "http", "delivery": "at_most_once", "with": {"method": "POST", "url": no + "/"}}}
+    assert api("PUT", "/v1/workflows/" + name, {"name": name, "steps": steps}).ok
+    runs = started(api, name, 2)
+    drive.until("they fail", lambda: by_status(stack, name) == {"failed": 2})
+    answer = api("POST", "/v1/runs:retry", {"filter": {"workflow": name}})
+    shown = done(api, answer.headers["location"])
+    assert (shown["applied"], shown["refused"]) == (0, 2), shown
+    assert sorted(r["run_id"] for r in shown["refusals"]) == sorted(runs) and all("once" in r["reason"] for r in shown["refusals"]), shown
+    answer = api("POST", "/v1/runs:retry", {"filter": {"workflow": name}, "confirm": True})
+    assert done(api, answer.headers["location"])["applied"] == 2
+
+
+def test_another_organisation_sees_nothing_of_it(stack, api, stranger, flow):
+    started(api, flow, 2)
+    all_wait(stack, flow, 2)
+    assert stranger("POST", "/v1/runs:cancel", {"all": True, "dry_run": True}).json()["would_ask"]["count"] == 0
+    answer = stranger("POST", "/v1/runs:cancel", {"all": True})
+    assert answer.status_code == 202 and answer.json()["runs"] == 0
+    mine = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}})
+    assert stranger("GET", mine.headers["location"]).status_code == 404
+    assert api("GET", "/v1/operations/nothing").status_code == 404
+
+
+def test_a_thousand_runs_and_a_gateway_that_is_killed_in_the_middle(flow):
+    """Whatever the gateway had done when it died, the same request elsewhere gives one operation of all runs."""
+    with drive.private_stack(gateways=2, schedulers=2, workers=1) as stack:
+        first, second = (Api(url, stack.key) for url in stack.urls)
+        assert second("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
+        threads = [threading.Thread(target=started, args=(Api(stack.urls[i % 2], stack.key), flow, 125)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        all_wait(stack, flow, 1000)
+        key, body, killed = {"Idempotency-Key": "the-thousand"}, {"filter": {"workflow": flow}}, threading.Event()
+
+        def ask():
+            try:
+                first("POST", "/v1/runs:cancel", body, headers=key)
+            except requests.RequestException:
+                killed.set()
+
+        asking = threading.Thread(target=ask)
+        with psycopg.connect(stack.env["ROPEWALK_ADMIN_PG_URL"]) as db:      # the statement waits where it writes commands
+            db.execute("lock table ropewalk.command in share mode")
+            asking.start()
+            drive.until("it is under way", lambda: stack.sql(
+                "select count(*) from pg_locks where not granted and relation = 'ropewalk.command'::regclass")[0][0])
+            stack.signal("gateway-1")
+            asking.join()
+        assert killed.is_set(), "the client has had no answer"
+        late = started(second, flow, 3)
+        answer = second("POST", "/v1/runs:cancel", body, headers=key)
+        assert answer.status_code == 202 and answer.json()["runs"] in (1000, 1003), answer.text
+        shown = done(second, answer.headers["location"])
+        assert shown["refused"] == 0 and shown["applied"] == answer.json()["runs"]
+        drive.until("all have ended", lambda: by_status(stack, flow).get("cancelled") == answer.json()["runs"])
+        (operations,), = stack.sql("select count(*)::int from bulk_operation")
+        (verdicts,), = stack.sql("select count(*)::int from event where type in (40, 41)")
+        assert (operations, verdicts) == (1, answer.json()["runs"]), "each run was asked once"
+        alive = [run for run in late if second("GET", "/v1/runs/" + run).json()["status"] != "cancelled"]
+        assert len(alive) in (0, 3), "those that came later are all of it or none"
+
+
+def test_the_command_line_cancels_many(stack, api, flow):
+    def cli(*words, code=0):
+        ran = subprocess.run([str(drive.BUILD / "bin/ropewalk"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             timeout=90, env={"ROPEWALK_URL": stack.url, "ROPEWALK_API_KEY": stack.key})
+        assert ran.returncode == code, ran
+        return ran
+
+    runs = started(api, flow, 3)
+    all_wait(stack, flow, 3)
+    lines = cli("cancel", "--all-matching", f"workflow={flow},status=waiting", "--dry-run").stdout
+    assert lines.startswith("3 runs would be asked\n") and all(run in lines for run in runs)
+    assert cli("cancel", "--all-matching", f"workflow={flow}").stdout == "3 runs asked: 3 done, 0 refused, 0 waiting\n"
+    assert json.loads(cli("retry", "--all-matching", f"workflow={flow},status=failed", "-o", "json").stdout)["runs"] == 0
+    cli("cancel", "--all-matching", "workflow", code=2)
+    cli("cancel", "--all-matching", "workflow=x", runs[0], code=2)
+    cli("cancel", "--all-matching", "flow=x", code=3)
+    cli("retry", "--all-matching", "workflow=x", "--plan", code=2)
