@@ -230,7 +230,9 @@ struct org_backlog {
     struct link link; /* task_queue.orgs; an organisation without items is not in it */
     struct link items;
     struct org *org;
+    struct task_queue *queue;
     uint32_t count, credit;
+    uint32_t picked;    /* from the backlog, and about to be published */
     uint32_t published; /* and nothing heard of them yet */
     uint32_t finished;  /* since the load was last looked at */
     int64_t rate;       /* that end in a second, of late */
@@ -247,6 +249,7 @@ struct task_queue {
     uint32_t backlog_count;
     uint32_t published_count;
     uint32_t unconfirmed;                /* of them: no depth counts these yet */
+    uint32_t picked;                     /* from the backlog, and about to be published */
     struct link unheard[OVERDUE_LEVELS]; /* by time of publication */
     int64_t ready;                       /* messages that wait in the broker, as far as we know */
     int64_t since_asked;                 /* published since the depth was asked for */
@@ -261,6 +264,9 @@ struct task_queue {
     struct mono_us hungry_at;    /* when its workers last had room for more than the queue held */
     struct mono_us window_start; /* tasks finished in this and the last 100 ms */
     uint32_t finished, finished_before;
+    uint32_t reserve;          /* of the window, beyond what the pace asks for */
+    uint32_t empty_looks;      /* in a row, at its depth */
+    int64_t took_us, total_us; /* of late, of tasks: by their workers, and from publication to answer */
 };
 
 /* ---- applying ---- */
@@ -681,6 +687,13 @@ struct task_queue *task_queue_get(struct sched *sched, struct str pool, uint8_t 
 void task_ready(struct sched *sched, struct item *item, bool front);
 void task_unready(struct sched *sched, struct item *item); /* out of whatever list it is in, back to ITEM_IDLE */
 void task_finished(struct sched *sched, struct item *item);
+/* task_share.c */
+uint32_t task_window(const struct sched *sched, const struct task_queue *q); /* messages that may wait in the broker */
+uint32_t task_reserve_idle(const struct sched *sched);
+void task_reserve_learn(const struct sched *sched, struct task_queue *q,
+                        uint32_t depth);                            /* seen while there is a backlog */
+void task_answered(struct sched *sched, const struct input *input); /* a result has come, and is not applied yet */
+bool task_place_free(const struct org_backlog *backlog);            /* whatever others have in its queue */
 void task_heard(struct sched *sched, struct item *item);
 /* Publishes at once when there is room and its body is at hand (or given). */
 bool task_try_now(struct sched *sched, struct item *item, struct run_entry *entry, uint32_t node, struct str with);

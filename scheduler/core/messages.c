@@ -278,11 +278,14 @@ static void decode_results(struct sched *sched, const struct sched_message *mess
     delivery->arena = repaired;
     delivery->refs = 1; /* ours, until all are submitted */
     for (size_t i = 0; i < count && results_next(&results, fields, &rc, &err); i++) {
+        struct input *input = &delivery->inputs[i];
         bool refused = whole != ERR_OK;
+        enum verdict verdict = decode_result(sched, &delivery->arena, results.item, fields, refused ? whole : rc,
+                                             refused ? &whole_err : &err, input);
 
-        submit(sched, message, delivery, &delivery->inputs[i],
-               decode_result(sched, &delivery->arena, results.item, fields, refused ? whole : rc,
-                             refused ? &whole_err : &err, &delivery->inputs[i]));
+        if (verdict == DECODED)
+            task_answered(sched, input);
+        submit(sched, message, delivery, input, verdict);
     }
     delivery_unref(sched, delivery);
 }

@@ -1,6 +1,7 @@
 /* Task queues are kept short: what is ready beyond a window stays in the backlog and is released round robin over
- * organisations by weight. And what was published and not heard of is published again, when there is reason to believe
- * that it is lost. Rules: architecture.md "Queues and fairness" and "Lost messages". */
+ * organisations by weight (task_share.c says how long the window is). And what was published and not heard of is
+ * published again, when there is reason to believe that it is lost. Rules: architecture.md "Queues and fairness" and
+ * "Lost messages". */
 #include "scheduler/core/core_internal.h"
 
 #include "common/base/banned.h"
@@ -15,22 +16,17 @@
  * where nobody can cancel it or share it out, and where it is overdue before it has arrived. */
 #define UNCONFIRMED_WINDOWS 2
 #define PAUSE_US (200 * US_PER_MS)
+#define NO_PLACE_LOOKS 16 /* at organisations that have their places, before the rest is left for the next tick */
 
-static uint32_t window(const struct sched *sched, const struct task_queue *q)
+static bool takes_more(const struct sched *sched, const struct task_queue *q, uint32_t most)
 {
-    uint32_t finished = q->finished > q->finished_before ? q->finished : q->finished_before;
-
-    if (finished < sched->set.window_min)
-        return sched->set.window_min;
-    return finished > sched->set.window_max ? sched->set.window_max : finished;
+    return sched->broker_up && q->paused_until.us <= sched->now.us && q->ready < (int64_t)most &&
+           q->unconfirmed < UNCONFIRMED_WINDOWS * most;
 }
 
 static bool has_room(const struct sched *sched, const struct task_queue *q)
 {
-    uint32_t most = window(sched, q);
-
-    return sched->broker_up && q->paused_until.us <= sched->now.us && q->ready < (int64_t)most &&
-           q->unconfirmed < UNCONFIRMED_WINDOWS * most;
+    return takes_more(sched, q, task_window(sched, q));
 }
 
 struct task_queue *task_queue_get(struct sched *sched, struct str pool, uint8_t priority)
@@ -50,6 +46,7 @@ struct task_queue *task_queue_get(struct sched *sched, struct str pool, uint8_t 
     for (size_t i = 0; i < OVERDUE_LEVELS; i++)
         list_init(&q->unheard[i]);
     q->window_start = sched->now;
+    q->reserve = task_reserve_idle(sched);
     q->heard_order = -1;
     q->next = sched->queues;
     sched->queues = q;
@@ -65,6 +62,7 @@ static struct org_backlog *backlog_of(struct task_queue *q, struct org *org)
         return backlog;
     backlog = mem_alloc(sizeof(*backlog));
     backlog->org = org;
+    backlog->queue = q;
     list_init(&backlog->link);
     list_init(&backlog->items);
     map_put(q->backlogs, key, backlog);
@@ -124,6 +122,8 @@ void task_unready(struct sched *sched, struct item *item)
         break;
     case ITEM_FETCHING:
         list_del(&item->list);
+        backlog_of(item->queue, item->org)->picked--;
+        item->queue->picked--;
         one_less_ready(item->queue);
         break;
     case ITEM_PUBLISHED:
@@ -185,10 +185,13 @@ static bool publish_with(struct sched *sched, struct item *item, struct run_entr
         with = step->with.literal;
     if (with.ptr == NULL && state->input_seq != 0 && !body_get(sched, entry->id, state->input_seq, &with))
         return false;
-    if (item->state == ITEM_FETCHING)
+    if (item->state == ITEM_FETCHING) {
         list_del(&item->list);
-    else
+        backlog_of(item->queue, item->org)->picked--;
+        item->queue->picked--;
+    } else {
         item->queue->ready++;
+    }
     item->publications++;
     item->state = ITEM_PUBLISHED;
     item->order = ++item->queue->next_order;
@@ -250,8 +253,36 @@ static void pick(struct sched *sched, struct item *item)
     leave_backlog(item);
     item->state = ITEM_FETCHING;
     item->queue->ready++;
+    backlog_of(item->queue, item->org)->picked++;
+    item->queue->picked++;
     list_add_tail(&entry->wanting, &item->list);
     run_kick(sched, entry);
+}
+
+/* Another scheduler may keep the queue full for its organisations, and see no reason to make room: ours take the places
+ * that are theirs all the same. */
+static void release_to_places(struct sched *sched, struct task_queue *q)
+{
+    int looks = 0;
+
+    for (struct link *at = q->orgs.next; at != &q->orgs && looks < NO_PLACE_LOOKS;) {
+        struct org_backlog *backlog = CONTAINER(at, struct org_backlog, link);
+
+        at = at->next;
+        if (!takes_more(sched, q, sched->set.window_max))
+            return;
+        if (!task_place_free(backlog)) {
+            looks++;
+            continue;
+        }
+        pick(sched, CONTAINER(backlog->items.next, struct item, list));
+        if (list_empty(&backlog->items))
+            continue;
+        list_del(&backlog->link);
+        list_add_tail(&q->orgs, &backlog->link);
+        if (at == &q->orgs) /* it was the last, and is again */
+            at = q->orgs.prev;
+    }
 }
 
 static void release(struct sched *sched, struct task_queue *q)
@@ -267,6 +298,7 @@ static void release(struct sched *sched, struct task_queue *q)
         list_del(&backlog->link);
         list_add_tail(&q->orgs, &backlog->link);
     }
+    release_to_places(sched, q);
 }
 
 void task_confirmed(struct sched *sched, uint64_t confirm, bool confirmed)
@@ -343,12 +375,14 @@ static void tick_queue(struct sched *sched, struct task_queue *q)
     if (q->paused_until.us > sched->now.us)
         wake_by(sched, q->paused_until);
     release(sched, q);
+    if (q->backlog_count == 0)
+        q->reserve = task_reserve_idle(sched);
     if (q->asking && sched->now.us - q->asked_at.us > ASK_LOST_US)
         q->asking = false;
     if ((!overdue && q->backlog_count == 0) || !sched->broker_up || q->asking)
         return;
     if (q->backlog_count > 0)
-        every_us = q->last_depth < window(sched, q) / 2 ? ASK_HUNGRY_US : ASK_US;
+        every_us = q->last_depth < task_window(sched, q) / 2 ? ASK_HUNGRY_US : ASK_US;
     if (q->asked_at.us + every_us <= sched->now.us)
         ask_depth(sched, q);
     else
@@ -387,6 +421,7 @@ static void publish_overdue(struct sched *sched, struct task_queue *q, uint32_t 
 void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, uint32_t depth, uint32_t consumers)
 {
     struct task_queue *q = sched->queues;
+    int64_t coming;
 
     sched->now = sched->ports.mono(sched->ports.ctx);
     if (leases_depth(sched, queue, known, depth))
@@ -398,10 +433,15 @@ void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, ui
     q->asking = false;
     if (!known)
         return;
-    q->ready = (int64_t)depth + q->since_asked;
+    /* No depth counts what is on its way: picked while its run was busy, or published and not confirmed. Forgotten, a
+     * window would be let go with each answer. */
+    coming = q->picked + (q->unconfirmed > q->since_asked ? q->unconfirmed : q->since_asked);
+    q->ready = (int64_t)depth + coming;
     q->last_depth = depth;
     q->consumers_told = true;
-    if (consumers > 0 && depth < window(sched, q) / 2)
+    if (consumers > 0 && q->backlog_count > 0)
+        task_reserve_learn(sched, q, depth + q->picked + q->unconfirmed);
+    if (consumers > 0 && depth < task_window(sched, q) / 2 && q->reserve >= sched->set.window_min)
         q->hungry_at = sched->now;
     if (consumers == 0)
         q->no_consumers = true;

@@ -17,6 +17,7 @@ struct sent { /* published */
     uint64_t confirm;
     bool persistent;
     int64_t order; /* among all calls of ports */
+    bool answered; /* by the test */
 };
 struct acked {
     void *delivery;

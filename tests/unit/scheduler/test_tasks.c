@@ -35,13 +35,70 @@ static void beyond_the_window_tasks_stay_in_the_backlog(void **state)
     for (int i = 0; i < 100; i++)
         script_run(s, 0, NOOP);
     script_settle(s);
-    assert_int_equal(to_queue(s), 64);
+    assert_int_equal(to_queue(s), 16);
     assert_int_equal(asked_depth(s, QUEUE), 1);
-    script_depth(s, QUEUE, 60, 1); /* four have been taken */
-    assert_int_equal(to_queue(s), 68);
+    script_depth(s, QUEUE, 12, 1); /* four have been taken, which does not hurry */
+    assert_int_equal(to_queue(s), 16);
     script_result(s, 0, &s->sent[0], "w", "\"status\":\"succeeded\""); /* one heard of: room for one */
     script_settle(s);
-    assert_int_equal(to_queue(s), 69);
+    assert_int_equal(to_queue(s), 17);
+    script_free(s);
+}
+
+static void a_window_grows_fast_while_workers_find_the_queue_empty_and_shrinks_when_they_do_not(void **state)
+{
+    static const size_t sent[] = {16, 32, 64, 128, 192};
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    for (int i = 0; i < 400; i++)
+        script_run(s, 0, NOOP);
+    script_settle(s);
+    assert_int_equal(to_queue(s), sent[0]);
+    for (size_t i = 1; i < sizeof(sent) / sizeof(sent[0]); i++) {
+        script_depth(s, QUEUE, 0, 1);
+        assert_int_equal(to_queue(s), sent[i]);
+        script_advance(s, 100 * MS);
+    }
+    for (int i = 0; i < 20; i++) { /* busy now: what is there stays there */
+        script_depth(s, QUEUE, 40, 1);
+        script_advance(s, 100 * MS);
+    }
+    script_depth(s, QUEUE, 3, 1);
+    assert_int_equal(to_queue(s), 200); /* at the first of these looks the window was still longer than 40 */
+    script_free(s);
+}
+
+/* The queue is full of another scheduler's messages, each time we look: our organisations have their places all the
+ * same, by weight, and no more. */
+static void a_queue_that_others_keep_full_has_places_for_each_organisation(void **state)
+{
+    struct script *s = script_new();
+    size_t of[3] = {0};
+
+    (void)state;
+    s->weights[1] = 1;
+    s->weights[2] = 3;
+    script_own(s, 0, 1);
+    for (int i = 0; i < 200; i++)
+        script_run(s, 0, NOOP)->organisation = i < 100 ? 1 : 2;
+    script_settle(s);
+    for (int i = 0; i < 8; i++) {
+        script_advance(s, 50 * MS);
+        script_depth(s, QUEUE, 100, 1);
+        script_advance(s, 50 * MS);
+        for (size_t k = s->sent_count; k-- > 0;) {
+            if (strcmp(s->sent[k].queue, QUEUE) != 0 || s->sent[k].answered)
+                continue;
+            s->sent[k].answered = true;
+            script_result(s, 0, &s->sent[k], "w", "\"status\":\"succeeded\"");
+            of[str_is(jt_get(s->sent[k].body, "organisation"), "\"org1\"") ? 1 : 2]++;
+        }
+        script_settle(s);
+    }
+    assert_in_range(of[1], 8, 60);
+    assert_in_range(of[2] * 10, of[1] * 20, of[1] * 40);
     script_free(s);
 }
 
@@ -163,23 +220,25 @@ static void a_critical_task_passes_a_backlog_of_background_ones(void **state)
 {
     struct script *s = script_new();
     const struct sent *task;
+    size_t critical = 0;
 
     (void)state;
     script_own(s, 0, 1);
     for (int i = 0; i < 500; i++)
         script_run(s, 0, "{\"name\":\"w\",\"priority\":\"low\",\"steps\":{\"a\":{\"call\":\"noop\"}}}");
     script_settle(s);
-    assert_int_equal(script_count(s, "task"), 64);
+    assert_int_equal(script_count(s, "task"), 16);
     script_run(s, 0, "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"noop\",\"priority\":\"critical\"}}}");
     script_deliver(s, 0, "nudge", "n", "{\"v\":1,\"shard\":0}");
     script_settle(s);
-    assert_int_equal(script_count(s, "task"), 65);
+    assert_int_equal(script_count(s, "task"), 17);
     task = script_last(s, "task");
     assert_string_equal(task->queue, "ropewalk.task.default.critical");
     script_own(s, 0, 2); /* nor does it when the shard is read anew */
     script_settle(s);
-    assert_int_equal(script_count(s, "task"), 66);
-    assert_string_equal(script_last(s, "task")->id, task->id);
+    for (size_t i = 0; i < s->sent_count; i++)
+        critical += strcmp(s->sent[i].queue, task->queue) == 0 && strcmp(s->sent[i].id, task->id) == 0;
+    assert_int_equal(critical, 2);
     script_free(s);
 }
 
@@ -577,6 +636,8 @@ int main(void)
         cmocka_unit_test(beyond_the_window_tasks_stay_in_the_backlog),
         cmocka_unit_test(tasks_of_a_paused_run_leave_the_line_and_stand_in_it_again),
         cmocka_unit_test(without_a_backlog_depths_are_asked_for_only_when_nobody_begins_what_is_out),
+        cmocka_unit_test(a_window_grows_fast_while_workers_find_the_queue_empty_and_shrinks_when_they_do_not),
+        cmocka_unit_test(a_queue_that_others_keep_full_has_places_for_each_organisation),
         cmocka_unit_test(the_backlog_is_released_round_robin_by_weight),
         cmocka_unit_test(a_critical_task_passes_a_backlog_of_background_ones),
         cmocka_unit_test(what_is_not_confirmed_is_published_again_after_a_pause),
