@@ -3,6 +3,7 @@
 #include "gateway/json_more.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
+#include <inttypes.h>
 
 #include "common/base/banned.h"
 
@@ -67,7 +68,7 @@ static void put_row(struct jw *w, const struct pg_result *rows, size_t row)
     jw_kstr(w, "reason", pg_get_str(rows, row, 3));
     jw_ki64(w, "count", pg_get_int(rows, row, 4));
     jw_ktime(w, "oldest_at", pg_get_time(rows, row, 5));
-    jw_ktime(w, "next_due_at", pg_is_null(rows, row, 6) ? (struct wall_us){0} : pg_get_time(rows, row, 6));
+    jw_ktime(w, "next_due_at", pg_get_time(rows, row, 6));
     jw_end_obj(w);
 }
 
@@ -100,8 +101,7 @@ static void put_queue(struct jw *w, struct str row, struct arena *arena, struct 
     jw_kstr(w, "pool", pool);
     jw_kcstr(w, "priority", priorities[values[0]]);
     jw_kraw(w, "consumers", values[1] < 0 ? STR_NONE : jt_at(row, 2));
-    jw_kraw(w, "waiting",
-            founders ? str_of(arena_printf(arena, "%lld", (long long)(values[2] + values[3]))) : STR_NONE);
+    jw_kraw(w, "waiting", founders ? str_of(arena_printf(arena, "%" PRId64, values[2] + values[3])) : STR_NONE);
     jw_kraw(w, "oldest_ms", founders ? jt_at(row, 5) : STR_NONE);
     jw_end_obj(w);
 }

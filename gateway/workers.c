@@ -24,10 +24,12 @@ static int by_name(const void *a, const void *b)
 static size_t read_workers(struct arena *arena, const struct pg_result *rows, struct worker_row **ret)
 {
     struct str list = pg_rows(rows) == 0 ? STR_NONE : jt_get(pg_get_str(rows, 0, 1), "workers");
-    struct wall_us told_at = pg_rows(rows) == 0 ? (struct wall_us){0} : pg_get_time(rows, 0, 2);
+    struct wall_us told_at = {0};
     size_t count = 0;
     struct jt_iter it;
 
+    if (pg_rows(rows) > 0)
+        told_at = pg_get_time(rows, 0, 2);
     *ret = arena_array(arena, jt_count(list) + 1, sizeof(**ret));
     jt_iter_init(&it, list);
     while (jt_next(&it)) {
