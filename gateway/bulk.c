@@ -10,7 +10,7 @@
 
 #include "common/base/banned.h"
 
-#define RUNS_MAX 10000 /* of one operation: so many commands are 0.2 s of the writing connection */
+#define RUNS_MAX 10000 /* of one operation: others wait behind it on the writing connection */
 #define TRIES_MAX 5    /* of an equal key that is being committed */
 #define ANSWER_MAX ((size_t)1 << 20)
 #define STATES_MAX 10
