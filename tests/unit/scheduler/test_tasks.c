@@ -125,20 +125,20 @@ static void tasks_of_a_paused_run_leave_the_line_and_stand_in_it_again(void **st
 
     (void)state;
     script_own(s, 0, 1);
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < 30; i++)
         script_run(s, 0, NOOP);
     script_settle(s);
-    assert_int_equal(to_queue(s), 64);
+    assert_int_equal(to_queue(s), 16);
     run = in_line(s);
     assert_non_null(run);
     script_command_body(s, run, "pause", "{\"by\":\"ann\"}");
     script_advance(s, 2 * SEC);
     script_depth(s, QUEUE, 0, 1);
-    assert_int_equal(to_queue(s), 99);
+    assert_int_equal(to_queue(s), 29);
     assert_ptr_equal(in_line(s), run);
     script_command_body(s, run, "resume", "{}");
     script_advance(s, 2 * SEC);
-    assert_int_equal(to_queue(s), 100);
+    assert_int_equal(to_queue(s), 30);
     script_free(s);
 }
 
