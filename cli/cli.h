@@ -136,6 +136,7 @@ enum cli_exit cmd_pause(struct cli *cli);
 enum cli_exit cmd_resume(struct cli *cli);
 enum cli_exit cmd_compensate(struct cli *cli);
 enum cli_exit cmd_retry(struct cli *cli);
+enum cli_exit cmd_rerun(struct cli *cli);
 enum cli_exit cmd_rollback(struct cli *cli);
 enum cli_exit cmd_diff(struct cli *cli);
 /* The same for every run of a filter; `option` is a member of the body that is true, or NULL. */

@@ -111,3 +111,82 @@ enum cli_exit cmd_retry(struct cli *cli)
     answer_deinit(&answer);
     return CLI_DONE;
 }
+
+/* JSON, or @FILE; what is not there is left out. False is told. */
+static bool put_value(struct jw *w, const char *key, const char *option, const char *text, struct source *file)
+{
+    struct str value = str_trim(str_of(text == NULL ? "" : text));
+    struct err err;
+
+    if (text == NULL)
+        return true;
+    if (text[0] == '@') {
+        if (!source_load(text + 1, file))
+            return false;
+        value = str_trim(file->json);
+    } else if (jt_check(value, &JT_LIMITS_MESSAGE, &err) != ERR_OK) {
+        (void)usage_error("%s is not JSON: %s; @FILE reads a file", option, err.message);
+        return false;
+    }
+    jw_kraw(w, key, value);
+    return true;
+}
+
+static bool rerun_body(struct cli *cli, const struct repeat *repeat, struct source files[2], struct buf *body)
+{
+    const char *from = take_option(cli, "--from"), *version = take_option(cli, "--version");
+    const char *input = take_option(cli, "--input"), *outputs = take_option(cli, "--outputs");
+    struct jw w = jw_to(body);
+    uint32_t number = 0;
+
+    if (version != NULL && !parse_u32(str_of(version), 1, INT32_MAX, &number)) {
+        (void)usage_error("'%s' is no version number", version);
+        return false;
+    }
+    jw_obj(&w);
+    if (from != NULL)
+        jw_kcstr(&w, "from", from);
+    if (number != 0)
+        jw_ki64(&w, "version", number);
+    if (!put_value(&w, "input", "--input", input, &files[0]) ||
+        !put_value(&w, "outputs", "--outputs", outputs, &files[1]))
+        return false;
+    put_confirm(&w, repeat);
+    jw_end_obj(&w);
+    return true;
+}
+
+enum cli_exit cmd_rerun(struct cli *cli)
+{
+    CLEANUP(source_deinit) struct source input = {0};
+    CLEANUP(source_deinit) struct source outputs = {0};
+    CLEANUP(buf_deinit) struct buf path = {0};
+    CLEANUP(buf_deinit) struct buf body = {0};
+    struct source files[2] = {{0}};
+    struct repeat repeat = take_repeat(cli);
+    const char *key = take_option(cli, "--idempotency-key");
+    struct answer answer;
+    enum cli_exit rc;
+    bool good;
+
+    buf_init(&body, BODY_MAX);
+    good = rerun_body(cli, &repeat, files, &body);
+    input = files[0];
+    outputs = files[1];
+    if (!good || !words_left(cli, 1, 1))
+        return CLI_USAGE;
+    path_of(cli->argv[0], "rerun", repeat.plan, &path);
+    rc = api_call(
+        cli, &(struct api_request){.method = "POST", .path = path.ptr, .body = buf_str(&body), .idempotency_key = key},
+        &answer);
+    if (rc != CLI_DONE)
+        return rc;
+    if (cli->json)
+        print_answer(cli, &answer);
+    else if (repeat.plan)
+        print_plan(&answer);
+    else
+        (void)puts(text_or(json_text(answer.json, "run_id"), ""));
+    answer_deinit(&answer);
+    return CLI_DONE;
+}

@@ -18,11 +18,12 @@ static bool add_label(struct jw *labels, const char *text)
     return true;
 }
 
-/* {"input", "labels", "priority"} of the options. */
+/* {"input", "labels", "priority", "start_at_step"} of the options. */
 static bool start_body(struct cli *cli, struct source *input_file, struct buf *body)
 {
     const char *input = take_option(cli, "--input");
     const char *priority = take_option(cli, "--priority");
+    const char *start_at = take_option(cli, "--start-at-step");
     const char *label = take_option(cli, "--label");
     struct str json = input == NULL ? STR("{}") : str_trim(str_of(input));
     struct jw w = jw_to(body);
@@ -40,6 +41,8 @@ static bool start_body(struct cli *cli, struct source *input_file, struct buf *b
     jw_kraw(&w, "input", json);
     if (priority != NULL)
         jw_kcstr(&w, "priority", priority);
+    if (start_at != NULL)
+        jw_kcstr(&w, "start_at_step", start_at);
     if (label != NULL) {
         jw_key(&w, "labels");
         jw_obj(&w);

@@ -106,7 +106,7 @@ static void on_end(void *ctx, const struct pg_outcome *outcome)
 
 static void read_end(struct part *p)
 {
-    static const int16_t outputs[] = {EVENT_STEP_SUCCEEDED, EVENT_STEP_SETTLED};
+    static const int16_t outputs[] = {EVENT_STEP_SUCCEEDED, EVENT_STEP_SETTLED, EVENT_STEP_GIVEN};
     static const int16_t errors[] = {EVENT_STEP_WAITING, EVENT_ATTEMPT_FAILED,      EVENT_STEP_SUCCEEDED,
                                      EVENT_STEP_FAILED,  EVENT_STEP_TIMED_OUT,      EVENT_STEP_CANCELLED,
                                      EVENT_STEP_SETTLED, EVENT_STEP_OUTCOME_UNKNOWN};

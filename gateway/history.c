@@ -373,6 +373,8 @@ static void read_run(struct history *h, const struct pg_result *rows)
     h->quarantine_reason = str_arena(arena, pg_get_str(rows, 0, 19));
     h->parent_step = str_arena(arena, pg_get_str(rows, 0, 20));
     h->depth = (int)pg_get_int(rows, 0, 21);
+    h->begins = str_arena(arena, pg_get_str(rows, 0, 22));
+    h->reruns = str_arena(arena, pg_get_str(rows, 0, 23));
 }
 
 static void on_run(void *ctx, const struct pg_outcome *outcome)

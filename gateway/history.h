@@ -19,7 +19,7 @@ struct history {
     struct wall_us created_at, started_at, ended_at;
     bool has_parent, has_rerun_of, running, quarantined;
     struct run_id parent, rerun_of;
-    struct str parent_step;
+    struct str parent_step, begins, reruns;
     int64_t commands;
     struct body_view input, output;
     const struct event *end;    /* of a run that has ended */

@@ -40,6 +40,8 @@ static void put_lineage(struct jw *w, const struct history *h)
         jw_key(w, "rerun_of");
         jw_null(w);
     }
+    jw_kraw(w, "reruns", h->reruns.ptr == NULL ? STR("[]") : h->reruns);
+    jw_kraw(w, "begins", h->begins);
 }
 
 /* What a compensation has left, and who was told. */

@@ -7,7 +7,7 @@
 #include "gateway/history.h"
 #include "gateway/json_more.h"
 #include "gateway/route.h"
-#include "gateway/start.h"
+#include "gateway/starting.h"
 #include "gateway/wait.h"
 
 #include "common/base/banned.h"
@@ -19,16 +19,6 @@
 #define LABEL_VALUE_MAX 255
 #define MOVES_MAX 5
 #define FAULTS_MAX ((size_t)1 << 20)
-
-struct starting {
-    struct start start;
-    struct call *call;
-    struct str given_priority; /* STR_NONE: the workflow's */
-    int64_t wait_us;
-    enum admission_verdict admission;
-    int64_t after_s;
-    int moves;
-};
 
 static void look_up(struct starting *s, bool fresh);
 
@@ -74,7 +64,8 @@ static bool check_labels(struct call *call, struct str labels)
 static bool read_body(struct starting *s, struct str body)
 {
     struct call *call = s->call;
-    struct str priority = jt_get(body, "priority"), labels = jt_get(body, "labels"), input = jt_get(body, "input");
+    struct str priority = jt_get(body, "priority"), labels = jt_get(body, "labels"), input = jt_get(body, "input"),
+               start_at = jt_get(body, "start_at_step");
     uint8_t ignored;
 
     s->start.input = input.ptr == NULL ? STR("{}") : input;
@@ -88,8 +79,9 @@ static bool read_body(struct starting *s, struct str body)
                    "priority must be one of critical, high, normal, low");
         return false;
     }
-    if (jt_get(body, "start_at_step").ptr != NULL) {
-        call_fault(call, "not_available", "/start_at_step", "starting at a step is not in this release yet");
+    s->start.start_at = STR_NONE;
+    if (start_at.ptr != NULL && !jt_string(start_at, call->arena, &s->start.start_at)) {
+        call_fault(call, "wrong_type", "/start_at_step", "start_at_step must be the name of a step");
         return false;
     }
     return true;
@@ -108,7 +100,7 @@ static bool read_wait(struct starting *s)
     return true;
 }
 
-static bool read_key(struct starting *s, struct str body)
+bool starting_read_key(struct starting *s, struct str body)
 {
     CLEANUP(buf_deinit) struct buf canonical = {0};
 
@@ -169,7 +161,7 @@ static void refuse(const struct starting *s)
                            "so many starts wait that another one would wait too long; runs that were started go on");
 }
 
-static void on_done(struct start *start, enum start_verdict verdict, const struct err *err)
+void starting_done(struct start *start, enum start_verdict verdict, const struct err *err)
 {
     struct starting *s = (struct starting *)start;
     struct call *call = s->call;
@@ -235,8 +227,7 @@ static void on_input_fault(void *ctx, const char *code, struct str pointer, cons
     jw_end_obj(&faults->w);
 }
 
-/* Does the input keep the workflow's input_schema? False: answered. */
-static bool check_input(struct call *call, const struct flow *flow, struct str input)
+bool starting_check_input(struct call *call, const struct flow *flow, struct str input)
 {
     CLEANUP(buf_deinit) struct buf out = {0};
     struct input_faults faults = {.out = &out, .arena = call->arena};
@@ -257,6 +248,30 @@ static bool check_input(struct call *call, const struct flow *flow, struct str i
     return false;
 }
 
+bool starting_admit(struct starting *s)
+{
+    struct call *call = s->call;
+
+    s->admission = backlog_ask(call->gw->backlog, call->caller.organisation, s->start.priority, &s->after_s);
+    s->start.only_known = s->admission != ADMISSION_TAKEN;
+    if (s->start.only_known) {
+        if (s->start.key.ptr == NULL)
+            refuse(s);
+        else
+            starts_submit(call->gw->starts, &s->start);
+    }
+    return !s->start.only_known;
+}
+
+/* Is there the step that the run is to begin at? False: answered. */
+static bool check_step(const struct starting *s, const struct flow *flow)
+{
+    if (s->start.start_at.ptr == NULL || plan_find(flow->plan, s->start.start_at) != NO_NODE)
+        return true;
+    call_fault(s->call, "unknown_step", "/start_at_step", "the workflow has no such step of its own");
+    return false;
+}
+
 static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct err *err)
 {
     struct starting *s = ctx;
@@ -269,21 +284,16 @@ static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct
     s->start.priority = flow == NULL || flow->plan == NULL ? 2 : flow->plan->priority;
     if (s->given_priority.ptr != NULL)
         ENSURE(parse_priority(s->given_priority, &s->start.priority));
-    s->admission = backlog_ask(call->gw->backlog, call->caller.organisation, s->start.priority, &s->after_s);
-    s->start.only_known = s->admission != ADMISSION_TAKEN;
-    if (s->start.only_known) {
-        if (s->start.key.ptr == NULL)
-            refuse(s);
-        else
-            starts_submit(call->gw->starts, &s->start);
+    if (!starting_admit(s))
         return;
-    }
     if (flow != NULL && flow->plan == NULL) {
         call_problemf(call, 409, "not_available", "this release cannot run version %d: %s", (int)flow->version,
                       flow->fault);
         return;
     }
-    if (flow != NULL && !check_input(call, flow, s->start.input))
+    if (flow != NULL && !check_step(s, flow))
+        return;
+    if (flow != NULL && !starting_check_input(call, flow, s->start.input))
         return;
     if (flow == NULL && s->start.key.ptr == NULL) {
         call_problem(call, 404, "not_found", "there is no such workflow");
@@ -309,12 +319,12 @@ void route_run_start(struct call *call)
     s->call = call;
     if (!call_body_object(call, "input labels priority start_at_step", &body))
         return;
-    if (!read_body(s, body) || !read_wait(s) || !read_key(s, body))
+    if (!read_body(s, body) || !read_wait(s) || !starting_read_key(s, body))
         return;
     s->start.organisation = call->caller.organisation;
     s->start.workflow = call->params[0];
     s->start.wants_reply = s->wait_us > 0;
     s->start.give_up.us = clock_mono().us + KEY_WAIT_US;
-    s->start.done = on_done;
+    s->start.done = starting_done;
     look_up(s, false);
 }

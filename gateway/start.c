@@ -72,7 +72,7 @@ struct run_id start_run_id(struct gateway *gw, int32_t organisation, struct str 
 
 static size_t bytes_of(const struct start *start)
 {
-    return start->input.len + start->labels.len;
+    return start->input.len + start->labels.len + (start->rerun_of == NULL ? 0 : start->rerun_of->given.len);
 }
 
 static void finish(struct starts *starts, struct start *start, enum start_verdict verdict, const struct err *err)
@@ -278,10 +278,27 @@ static void add_keys(struct pg_batch *pg, struct group *group, const char *sql, 
     *ret_index = pg_add(pg, sql, pg_array_param(scopes), pg_array_param(keys));
 }
 
+static struct pg_param hash_of(const struct start *s)
+{
+    return s->key.ptr == NULL ? pg_null() : pg_bytea((struct str){(const char *)s->body_hash, 32});
+}
+
+/* It is alone in its transaction: there are few, and they may be large. */
+static void add_rerun(struct pg_batch *pg, struct group *group, const char *queue)
+{
+    const struct start *s = group->starts[0];
+
+    group->insert =
+        pg_add(pg, SQL_RERUN_INSERT, pg_uuid(s->run_id), pg_text(s->workflow), pg_i32(s->version),
+               pg_i16((int16_t)run_id_slot(s->run_id)), pg_i16(s->priority), pg_time(s->created_at), pg_json(s->input),
+               pg_json(s->labels), pg_text(s->key), hash_of(s), pg_text(s->wants_reply ? str_of(queue) : STR_NONE),
+               pg_uuid(s->rerun_of->run), pg_json(s->rerun_of->begins), pg_json(s->rerun_of->given));
+}
+
 static void add_insert(struct pg_batch *pg, struct group *group, const char *queue)
 {
-    static const enum pg_elem types[] = {PG_E_UUID, PG_E_TEXT, PG_E_I32,  PG_E_I16,   PG_E_I16, PG_E_TIME,
-                                         PG_E_JSON, PG_E_JSON, PG_E_TEXT, PG_E_BYTEA, PG_E_TEXT};
+    static const enum pg_elem types[] = {PG_E_UUID, PG_E_TEXT, PG_E_I32,  PG_E_I16,   PG_E_I16,  PG_E_TIME,
+                                         PG_E_JSON, PG_E_JSON, PG_E_TEXT, PG_E_BYTEA, PG_E_TEXT, PG_E_TEXT};
     enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
     struct pg_array *c[COLUMNS];
     struct pg_param params[COLUMNS];
@@ -300,8 +317,9 @@ static void add_insert(struct pg_batch *pg, struct group *group, const char *que
         pg_array_add(c[6], pg_json(s->input));
         pg_array_add(c[7], pg_json(s->labels));
         pg_array_add(c[8], pg_text(s->key));
-        pg_array_add(c[9], s->key.ptr == NULL ? pg_null() : pg_bytea((struct str){(const char *)s->body_hash, 32}));
+        pg_array_add(c[9], hash_of(s));
         pg_array_add(c[10], pg_text(s->wants_reply ? str_of(queue) : STR_NONE));
+        pg_array_add(c[11], pg_text(s->start_at));
     }
     for (size_t i = 0; i < COLUMNS; i++)
         params[i] = pg_array_param(c[i]);
@@ -323,7 +341,10 @@ static void add_group(struct pg_batch *pg, struct lane *lane, struct group *grou
     pg_add(pg, SQL_START_LOCK, pg_array_param(names));
     if (lane->kind == LANE_KEYED)
         add_keys(pg, group, SQL_START_EXPIRE, &ignored);
-    add_insert(pg, group, lane->starts->gw->queue);
+    if (group->starts[0]->rerun_of != NULL)
+        add_rerun(pg, group, lane->starts->gw->queue);
+    else
+        add_insert(pg, group, lane->starts->gw->queue);
     if (lane->kind == LANE_KEYED)
         add_keys(pg, group, SQL_START_KNOWN, &group->known);
 }
@@ -408,6 +429,7 @@ void starts_submit(struct starts *starts, struct start *start)
     struct lane *lane = start->key.ptr != NULL ? &starts->keyed : &starts->plain;
 
     FAULT_POINT(gateway_start_read);
+    start->alone = start->rerun_of != NULL;
     if (start->only_known) {
         ENSURE(start->key.ptr != NULL);
         lane = &starts->known;

@@ -17,6 +17,13 @@ enum start_verdict {
     START_FAILED,      /* err says why; nothing was written */
 };
 
+/* A run that does again what another did. */
+struct rerun_of {
+    struct run_id run;
+    struct str begins; /* JSON, for people; STR_NONE: all of it is done */
+    struct str given;  /* JSON, as sql/rerun_insert.sql has it; STR_NONE: none */
+};
+
 struct start {
     /* filled by the caller; what it points to must live until `done` */
     int32_t organisation;
@@ -25,8 +32,10 @@ struct start {
     int32_t version;
     uint8_t priority;
     struct wall_us created_at;
-    struct str input, labels; /* JSON */
-    struct str key;           /* STR_NONE without */
+    struct str input, labels;        /* JSON */
+    struct str start_at;             /* step that the run begins at; STR_NONE: where its workflow does */
+    const struct rerun_of *rerun_of; /* what it does again; NULL: nothing */
+    struct str key;                  /* STR_NONE without */
     uint8_t body_hash[32];
     bool only_known;        /* started before or not at all: with a key only */
     bool wants_reply;       /* the scheduler shall tell this gateway how it goes on */

@@ -83,6 +83,21 @@ static void settle(struct step_view *view, const struct event *event)
     view->output = (struct body_view){event->output, event->output_bytes, (int)event->type, event->attempt};
 }
 
+static void given(struct step_view *view, struct arena *arena, const struct event *event)
+{
+    enum step_status status = STEP_SUCCEEDED;
+
+    while (status < STEP_STATUSES && !str_is(event->as, step_status_name(status)))
+        status++;
+    if (status == STEP_SUCCEEDED) {
+        succeed(view, arena, event);
+    } else if (status < STEP_STATUSES) {
+        end_step(view, arena, event, status);
+        view->skipped = status == STEP_SKIPPED ? event : NULL;
+        view->failure = status == STEP_SKIPPED ? NULL : event;
+    }
+}
+
 static void begin_wait(struct step_view *view, struct arena *arena, const struct event *event)
 {
     if (event->code.ptr != NULL)
@@ -161,6 +176,9 @@ void step_view_event(struct step_view *view, struct arena *arena, const struct e
         break;
     case EVENT_STEP_SETTLED:
         settle(view, event);
+        break;
+    case EVENT_STEP_GIVEN:
+        given(view, arena, event);
         break;
     case EVENT_STEP_REOPENED:
         view->status = STEP_PENDING;

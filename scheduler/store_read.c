@@ -186,6 +186,7 @@ static void fill_run(struct sched_loaded_run *run, const struct pg_result *res, 
         run->parent = pg_get_uuid(res, i, 13);
     run->parent_step = pg_get_str(res, i, 14);
     run->depth = (uint8_t)pg_get_int(res, i, 8);
+    run->begins_so = pg_get_int(res, i, 2) != 0;
 }
 
 /* The rows from `first` on that belong to `run`: fills it and returns the index behind them. */

@@ -177,6 +177,7 @@ struct wall_us engine_timeout(const struct ctx *c, struct wall_us from)
 static void start(struct ctx *c)
 {
     struct event started = {.type = EVENT_RUN_STARTED};
+    struct str fault;
 
     if (c->state->started || run_ended((enum run_status)c->state->status) || c->state->cancelling) {
         c->fx->ignored = true;
@@ -192,8 +193,13 @@ static void start(struct ctx *c)
         engine_end_refused(c, c->input->refused);
         return;
     }
-    for (uint32_t i = 0; i < c->state->plan->root_count; i++)
-        if (c->state->plan->steps[i].edge_count == 0)
+    fault = engine_give(c);
+    if (fault.ptr != NULL) {
+        engine_end_refused(c, fault);
+        return;
+    }
+    for (uint32_t i = 0; c->rc == ERR_OK && i < c->state->plan->root_count; i++)
+        if (run_step(c->state, i)->status == STEP_PENDING && run_step(c->state, i)->waiting_for == 0)
             engine_ready(c, i);
 }
 
@@ -361,6 +367,9 @@ static int format_needed(const struct run_state *state, const struct engine_inpu
 {
     switch (input->kind) {
     case IN_START:
+        if (state->plan->format < event_format(EVENT_STEP_GIVEN) &&
+            (input->given.ptr != NULL || input->start_at.ptr != NULL))
+            return event_format(EVENT_STEP_GIVEN);
         return state->plan->format;
     case IN_CANCEL:
         return event_format(EVENT_RUN_CANCELLING);

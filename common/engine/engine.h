@@ -69,6 +69,7 @@ struct step_state {
     uint16_t lost_in_row;     /* worker_lost attempts in a row */
     bool deferred;            /* the open task waits for due_at before it is published again */
     bool ran;                 /* reached an outcome other than skipped or cancelled */
+    bool passed;              /* the run began behind it: its edges count as accepted */
     bool partial;             /* succeeded, but something in it did not, and was to be continued */
     bool doubtful;            /* an attempt may have had its effect without an answer */
     uint8_t asked;            /* 1 + purpose of the evaluation that is outstanding, 0: none */
@@ -324,7 +325,9 @@ struct engine_input {
     bool as_failed;             /* IN_SETTLE */
     struct run_id child;        /* IN_CHILD */
     enum run_status child_status;
-    struct str refused; /* IN_START: the run cannot be, for this reason (a child's input does not match); else NONE */
+    struct str start_at; /* IN_START: the run begins at this step; STR_NONE: at all that need nothing */
+    struct str given;    /* IN_START: outcomes of steps that are not done, a list as rerun.h has it; STR_NONE: none */
+    struct str refused;  /* IN_START: the run cannot be, for this reason (a child's input does not match); else NONE */
     /* IN_RESULT */
     enum result_status result;
     int32_t http_status;

@@ -50,6 +50,8 @@ static bool edge_accepts(const struct run_state *state, const struct frame *fram
 {
     const struct step_state *parent = parent_of(state, frame, edge);
 
+    if (parent->passed)
+        return true;
     if ((engine_outcome_bit((enum step_status)parent->status) & edge->outcomes) != 0) {
         if (parent->status != STEP_SUCCEEDED || edge->any_branch)
             return true;

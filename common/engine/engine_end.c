@@ -184,7 +184,8 @@ static void end_run(struct ctx *c, enum event_type type, struct event event)
 void engine_end_refused(struct ctx *c, struct str message)
 {
     for (uint32_t i = 0; i < c->state->plan->root_count; i++)
-        engine_emit_step(c, EVENT_STEP_CANCELLED, i, (struct event){0});
+        if (!step_ended((enum step_status)run_step(c->state, i)->status))
+            engine_emit_step(c, EVENT_STEP_CANCELLED, i, (struct event){0});
     end_run(c, EVENT_RUN_FAILED, engine_failure("invalid_input", "permanent", message));
 }
 

@@ -161,6 +161,9 @@ void engine_settle_by_word(struct ctx *c, uint32_t node, struct event event);
 void engine_refuse(struct ctx *c, const char *code, struct str message);
 void engine_apply_command(struct ctx *c, const char *code);
 
+/* engine_given.c: what a run does not do itself. Says why its start is no good, or gives STR_NONE. */
+struct str engine_give(struct ctx *c);
+void engine_mark_below(const struct plan *plan, uint32_t step, bool *below); /* it, and what is below it */
 /* engine_retry.c */
 void engine_retry(struct ctx *c);
 

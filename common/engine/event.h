@@ -38,7 +38,7 @@ struct event {
     struct str waits; /* step.waiting: "signal", "child", "items"; absent: a delay, or with a code an unknown outcome */
     struct str name;  /* of the signal: step.waiting, signal.received, the step.succeeded that takes it */
     struct str child; /* step.waiting: id of the child run */
-    struct str as;    /* step.settled: "succeeded" or "failed" */
+    struct str as;    /* step.settled: "succeeded" or "failed"; step.given: the outcome */
     uint32_t count;   /* step.waiting for items: how many */
     uint32_t ref;     /* step.succeeded: event that holds the output, when it is not this one */
     int64_t interval_us; /* step.dispatched of a poll: between tries */

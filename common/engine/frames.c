@@ -111,6 +111,7 @@ void step_restart(struct run_state *state, struct step_state *s)
     s->status = STEP_PENDING;
     s->branch = NO_BRANCH;
     s->ran = false;
+    s->passed = false;
     s->lost_in_row = 0;
     s->ended_seq = 0;
     s->ready_at.us = 0;

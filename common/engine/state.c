@@ -223,7 +223,7 @@ void fold_outcome(struct run_state *state, uint32_t node, const struct event *ev
     if (step_is_failure(status) || (status == STEP_SUCCEEDED && event->code.ptr != NULL))
         fold_error(&s->error, event);
     s->partial = status == STEP_SUCCEEDED && event->code.ptr != NULL;
-    if (step->compensate != NO_NODE)
+    if (step->compensate != NO_NODE && event->type != EVENT_STEP_GIVEN) /* what others did is not ours to undo */
         undo_note(state, node);
     if (step->role == ROLE_COMPENSATE) {
         struct undo *undo = undo_find(state, s->frame->owner);
@@ -493,6 +493,10 @@ static enum err_code may_follow(const struct run_state *state, const struct step
         if (event->waits.ptr != NULL && s->status != STEP_PENDING)
             return fold_refuse(event, "the step has begun", err);
         return at_work || s->status == STEP_PENDING ? ERR_OK : fold_refuse(event, "the step waits already", err);
+    case EVENT_STEP_GIVEN:
+        if (s->frame != state->root)
+            return fold_refuse(event, "only outcomes of the run's own steps are given", err);
+        return s->status == STEP_PENDING ? ERR_OK : fold_refuse(event, "the step has begun", err);
     case EVENT_STEP_SKIPPED:
         return s->status == STEP_PENDING ? ERR_OK : fold_refuse(event, "the step has begun", err);
     default: /* outcomes */
@@ -513,6 +517,23 @@ static enum err_code fold_succeeded(struct run_state *state, uint32_t node, cons
         s->output_seq = s->output_bytes > 0 ? event->ref : 0;
     }
     fold_outcome(state, node, event, STEP_SUCCEEDED);
+    return ERR_OK;
+}
+
+/* What another run, or a person, says came of it; or the run begins behind it. */
+static enum err_code fold_given(struct run_state *state, uint32_t node, const struct event *event, struct err *err)
+{
+    struct step_state *s = run_step(state, node);
+    enum step_status status = STEP_SUCCEEDED;
+
+    while (status < STEP_STATUSES && !str_is(event->as, step_status_name(status)))
+        status++;
+    if (status == STEP_STATUSES || status == STEP_CANCELLED)
+        return fold_refuse(event, "that is no outcome that can be given", err);
+    if (status == STEP_SUCCEEDED)
+        return fold_succeeded(state, node, event, err);
+    s->passed = status == STEP_SKIPPED && str_is(event->code, "start_at_step");
+    fold_outcome(state, node, event, status);
     return ERR_OK;
 }
 
@@ -549,6 +570,8 @@ static enum err_code fold_node(struct run_state *state, uint32_t node, const str
     case EVENT_STEP_OUTCOME_UNKNOWN:
         fold_outcome(state, node, event, STEP_OUTCOME_UNKNOWN);
         return ERR_OK;
+    case EVENT_STEP_GIVEN:
+        return fold_given(state, node, event, err);
     default:
         return fold_open(state, node, event, err);
     }

@@ -62,6 +62,8 @@ void fold_late(struct run_state *state, uint32_t node, const struct event *event
     note_heard(s, event->attempt);
     if (event->http_status == 0) /* it succeeded, or does not know: under another key it might be done twice */
         s->doubtful = true;
+    else if (event->attempt == s->attempt)
+        s->doubtful = false;
     if (undo == NULL || undo->status == STEP_SUCCEEDED)
         return;
     if (str_is(event->code, "succeeded")) {

@@ -102,6 +102,20 @@ static const char *read_child(struct command *command, struct engine_input *in)
     return NULL;
 }
 
+/* A start that is not whole: where it begins, and outcomes that it is given. A kind of its own, so that a release that
+ * does not know it does not start the run from its beginning. */
+static const char *read_begin(struct command *command, struct engine_input *in)
+{
+    struct str step = value_of(command, "start_at_step");
+
+    in->given = value_of(command, "given");
+    if (in->given.ptr != NULL && jt_type(in->given) != JT_ARRAY)
+        return "'given' is no list";
+    if (step.ptr != NULL && !text_of(command, "start_at_step", &in->start_at))
+        return "'start_at_step' is no name of a step";
+    return NULL;
+}
+
 static const char *read_retry(struct command *command, struct engine_input *in)
 {
     in->confirm = value_of(command, "confirm");
@@ -121,7 +135,7 @@ static const struct kind {
              {"signal", IN_SIGNAL, read_signal},    {"settle", IN_SETTLE, read_settle},
              {"child_ended", IN_CHILD, read_child}, {"compensate", IN_COMPENSATE, read_nothing},
              {"retry", IN_RETRY, read_retry},       {"pause", IN_PAUSE, read_pause},
-             {"resume", IN_RESUME, read_pause}};
+             {"resume", IN_RESUME, read_pause},     {"begin", IN_START, read_begin}};
 
 static const char *read_body(const struct kind *kind, struct command *command)
 {

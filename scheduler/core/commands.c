@@ -109,7 +109,7 @@ static void take(struct sched *sched, struct shard *shard, const struct sched_co
     input->bytes = (uint32_t)(sizeof(*command) + text);
     input->kind = INPUT_ENGINE;
     decode(sched, command, row->run);
-    if (command->reply_to.ptr != NULL && str_is(command->kind, "start"))
+    if (command->reply_to.ptr != NULL && (str_is(command->kind, "start") || str_is(command->kind, "begin")))
         push_watch(sched, row->run, command->reply_to, INT64_MAX, WAIT_US);
     input->command = command;
     input->run = row->run;

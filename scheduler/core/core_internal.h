@@ -137,6 +137,7 @@ struct run_entry {
     bool unloadable;           /* its history could not be folded */
     bool greet;                /* somebody who watches has not heard of it yet */
     bool audit;                /* the watch wants it looked at */
+    bool begins_so;            /* only its first command says how it starts */
     bool passing;              /* only the watch wants it: the first to go when room is needed */
     struct repair *repair;     /* what a load has found to mend; NULL: nothing */
     struct mono_us recheck_at; /* load it once more: 0 not */

@@ -178,7 +178,8 @@ bool plan_reads(const struct plan_info *info, const struct run_state *run, const
 
     if (event->type == EVENT_SIGNAL_RECEIVED)
         return info->signal_read;
-    if (event->type != EVENT_STEP_WAITING && event->type != EVENT_STEP_SUCCEEDED && event->type != EVENT_STEP_SETTLED)
+    if (event->type != EVENT_STEP_WAITING && event->type != EVENT_STEP_SUCCEEDED && event->type != EVENT_STEP_SETTLED &&
+        event->type != EVENT_STEP_GIVEN)
         return false;
     step = step_of_path(info->plan, event->step, &item);
     if (step == NO_NODE)

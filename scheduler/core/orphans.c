@@ -202,7 +202,8 @@ enum err_code orphans_apply(struct sched *sched, struct work *work, struct input
         return ERR_OK;
     input->in.kind = work->repair->start ? IN_START : IN_WAKE;
     if (work->repair->start)
-        input->in.refused = str_arena(work->arena, entry->input_fault);
+        input->in.refused = entry->begins_so ? STR("what the run was to begin with has been lost: start it again")
+                                             : str_arena(work->arena, entry->input_fault);
     return work_feed(sched, work, &input->in, err);
 }
 

@@ -63,6 +63,7 @@ static struct str keep(struct str text)
  * input is at hand, and is said when the run starts. Others were checked before they were written. */
 static void note_family(struct run_entry *entry, const struct sched_loaded_run *loaded)
 {
+    entry->begins_so = loaded->begins_so;
     entry->run->depth = loaded->depth;
     entry->run->has_parent = loaded->has_parent;
     if (!loaded->has_parent)

@@ -328,7 +328,8 @@ struct sched_loaded_run {
     bool has_parent;
     struct run_id parent;
     struct str parent_step;
-    uint8_t depth; /* 0: no child */
+    uint8_t depth;  /* 0: no child */
+    bool begins_so; /* not as its workflow alone says: its first command says how */
     size_t event_count;
     const struct sched_event_loaded *events; /* by seq */
     size_t work_count;

@@ -1,10 +1,10 @@
 -- Runs with their events and open work, in one snapshot. $1 uuid[]: runs; $2 smallint[]: their shards.
--- Columns: run; part (0 the run, 1 an event, 2 open work); seq; organisation; created_at | at | due_at; version | type | kind;
+-- Columns: run; part (0 the run, 1 an event, 2 open work); seq (of the run: 1 where it does not begin as others); organisation; created_at | at | due_at; version | type | kind;
 -- priority | attempt | attempt; weight | bytes of the output | dispatch; depth | - | priority; workflow | step | step;
 -- organisation's name | data | pool; input; trigger; parent; step of the parent; organisation's own limits. By run, part, seq.
 -- Indexes: primary keys, run by run (OFFSET 0 keeps the planner from turning the loop round while it believes a table to
 -- be empty; partitions that an id does not name are not opened). No locks: only a shard's owner writes its runs.
-SELECT r.id, 0::smallint AS part, 0 AS seq, r.organisation, r.created_at, r.version, r.priority::int, r.weight, r.depth::int,
+SELECT r.id, 0::smallint AS part, (r.begins IS NOT NULL)::int AS seq, r.organisation, r.created_at, r.version, r.priority::int, r.weight, r.depth::int,
        r.workflow, r.name, r.input, r.trigger, r.parent, r.parent_step, r.limits
   FROM unnest($1::uuid[]) AS wanted (run_id)
  CROSS JOIN LATERAL (SELECT run.*, o.name, o.weight, o.limits FROM run JOIN organisation o ON o.id = run.organisation

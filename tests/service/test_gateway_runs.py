@@ -120,7 +120,7 @@ def test_events_in_pages(api, flow):
     ('{"labels":[]}', 422, "wrong_type", "/labels"), ('{"labels":{"a":1}}', 422, "wrong_type", "/labels"),
     ('{"labels":{"%s":"x"}}' % ("k" * 64), 422, "out_of_range", "/labels"), ('{"labels":{"k":"%s"}}' % ("v" * 256), 422, "out_of_range", "/labels"),
     ('{"priority":"urgent"}', 422, "out_of_range", "/priority"), ('{"priority":1}', 422, "wrong_type", "/priority"),
-    ('{"start_at_step":"a"}', 422, "not_available", "/start_at_step"), ('{"input":"\\ud800"}', 400, "not_json", None),
+    ('{"start_at_step":"nope"}', 422, "unknown_step", "/start_at_step"), ('{"input":"\\ud800"}', 400, "not_json", None),
     ('{"input":1e999999}', 400, "not_json", None), ('{"input":"\\u0000"}', 400, "not_json", None), ('{"input":1,"input":2}', 400, "duplicate_key", None)])
 def test_bad_starts_are_refused_with_a_place(api, flow, body, status, code, pointer):
     answer = api("POST", "/v1/workflows/quick/runs", data=body)

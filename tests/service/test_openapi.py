@@ -219,6 +219,15 @@ def test_every_answer_is_as_described(stack, api):
         assert ask("GET", "/v1/operations/" + operation["id"], status=200)["status"] == "done"
     ask("GET", f"/v1/runs/{waiting}/commands/{verdict['command']}", status=200)
     assert ended(ask, waiting)["status"] == "cancelled"
+    ask("POST", f"/v1/runs/{waiting}:rerun?plan=true", {"from": "w"}, 200)
+    again = ask("POST", f"/v1/runs/{waiting}:rerun", {}, 202, headers={"Idempotency-Key": "described" + waiting})["run_id"]
+    ask("GET", f"/v1/runs/{again}", status=200)
+    ask("POST", f"/v1/runs/{again}:cancel", status=200)
+    ask("POST", f"/v1/runs/{waiting}:rerun", {"from": "nope"}, 422)
+    ask("POST", f"/v1/runs/{waiting}:retry?plan=true", status=200)
+    ask("POST", f"/v1/runs/{waiting}:retry", {"confirm": []}, 200)
+    ask("POST", f"/v1/runs/{waiting}:cancel", status=200)
+    ask("POST", f"/v1/runs/{run_id}:retry", status=409)
     ask("DELETE", flow + "-waits", status=204)
 
     language(ask, name)

@@ -17,6 +17,11 @@ struct request {
     struct str body;
 };
 
+static bool is_start(const char *kind)
+{
+    return strcmp(kind, "start") == 0 || strcmp(kind, "begin") == 0;
+}
+
 /* The gateway's transaction: from here on the run is acknowledged. */
 static void accept(struct sim *sim, void *what)
 {
@@ -26,9 +31,9 @@ static void accept(struct sim *sim, void *what)
         sim_at(sim, sim->db.down_until + MS, NULL, accept, r);
         return;
     }
-    if (strcmp(r->kind, "start") != 0 && r->run->created_at == 0)
+    if (!is_start(r->kind) && r->run->created_at == 0)
         return; /* 404 */
-    if (strcmp(r->kind, "start") == 0)
+    if (is_start(r->kind))
         r->run->created_at = db_wall(sim);
     sim_trace(sim, "somebody asks to %s run %u " STR_FMT, r->kind, r->run->number, STR_ARG(r->body));
     db_command_add(sim, r->run->number, r->kind, r->body,
@@ -192,6 +197,20 @@ static void maybe_request(struct sim *sim, struct db_run *run, const char *kind,
     request(sim, run, kind, body, at);
 }
 
+/* At a step, or with outcomes of some; now and then of one that is not there. */
+static struct str begin_body(struct sim *sim, struct rng *rng)
+{
+    static const char *const outcomes[] = {"succeeded", "succeeded", "skipped", "failed", "timed_out"};
+    unsigned first = rng_below(rng, 3);
+
+    if (rng_chance(rng, 4000))
+        return str_of(arena_printf(sim->arena, "{\"start_at_step\":\"s%u\"}", first));
+    return str_of(arena_printf(sim->arena,
+                               "{\"given\":[{\"step\":\"s%u\",\"as\":\"%s\",\"code\":null,\"output\":{\"given\":true}},"
+                               "{\"step\":\"s%u\",\"as\":\"succeeded\",\"output\":[1]}]}",
+                               first, outcomes[rng_below(rng, 5)], first + 1));
+}
+
 static void generate_run(struct sim *sim, const struct db_workflow *workflow)
 {
     struct rng own = sim_rng(sim, DECIDE_RUN, sim->db.run_count), *rng = &own;
@@ -208,7 +227,10 @@ static void generate_run(struct sim *sim, const struct db_workflow *workflow)
     if (run->left_out)
         return;
     sim_happened(sim, DECIDE_RUN, 0);
-    request(sim, run, "start", STR_NONE, at);
+    if (rng_chance(rng, 1000))
+        request(sim, run, "begin", begin_body(sim, rng), at);
+    else
+        request(sim, run, "start", STR_NONE, at);
     if (rng_chance(rng, 1000))
         maybe_request(sim, run, "cancel", rng_chance(rng, 5000) ? STR("{\"compensate\":true}") : STR_NONE,
                       at + rng_between(rng, 0, 10 * SEC));

@@ -281,6 +281,7 @@ void history_restart(struct past_step *step)
 {
     step->status = STEP_PENDING;
     step->tried = 0;
+    step->passed = false;
     step->effect = false;
     step->place->ended--;
 }

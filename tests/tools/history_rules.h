@@ -17,6 +17,7 @@ struct past_step {
     struct past_place *place;
     enum step_status status; /* PENDING, RUNNING (begun), or the outcome */
     uint8_t branch, waits;
+    bool passed;                                 /* the run began behind it */
     bool partial, attempt_open, granted, effect; /* effect: it may have had one */
     bool denied;                                 /* its newest attempt was answered, late, and did not succeed */
     uint16_t retries, retried_after;             /* by an operator; its attempts before the last of them */

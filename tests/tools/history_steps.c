@@ -16,6 +16,8 @@ static bool edge_holds(const struct past_step *parent, const struct plan_edge *e
         [STEP_SUCCEEDED] = OUT_SUCCEEDED, [STEP_FAILED] = OUT_FAILED,       [STEP_TIMED_OUT] = OUT_TIMED_OUT,
         [STEP_SKIPPED] = OUT_SKIPPED,     [STEP_CANCELLED] = OUT_CANCELLED, [STEP_OUTCOME_UNKNOWN] = OUT_UNKNOWN};
 
+    if (parent->passed)
+        return true;
     if ((bits[parent->status] & edge->outcomes) != 0 && (parent->status != STEP_SUCCEEDED || edge->any_branch))
         return true;
     return parent->status == STEP_SUCCEEDED && parent->branch < 64 && ((edge->branches >> parent->branch) & 1) != 0;
@@ -112,7 +114,10 @@ void history_note_answer(struct past_step *step, const struct event *event, bool
     if (event->type == EVENT_LATE_RESULT) {
         step->doubtful |= event->http_status == 0;
         step->unheard &= event->attempt != step->attempt;
-        step->answered |= event->attempt == step->attempt && event->http_status != 0;
+        if (event->attempt == step->attempt && event->http_status != 0) {
+            step->answered = true;
+            step->doubtful = false;
+        }
         return;
     }
     step->unheard |= was_open && (lost || (event->worker.ptr == NULL && (event->type == EVENT_STEP_CANCELLED ||
@@ -312,6 +317,31 @@ static void late_result(struct history *h, struct past_step *step, const struct 
         step->denied = true;
 }
 
+/* Before anything has begun: what the run does not do itself. */
+static void given(struct history *h, struct past_step *step, const struct event *event)
+{
+    enum step_status status = STEP_SUCCEEDED;
+
+    while (status < STEP_STATUSES && !str_is(event->as, step_status_name(status)))
+        status++;
+    if (status == STEP_STATUSES || status == STEP_CANCELLED || step->place != h->root || step->status != STEP_PENDING) {
+        history_fault(h, event, "an outcome is given of what has none, and may have it");
+        return;
+    }
+    for (uint32_t i = 0; i < h->plan->root_count; i++)
+        if (h->root->steps[i].begun_seq != 0)
+            history_fault(h, event, "an outcome is given when the run is under way");
+    step->status = status;
+    step->passed = status == STEP_SKIPPED && str_is(event->code, "start_at_step");
+    step->ended_seq = step->output_seq = event->seq;
+    step->partial = status == STEP_SUCCEEDED && event->code.ptr != NULL;
+    for (size_t i = 0; event->branch.ptr != NULL && i < step->plan->branch_count; i++)
+        if (str_eq(step->plan->branches[i], event->branch))
+            step->branch = (uint8_t)i;
+    step->place->ended++;
+    note_failure(h, step);
+}
+
 void history_step_event(struct history *h, struct past_step *step, const struct event *event)
 {
     switch (event->type) {
@@ -349,6 +379,9 @@ void history_step_event(struct history *h, struct past_step *step, const struct 
         break;
     case EVENT_LATE_RESULT:
         late_result(h, step, event);
+        break;
+    case EVENT_STEP_GIVEN:
+        given(h, step, event);
         break;
     case EVENT_STEP_REOPENED:
         history_reopened(h, step, event);

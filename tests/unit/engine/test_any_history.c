@@ -174,13 +174,26 @@ static struct engine_input any_input(struct rnd *r, struct world *w)
     }
 }
 
+/* Now and then at a step, or with an outcome that is given. */
+static void begin(struct rnd *r, struct world *w)
+{
+    struct engine_input in = {.kind = IN_START};
+
+    if (draw(r, 8) == 0)
+        in.start_at = STR("b");
+    else if (draw(r, 8) == 0)
+        in.given = draw(r, 2) ? STR("[{\"step\":\"a\",\"as\":\"succeeded\",\"output\":1}]")
+                              : STR("[{\"step\":\"a\",\"as\":\"failed\",\"code\":\"http_404\"}]");
+    world_apply(w, in);
+}
+
 /* Some of the inputs come once more, some time later. */
 static void play(struct rnd *r, struct world *w)
 {
     struct engine_input old[8] = {{.kind = IN_START}};
     uint32_t kept = 1;
 
-    world_start(w);
+    begin(r, w);
     for (int i = 0; i < INPUTS; i++) {
         struct engine_input in = draw(r, 10) == 0 ? old[draw(r, kept)] : any_input(r, w);
         bool ended = run_ended((enum run_status)w->state->status);

@@ -1,0 +1,26 @@
+/* A request that starts a run, from its admission to its answer: of a workflow (run_start.c), or of what a run did
+ * (rerun.c). */
+#pragma once
+#include "gateway/admission.h"
+#include "gateway/call.h"
+#include "gateway/flows.h"
+#include "gateway/start.h"
+
+struct starting {
+    struct start start;
+    struct call *call;
+    struct str given_priority; /* STR_NONE: the workflow's */
+    int64_t wait_us;
+    enum admission_verdict admission;
+    int64_t after_s;
+    int moves;
+};
+
+/* The request's Idempotency-Key, and what its body is told by. False: answered. */
+bool starting_read_key(struct starting *s, struct str body);
+/* Does the input keep the workflow's input_schema? False: answered. */
+bool starting_check_input(struct call *call, const struct flow *flow, struct str input);
+/* Is there room for a new run of its priority? False: answered, or only looked for under its key. */
+bool starting_admit(struct starting *s);
+/* start.done: answers. */
+void starting_done(struct start *start, enum start_verdict verdict, const struct err *err);
