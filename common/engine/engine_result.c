@@ -303,7 +303,8 @@ static void late(struct ctx *c, uint32_t node)
 {
     const struct engine_input *in = c->input;
     const struct step_state *s = run_step(c->state, node);
-    bool open = !step_ended((enum step_status)s->status);
+    /* pending again: the run was opened once more, and what the step needs may come to another end than it did then */
+    bool open = !step_ended((enum step_status)s->status) && s->status != STEP_PENDING;
     bool unsettled = s->open_kind == WORK_UNKNOWN && in->attempt == s->attempt;
     bool to_undo = in->result == RESULT_SUCCEEDED && run_plan_step(c->state, node)->compensate != NO_NODE;
 

@@ -132,6 +132,8 @@ static void loaded_here(struct sched *sched, struct run_entry *entry, const stru
         if (orphans_explain_row(entry, &loaded->work[i]))
             reconcile_item(sched, entry, &loaded->work[i], entry->load);
     items_drop_unseen(sched, entry->id, entry->load);
+    if (!run_is_held(entry) && !quarantine_holds(sched, entry->id))
+        items_go_on(sched, entry->id); /* it was resumed by a batch of ours of which we have heard only now */
 }
 
 static struct sched_loaded_run *copy_loaded(struct arena *arena, const struct sched_loaded_run *from)

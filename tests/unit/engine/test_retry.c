@@ -279,6 +279,29 @@ static void attempts_of_an_earlier_time_do_not_count(void **unused)
     world_deinit(&w);
 }
 
+/* It was begun because `b` had failed; `b` is being tried again, and may come to another end. */
+static void a_late_word_does_not_end_a_step_whose_time_has_not_come_again(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, STEPS("\"a\":{" NOOP "},\"b\":{" NOOP "},\"c\":{" NOOP ",\"needs\":{\"b\":[\"failed\"]}}"));
+    world_start(&w);
+    world_fail(&w, "b", "permanent", "http_404", true, true);
+    world_fail(&w, "a", "permanent", "http_404", true, true);
+    assert_int_equal(world_status(&w, "c"), STEP_CANCELLED);
+    retry(&w, NULL);
+    world_succeed(&w, "c", "1");
+    assert_string_equal(world_said(&w), "step.late_result c");
+    assert_int_equal(world_status(&w, "c"), STEP_PENDING);
+    world_reload(&w);
+    world_succeed(&w, "b", "1");
+    assert_int_equal(world_status(&w, "c"), STEP_SKIPPED);
+    world_succeed(&w, "a", "1");
+    assert_int_equal(w.state->status, RUN_SUCCEEDED);
+    world_deinit(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +315,7 @@ int main(void)
         cmocka_unit_test(a_run_that_was_stopped_goes_on),
         cmocka_unit_test(what_cannot_be_retried_is_told),
         cmocka_unit_test(attempts_of_an_earlier_time_do_not_count),
+        cmocka_unit_test(a_late_word_does_not_end_a_step_whose_time_has_not_come_again),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
