@@ -128,6 +128,18 @@ struct rehearsed *rehearsal_add_run(struct rehearsal *world, const struct docume
     return run;
 }
 
+/* Slots of concurrency limits are always free: nobody else runs here. */
+static void admit(struct rehearsed *run)
+{
+    for (size_t i = 0; i < run->fx.admission_count; i++) {
+        const struct effect_admission *asked = &run->fx.admissions[i];
+
+        if (!asked->release && !str_is(asked->as, "take"))
+            (void)rehearsal_add_coming(run->world, run, run->world->now,
+                                       &(struct engine_input){.kind = IN_ADMIT, .seq = asked->seq});
+    }
+}
+
 static enum err_code apply(struct rehearsed *run, const struct engine_input *input, struct err *err)
 {
     enum err_code rc;
@@ -142,6 +154,7 @@ static enum err_code apply(struct rehearsed *run, const struct engine_input *inp
     if (rc != ERR_OK)
         return rc;
     rehearsal_commit(run);
+    admit(run);
     return ERR_OK;
 }
 

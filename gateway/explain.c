@@ -26,7 +26,7 @@ static void explain_run(struct call *call, struct run_id id, struct explaining *
 static void put_work(struct jw *w, const struct work_view *work)
 {
     static const char *const kinds[] = {"unknown",         "task",  "backoff", "delay", "run_timeout",
-                                        "unknown_outcome", "items", "signal",  "child"};
+                                        "unknown_outcome", "items", "signal",  "child", "admission"};
 
     jw_obj(w);
     jw_kcstr(w, "kind", kinds[(size_t)work->kind < sizeof(kinds) / sizeof(kinds[0]) ? (size_t)work->kind : 0]);
@@ -59,6 +59,28 @@ static void put_child(struct jw *w, const struct explaining *e, const struct exp
         jw_kcstr(w, "hint", explain_hint(&below->said));
         jw_kstr(w, "step", below->said.reason.step);
     }
+    jw_end_obj(w);
+}
+
+static void put_concurrency(struct jw *w, const struct explain_place *place)
+{
+    jw_key(w, "concurrency");
+    if (place == NULL) {
+        jw_null(w);
+        return;
+    }
+    jw_obj(w);
+    jw_kstr(w, "workflow", place->workflow);
+    jw_kstr(w, "key", place->key);
+    jw_ki64(w, "limit", place->limit);
+    jw_ki64(w, "held", place->held);
+    jw_ki64(w, "position", place->position);
+    jw_ki64(w, "waiting", place->waiting);
+    jw_key(w, "holders");
+    jw_arr(w);
+    for (struct str rest = place->holders; rest.len > 0;)
+        jw_str(w, str_trim(str_cut(&rest, ',')));
+    jw_end_arr(w);
     jw_end_obj(w);
 }
 
@@ -108,6 +130,7 @@ static void answer(const struct explaining *e, const struct explaining *below)
     put_reason(&w, &e->said);
     put_child(&w, e, below);
     put_more(&w, &e->said);
+    put_concurrency(&w, e->facts.place);
     jw_ki64(&w, "open_count", (int64_t)h->work_count);
     jw_key(&w, "open");
     jw_arr(&w);
@@ -163,15 +186,36 @@ static void read_owner(struct explain_facts *facts, const struct pg_result *rows
         read_health(facts, str_arena(facts->arena, pg_get_str(rows, 0, 4)));
 }
 
+static void read_place(struct explain_facts *facts, const struct pg_result *rows)
+{
+    struct explain_place *place = arena_alloc(facts->arena, sizeof(*place));
+
+    if (pg_rows(rows) == 0)
+        return;
+    *place = (struct explain_place){.workflow = str_arena(facts->arena, pg_get_str(rows, 0, 0)),
+                                    .limit = pg_get_int(rows, 0, 2),
+                                    .held = pg_get_int(rows, 0, 3),
+                                    .position = pg_get_int(rows, 0, 4),
+                                    .waiting = pg_get_int(rows, 0, 5),
+                                    .holders = str_arena(facts->arena, pg_get_str(rows, 0, 6))};
+    if (!pg_is_null(rows, 0, 1))
+        (void)jt_string(pg_get_str(rows, 0, 1), facts->arena, &place->key);
+    facts->place = place;
+}
+
 static void on_facts(void *ctx, const struct pg_outcome *outcome)
 {
     struct explaining *e = ctx;
+    const struct work_view *work;
     struct run_id child;
 
     if (!call_committed(e->call, outcome))
         return;
     read_owner(&e->facts, outcome->results[0]);
-    if (outcome->count > 1)
+    work = explain_decisive(e->facts.history);
+    if (outcome->count > 1 && work->kind == WORK_ADMISSION)
+        read_place(&e->facts, outcome->results[1]);
+    else if (outcome->count > 1)
         e->facts.ahead = pg_get_int(outcome->results[1], 0, 0);
     explain(&e->facts, &e->said);
     if (e->above != NULL)
@@ -199,6 +243,8 @@ static void on_history(void *ctx, const struct history *history)
     if (explain_is_queued(history, work))
         pg_add(batch, SQL_WORK_AHEAD, pg_text(work->pool), pg_i16((int16_t)work->priority), pg_time(work->opened_at),
                pg_i32(AHEAD_MOST));
+    else if (work != NULL && work->kind == WORK_ADMISSION)
+        pg_add(batch, SQL_RUN_ADMISSION, pg_uuid(history->id));
     pg_submit(gateway_read(e->call->gw), batch, on_facts, e);
 }
 

@@ -109,6 +109,8 @@ static enum reason_id reason_of(const struct history *h, const struct work_view 
     case WORK_ITEMS:
         extra = extra_of(h, work);
         return extra != NULL && extra->next < extra->count && !extra->stopping ? REASON_LOOP_ROOM : REASON_LOOP;
+    case WORK_ADMISSION:
+        return REASON_CONCURRENCY;
     case WORK_RUN_TIMEOUT:
         break;
     }
@@ -197,6 +199,25 @@ static const char *place_in_line(const struct explain_facts *facts, const struct
         return arena_printf(facts->arena, ", behind more than %d others of your organisation", AHEAD_MOST - 1);
     return arena_printf(facts->arena, ", behind %lld %s of your organisation", (long long)facts->ahead,
                         facts->ahead == 1 ? "other" : "others");
+}
+
+static const char *say_concurrency(const struct explain_facts *facts)
+{
+    const struct explain_place *p = facts->place;
+    const char *limit = "of its organisation's limit of running runs";
+
+    if (p == NULL)
+        return "The run has asked for a slot of its concurrency limit, and is about to hear of it.";
+    if (p->workflow.ptr != NULL && p->key.ptr == NULL)
+        limit = arena_printf(facts->arena, "of workflow '" STR_FMT "'", STR_ARG(p->workflow));
+    else if (p->workflow.ptr != NULL)
+        limit = arena_printf(facts->arena, "of key '" STR_FMT "' of workflow '" STR_FMT "'",
+                             STR_ARG(utf8_prefix(p->key, MESSAGE_SHOWN)), STR_ARG(p->workflow));
+    return arena_printf(
+        facts->arena,
+        "The run waits for a slot %s, as number %lld of %lld in the queue; %lld of %lld are held, by " STR_FMT "%s.",
+        limit, (long long)p->position, (long long)p->waiting, (long long)p->held, (long long)p->limit,
+        STR_ARG(p->holders), p->held > 5 ? " and others" : "");
 }
 
 static const char *say_queued(const struct explain_facts *facts, const struct work_view *work, enum reason_id id,
@@ -333,6 +354,8 @@ static const char *say(const struct explain_facts *facts, const struct work_view
     case REASON_UNKNOWN_OUTCOME:
         return arena_printf(arena, "Nobody knows whether step '" STR_FMT "' had its effect: it waits to be settled%s.",
                             STR_ARG(step), until(arena, work->due_at));
+    case REASON_CONCURRENCY:
+        return say_concurrency(facts);
     case REASON_LOOP_ROOM:
     case REASON_LOOP:
         return say_loop(facts, work, reason->id);

@@ -25,6 +25,12 @@ struct explain_queue {
     int64_t consumers; /* workers' subscriptions; -1: not known */
 };
 
+/* Of a run that waits for a slot of a concurrency limit. */
+struct explain_place {
+    struct str workflow, key, holders; /* workflow STR_NONE: the organisation's; key STR_NONE: there are none; ids */
+    int64_t limit, held, position, waiting;
+};
+
 struct explain_facts {
     struct arena *arena; /* of what is said */
     const struct history *history;
@@ -36,6 +42,7 @@ struct explain_facts {
     bool broker_up;
     size_t queue_count;
     const struct explain_queue *queues;
+    const struct explain_place *place; /* NULL: it waits for no slot, or has just got it */
     int64_t ahead; /* tasks of the organisation before the decisive one in its pool and priority; -1: not known */
 };
 #define AHEAD_MOST 10000 /* `ahead` is counted up to here */

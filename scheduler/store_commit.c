@@ -11,6 +11,7 @@
 struct commit {
     struct store *store;
     const struct sched_batch *batch;
+    int admissions; /* index of their statement, -1 */
     struct sched_commit_outcome outcome;
 };
 
@@ -37,6 +38,7 @@ static void tell(struct commit *commit)
     struct store *store = commit->store;
 
     sched_on_committed(store->sched, commit->batch->number, &commit->outcome);
+    mem_free((void *)(uintptr_t)commit->outcome.told);
     mem_free(commit);
     store->options.woken(store->options.ctx);
 }
@@ -119,17 +121,34 @@ static void fault_points_committed(const struct sched_batch *b)
 
 /* --- the outcome -------------------------------------------------------------------------------------------------- */
 
+/* Whom the keys have told something. */
+static void read_told(struct commit *commit, const struct pg_outcome *o)
+{
+    const struct pg_result *rows = commit->admissions < 0 ? NULL : o->results[commit->admissions];
+    int16_t *told;
+
+    if (rows == NULL || pg_rows(rows) == 0)
+        return;
+    told = mem_array(pg_rows(rows), sizeof(*told));
+    for (size_t i = 0; i < pg_rows(rows); i++)
+        told[i] = (int16_t)pg_get_int(rows, i, 0);
+    commit->outcome.told = told;
+    commit->outcome.told_count = pg_rows(rows);
+}
+
 static void committed(void *ctx, const struct pg_outcome *o)
 {
     struct commit *commit = ctx;
 
     commit->outcome = (struct sched_commit_outcome){.outcome = outcome_of(o), .err = *o->err};
-    if (commit->outcome.outcome == SCHED_COMMITTED)
+    if (commit->outcome.outcome == SCHED_COMMITTED) {
+        read_told(commit, o);
         fault_points_committed(commit->batch);
-    else
+    } else {
         log_event(o->rc == ERR_INTERNAL ? LOG_ERROR : LOG_WARN, "batch.not_committed",
                   log_i64("batch", (int64_t)commit->batch->number), log_i64("statement", o->failed_statement),
                   log_bool("unknown", o->unknown), log_err(o->err));
+    }
     if (o->unknown && !commit->store->freeing)
         wait_for_decision(commit);
     else
@@ -366,6 +385,37 @@ static void add_command_inserts(struct pg_batch *pg, const struct sched_batch *b
                  pg_array_param(kind), pg_array_param(body), pg_array_param(held));
 }
 
+static void add_admissions(struct pg_batch *pg, const struct sched_batch *b, int *ret_index)
+{
+    static const enum pg_elem types[] = {PG_E_I16, PG_E_UUID, PG_E_I32,  PG_E_UUID, PG_E_BOOL,
+                                         PG_E_I32, PG_E_I32,  PG_E_TEXT, PG_E_TEXT, PG_E_JSON};
+    enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
+    struct pg_array *c[COLUMNS];
+    struct pg_param params[COLUMNS];
+
+    if (b->admission_count == 0)
+        return;
+    for (size_t i = 0; i < COLUMNS; i++)
+        c[i] = pg_array_new(pg, types[i]);
+    for (size_t i = 0; i < b->admission_count; i++) {
+        const struct sched_admission_row *row = &b->admissions[i];
+
+        pg_array_add(c[0], pg_i16(row->shard));
+        pg_array_add(c[1], pg_uuid(row->key));
+        pg_array_add(c[2], pg_i32(row->organisation));
+        pg_array_add(c[3], pg_uuid(row->run));
+        pg_array_add(c[4], pg_bool(row->release));
+        pg_array_add(c[5], pg_i32((int32_t)row->seq));
+        pg_array_add(c[6], row->bound == 0 ? pg_null() : pg_i32((int32_t)row->bound));
+        pg_array_add(c[7], pg_text(row->mode));
+        pg_array_add(c[8], pg_text(row->workflow));
+        pg_array_add(c[9], pg_json(row->name));
+    }
+    for (size_t i = 0; i < COLUMNS; i++)
+        params[i] = pg_array_param(c[i]);
+    *ret_index = pg_batch_add(pg, SQL_BATCH_ADMISSION, params, COLUMNS);
+}
+
 static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)
 {
     struct pg_array *organisation, *kind, *source, *run, *step, *reason, *body, *type, *message_id, *bytes, *ancestor;
@@ -436,7 +486,7 @@ void store_commit(struct store *store, const struct sched_batch *b)
     struct pg_array *shards = pg_array_new(pg, PG_E_I16);
     struct pg_array *epochs = pg_array_new(pg, PG_E_I64);
 
-    *commit = (struct commit){.store = store, .batch = b};
+    *commit = (struct commit){.store = store, .batch = b, .admissions = -1};
     for (size_t i = 0; i < b->shard_count; i++) {
         pg_array_add(shards, pg_i16(b->shards[i]));
         pg_array_add(epochs, pg_i64(b->epochs[i]));
@@ -451,6 +501,7 @@ void store_commit(struct store *store, const struct sched_batch *b)
     add_command_keys(pg, SQL_BATCH_COMMAND_DELETE, b->command_deletes, b->command_delete_count);
     add_command_keys(pg, SQL_BATCH_COMMAND_HOLD, b->command_holds, b->command_hold_count);
     add_command_inserts(pg, b);
+    add_admissions(pg, b, &commit->admissions);
     add_dead_letters(pg, b);
     add_quarantine(pg, b);
     fault_points_applied(b);

@@ -72,6 +72,24 @@ static void on_told(void *ctx, const struct pg_outcome *outcome)
         sched_orphan(*watch->options.sched, pg_get_uuid(outcome->results[0], i, 0), ORPHAN_CHILD_END);
 }
 
+static void on_admissions(void *ctx, const struct pg_outcome *outcome)
+{
+    struct watch *watch = ctx;
+
+    watch->asked--;
+    if (watch->closed) {
+        maybe_free(watch);
+        return;
+    }
+    if (outcome->rc != ERR_OK) {
+        log_event(LOG_WARN, "watch.slots_not_looked_at", log_err(outcome->err));
+        return;
+    }
+    for (size_t i = 0; i < pg_rows(outcome->results[0]); i++)
+        sched_orphan(*watch->options.sched, pg_get_uuid(outcome->results[0], i, 0),
+                     pg_get_int(outcome->results[0], i, 1) == 0 ? ORPHAN_SLOT_KEPT : ORPHAN_SLOT_UNHEARD);
+}
+
 static void tell_parents(struct watch *watch, const struct pg_result *rows)
 {
     struct pg_batch *batch = pg_batch_new(true);
@@ -160,6 +178,18 @@ static bool add_shards(const struct watch *watch, struct pg_array *shards)
     return any;
 }
 
+/* Concurrency limits, once a sweep. */
+static void look_at_admissions(struct watch *watch)
+{
+    struct pg_batch *batch = pg_batch_new(true);
+    struct pg_array *shards = pg_array_new(batch, PG_E_I16);
+
+    (void)add_shards(watch, shards);
+    watch->asked++;
+    (void)pg_add(batch, SQL_WATCH_ADMISSION, pg_array_param(shards));
+    pg_submit(watch->options.pg, batch, on_admissions, watch);
+}
+
 static void on_turn(uv_timer_t *timer)
 {
     struct watch *watch = timer->data;
@@ -181,6 +211,7 @@ static void on_turn(uv_timer_t *timer)
         watch->after = (struct run_id){{0}};
         watch->seen = watch->events = 0;
         watch->sweep++;
+        look_at_admissions(watch);
     }
     watch->asked++;
     (void)pg_add(batch, SQL_WATCH_SLICE, pg_uuid(watch->after), pg_i32((int32_t)slice_size(watch)),

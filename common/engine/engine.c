@@ -25,7 +25,7 @@ void engine_emit(struct ctx *c, struct event event)
     c->fx->events[c->fx->event_count++] = event;
 }
 
-static void open_work(struct ctx *c, struct effect_work_open work)
+void engine_open_work_row(struct ctx *c, struct effect_work_open work)
 {
     GROW(c, c->fx->opens, c->fx->open_count, c->fx->open_cap);
     c->fx->opens[c->fx->open_count++] = work;
@@ -88,12 +88,12 @@ void engine_emit_step(struct ctx *c, enum event_type type, uint32_t node, struct
     if (open_before != 0)
         engine_close_seq(c, open_before);
     if (s->open_seq != 0)
-        open_work(c, (struct effect_work_open){.seq = s->open_seq,
-                                               .kind = (enum work_kind)s->open_kind,
-                                               .node = node,
-                                               .attempt = s->attempt,
-                                               .dispatch = s->dispatch,
-                                               .due_at = s->due_at});
+        engine_open_work_row(c, (struct effect_work_open){.seq = s->open_seq,
+                                                          .kind = (enum work_kind)s->open_kind,
+                                                          .node = node,
+                                                          .attempt = s->attempt,
+                                                          .dispatch = s->dispatch,
+                                                          .due_at = s->due_at});
 }
 
 void engine_ask(struct ctx *c, uint32_t node, enum eval_purpose purpose, uint32_t index,
@@ -160,10 +160,10 @@ void engine_defer(struct ctx *c, uint32_t node, int64_t after_us, const char *re
 void engine_open_timeout(struct ctx *c)
 {
     if (c->rc == ERR_OK)
-        open_work(c, (struct effect_work_open){.seq = c->state->timeout_seq,
-                                               .kind = WORK_RUN_TIMEOUT,
-                                               .node = NO_NODE,
-                                               .due_at = c->state->timeout_at});
+        engine_open_work_row(c, (struct effect_work_open){.seq = c->state->timeout_seq,
+                                                          .kind = WORK_RUN_TIMEOUT,
+                                                          .node = NO_NODE,
+                                                          .due_at = c->state->timeout_at});
 }
 
 /* When the run times out that (re)begins at `from`: its document was saved under the limit of then. */
@@ -172,35 +172,6 @@ struct wall_us engine_timeout(const struct ctx *c, struct wall_us from)
     int64_t most = c->limits->of[LIMIT_RUN_DAYS] * 86400 * US_PER_S, own = c->state->plan->timeout_us;
 
     return (struct wall_us){from.us + (own < most ? own : most)};
-}
-
-static void start(struct ctx *c)
-{
-    struct event started = {.type = EVENT_RUN_STARTED};
-    struct str fault;
-
-    if (c->state->started || run_ended((enum run_status)c->state->status) || c->state->cancelling) {
-        c->fx->ignored = true;
-        return;
-    }
-    started.due_at = engine_timeout(c, c->state->created_at);
-    engine_emit(c, started);
-    if (c->rc != ERR_OK)
-        return;
-    c->fx->status_changed = true;
-    engine_open_timeout(c);
-    if (c->input->refused.ptr != NULL) {
-        engine_end_refused(c, c->input->refused);
-        return;
-    }
-    fault = engine_give(c);
-    if (fault.ptr != NULL) {
-        engine_end_refused(c, fault);
-        return;
-    }
-    for (uint32_t i = 0; c->rc == ERR_OK && i < c->state->plan->root_count; i++)
-        if (run_step(c->state, i)->status == STEP_PENDING && run_step(c->state, i)->waiting_for == 0)
-            engine_ready(c, i);
 }
 
 void engine_apply_command(struct ctx *c, const char *code)
@@ -256,8 +227,11 @@ static void cancel(struct ctx *c)
     }
     c->fx->status_changed |= engine_held(state);
     engine_apply_command(c, "cancel");
-    engine_emit(c, (struct event){
-                       .type = EVENT_RUN_CANCELLING, .command = c->input->command, .compensate = c->input->compensate});
+    engine_emit(c, (struct event){.type = EVENT_RUN_CANCELLING,
+                                  .command = c->input->command,
+                                  .compensate = c->input->compensate,
+                                  .code = c->input->code,
+                                  .message = c->input->message});
     engine_stop_frame(c, c->state->root);
 }
 
@@ -324,6 +298,7 @@ static void timer_of_step(struct ctx *c, uint32_t node)
     case WORK_UNKNOWN:
     case WORK_SIGNAL:
     case WORK_CHILD:
+    case WORK_ADMISSION:
         c->fx->ignored = true;
         break;
     }
@@ -365,12 +340,14 @@ static void timer(struct ctx *c)
  */
 static int format_needed(const struct run_state *state, const struct engine_input *input)
 {
+    int admission = event_format(EVENT_RUN_ADMITTED);
+
     switch (input->kind) {
     case IN_START:
         if (state->plan->format < event_format(EVENT_STEP_GIVEN) &&
             (input->given.ptr != NULL || input->start_at.ptr != NULL))
             return event_format(EVENT_STEP_GIVEN);
-        return state->plan->format;
+        return input->bounded && state->plan->format < admission ? admission : state->plan->format;
     case IN_CANCEL:
         return event_format(EVENT_RUN_CANCELLING);
     case IN_PAUSE:
@@ -391,6 +368,7 @@ static int format_needed(const struct run_state *state, const struct engine_inpu
     case IN_CHILD:
     case IN_WAKE:
     case IN_RESUME: /* of a run that is paused, which nobody of before can have */
+    case IN_ADMIT:
         break;
     }
     return 0;
@@ -431,7 +409,7 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
         return c.rc;
     switch (input->kind) {
     case IN_START:
-        start(&c);
+        engine_start(&c);
         break;
     case IN_RESULT:
         engine_result(&c);
@@ -475,7 +453,11 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
     case IN_WAKE:
         engine_wake(&c);
         break;
+    case IN_ADMIT:
+        engine_admitted(&c);
+        break;
     }
+    engine_take_again(&c);
     engine_advance(&c);
     if (c.rc == ERR_OK)
         engine_finish_if_at_rest(&c);

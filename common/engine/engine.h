@@ -18,6 +18,7 @@ enum work_kind {
     WORK_ITEMS = 6,       /* a loop; due_at is the deadline, or now when it has more to begin than one batch may hold */
     WORK_SIGNAL = 7,      /* waits for a signal; due_at is its timeout or deadline, if any */
     WORK_CHILD = 8,       /* waits for the end of a child run; due_at is the deadline, if any */
+    WORK_ADMISSION = 9,   /* the run waits for a slot of a concurrency key; opened by run.queued */
 };
 
 enum step_status {
@@ -174,6 +175,16 @@ struct undo {
     bool again;     /* it has been tried before: its action is there */
 };
 
+/* What bounds the runs that go on at a time: the workflow's `concurrency`, its organisation's limit. Each has keys; a
+ * run holds one slot of each that it has asked, from its admission to its end. */
+enum admission_scope { ADMISSION_WORKFLOW, ADMISSION_ORGANISATION, ADMISSION_SCOPES };
+extern const char *const admission_scope_names[ADMISSION_SCOPES];
+struct admission {
+    struct run_id key; /* whose last 12 bits are its slot, as a run's */
+    bool known;        /* the run has asked it once */
+    bool asked;        /* and has not given back what it got, or may get */
+};
+
 struct run_state {
     struct run_id id;
     int32_t organisation;
@@ -190,6 +201,8 @@ struct run_state {
     uint32_t last_seq;
     uint32_t timeout_seq; /* open WORK_RUN_TIMEOUT, 0: none */
     struct wall_us timeout_at;
+    uint32_t admission_seq; /* open WORK_ADMISSION, 0: none */
+    struct admission admissions[ADMISSION_SCOPES];
     uint32_t open_steps; /* steps queued, running or waiting, actions too */
     uint8_t priority;    /* of the run: steps without one of their own take it */
     uint8_t depth;       /* 0: not a child */
@@ -289,8 +302,8 @@ void engine_restore_work(struct run_state *state, uint32_t seq, uint32_t dispatc
 
 enum result_status { RESULT_SUCCEEDED, RESULT_FAILED, RESULT_DEFERRED, RESULT_ABANDONED };
 /* EVAL_UNTIL: of a poll's try, whose answer is `pending` (struct str) of the step. EVAL_ITEM: the output of the
- * iteration `index` of the loop `node`. EVAL_OUTPUT: the run's. */
-enum eval_purpose { EVAL_WHEN, EVAL_WITH, EVAL_CASE, EVAL_KEY, EVAL_OUTPUT, EVAL_UNTIL, EVAL_ITEM };
+ * iteration `index` of the loop `node`. EVAL_OUTPUT: the run's. EVAL_ADMISSION: the run's concurrency key. */
+enum eval_purpose { EVAL_WHEN, EVAL_WITH, EVAL_CASE, EVAL_KEY, EVAL_OUTPUT, EVAL_UNTIL, EVAL_ITEM, EVAL_ADMISSION };
 
 struct engine_input {
     const struct limits *limits; /* of the run's organisation; NULL: LIMITS_DEFAULT */
@@ -310,17 +323,21 @@ struct engine_input {
         IN_CHILD,      /* a child run has ended: step, child, child_status, output, code, message */
         IN_RETRY,      /* command: confirm_all, confirm */
         IN_WAKE,       /* nothing has happened, but something should have (engine_needs_waking) */
+        IN_ADMIT,      /* the slot that run.queued `seq` asks for is granted; failed: there is none, and none is waited
+                        * for */
     } kind;
     uint32_t attempt, dispatch; /* IN_RESULT, IN_STARTED, IN_LOST */
-    uint32_t seq;               /* IN_TIMER: of the open work */
+    uint32_t seq;               /* IN_TIMER: of the open work; IN_ADMIT: of the run.queued */
     struct str step;            /* IN_RESULT, IN_STARTED, IN_LOST, IN_SETTLE, IN_CHILD: path */
     struct str worker;          /* IN_RESULT (STR_NONE: its result could not be read), IN_STARTED, IN_LOST */
     int64_t command;            /* of a command: its number, 0: none */
-    bool compensate;            /* IN_CANCEL: undo what was done */
+    bool compensate;            /* IN_CANCEL: undo what was done. It may say why, in code and message */
     bool confirm_all;           /* IN_RETRY: whatever may not be repeated may be, this time */
     struct str confirm;         /* ... or steps of this list (JSON), STR_NONE: none */
     struct str by;              /* IN_PAUSE, IN_RESUME: who asks, STR_NONE when nobody knows */
     bool of_parent;             /* IN_PAUSE, IN_RESUME: because the parent run is */
+    bool bounded;               /* IN_START, IN_ADMIT: the organisation bounds the runs that go on, and so this one */
+    uint32_t standard;          /* ... and so it is for one without a limit of its own; 0: for those it is not */
     struct str name;            /* IN_SIGNAL */
     bool as_failed;             /* IN_SETTLE */
     struct run_id child;        /* IN_CHILD */
@@ -387,6 +404,16 @@ struct effect_child_pause {
     struct str by;
     bool resume;
 };
+/* A slot of a concurrency key is asked for, or given back: a command for the key's owner, in the same transaction. */
+struct effect_admission {
+    bool release;
+    struct run_id key;
+    uint32_t seq; /* of the run.queued; release: of the end */
+    enum admission_scope scope;
+    uint32_t limit; /* 0: the organisation's */
+    struct str as;  /* as in run.queued */
+    struct str name;
+};
 enum started_answer { STARTED_NONE, STARTED_GO, STARTED_NO };
 
 struct effects {
@@ -409,7 +436,9 @@ struct effects {
     struct run_id *child_cancels; /* child runs that get a cancel command, in the same transaction */
     size_t child_pause_count, child_pause_cap;
     struct effect_child_pause *child_pauses; /* ... and these a pause or resume command, in this order */
-    size_t output_bytes;                     /* of the events, together: bounds what loops begin, too */
+    size_t admission_count, admission_cap;
+    struct effect_admission *admissions;
+    size_t output_bytes; /* of the events, together: bounds what loops begin, too */
     uint32_t
         begun; /* iterations begun since effects_init, large ones count more: bounded, the rest comes with a timer */
     enum started_answer answer; /* to IN_STARTED of an at_most_once attempt */

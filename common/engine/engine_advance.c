@@ -405,7 +405,9 @@ void engine_value(struct ctx *c)
 
     c->state->evaluating = false; /* the caller keeps count of what else is outstanding */
     if (in->node == NO_NODE) {
-        if (c->state->output_asked)
+        if (in->purpose == EVAL_ADMISSION)
+            engine_admission_value(c);
+        else if (c->state->output_asked)
             engine_output_value(c);
         else
             c->fx->ignored = true;
@@ -450,6 +452,7 @@ void engine_value(struct ctx *c)
     case EVAL_OUTPUT:
     case EVAL_UNTIL:
     case EVAL_ITEM:
+    case EVAL_ADMISSION:
         break;
     }
 }

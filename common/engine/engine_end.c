@@ -171,14 +171,17 @@ static void explain_end(struct ctx *c, enum event_type type, uint32_t decisive, 
 
 static void end_run(struct ctx *c, enum event_type type, struct event event)
 {
-    uint32_t timeout_seq = c->state->timeout_seq;
+    const uint32_t rows[] = {c->state->timeout_seq, c->state->admission_seq};
+    struct admission before[ADMISSION_SCOPES];
 
+    memcpy(before, c->state->admissions, sizeof(before));
     event.type = type;
     engine_emit(c, event);
     c->fx->status_changed = true;
-    if (timeout_seq == 0 || c->rc != ERR_OK)
-        return;
-    engine_close_seq(c, timeout_seq);
+    for (size_t i = 0; i < 2 && c->rc == ERR_OK; i++)
+        if (rows[i] != 0)
+            engine_close_seq(c, rows[i]);
+    engine_release(c, before);
 }
 
 void engine_end_refused(struct ctx *c, struct str message)

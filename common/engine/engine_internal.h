@@ -100,6 +100,7 @@ bool engine_stopping(const struct run_state *state, const struct frame *frame);
 /* Appends an event (seq and at are filled in) and folds it. */
 void engine_emit(struct ctx *c, struct event event);
 void engine_emit_step(struct ctx *c, enum event_type type, uint32_t node, struct event event);
+void engine_open_work_row(struct ctx *c, struct effect_work_open work);
 void engine_close_seq(struct ctx *c, uint32_t seq);
 /* The row of a step changes without an event; publish: its task is ready now. */
 void engine_change_work(struct ctx *c, uint32_t node, const char *reason, bool publish);
@@ -110,6 +111,13 @@ struct wall_us engine_timeout(const struct ctx *c, struct wall_us from);
 void engine_open_timeout(struct ctx *c); /* the row of the run's timeout */
 struct event engine_failure(const char *code, const char *error_class, struct str message);
 struct event engine_too_large(struct ctx *c, size_t bytes); /* of an output beyond the limit */
+
+/* engine_admission.c: slots of concurrency keys. */
+void engine_start(struct ctx *c);
+void engine_admission_value(struct ctx *c);
+void engine_admitted(struct ctx *c);
+void engine_take_again(struct ctx *c); /* a run that goes on after its end */
+void engine_release(struct ctx *c, const struct admission before[ADMISSION_SCOPES]); /* it has ended */
 
 /* engine_advance.c: what becomes of steps whose parents have ended, and what evaluated values mean. */
 void engine_ready(struct ctx *c, uint32_t node);
@@ -181,7 +189,8 @@ void engine_stop_frame(struct ctx *c, struct frame *frame);
 void engine_stop_when_failing(struct ctx *c, struct frame *frame);
 void engine_finish_if_at_rest(struct ctx *c);
 void engine_output_value(struct ctx *c);
-void engine_end_refused(struct ctx *c, struct str message); /* it could not even begin */
+/* It could not even begin. */
+void engine_end_refused(struct ctx *c, struct str message);
 
 /* engine_undo.c: compensation. */
 /* Something is to be undone (again: also what was tried and did not go), or nobody knows. */

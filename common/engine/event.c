@@ -55,6 +55,7 @@ void event_encode_data(const struct event *event, struct buf *out)
     put_str(&w, "child", event->child);
     put_str(&w, "as", event->as);
     put_str(&w, "by", event->by);
+    put_str(&w, "key", event->key);
     put_int(&w, "count", event->count);
     put_int(&w, "ref", event->ref);
     put_int(&w, "interval", event->interval_us);
@@ -74,16 +75,10 @@ static struct str *text_field(struct event *event, struct str key)
     const struct {
         const char *name;
         struct str *field;
-    } fields[] = {{"branch", &event->branch},
-                  {"code", &event->code},
-                  {"class", &event->error_class},
-                  {"message", &event->message},
-                  {"worker", &event->worker},
-                  {"waits", &event->waits},
-                  {"name", &event->name},
-                  {"child", &event->child},
-                  {"as", &event->as},
-                  {"by", &event->by}};
+    } fields[] = {{"branch", &event->branch},   {"code", &event->code},     {"class", &event->error_class},
+                  {"message", &event->message}, {"worker", &event->worker}, {"waits", &event->waits},
+                  {"name", &event->name},       {"child", &event->child},   {"as", &event->as},
+                  {"by", &event->by},           {"key", &event->key}};
 
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
         if (str_is(key, fields[i].name))

@@ -4,7 +4,7 @@
 
 size_t engine_open_count(const struct run_state *state)
 {
-    return state->row_count + (state->timeout_seq != 0 ? 1 : 0);
+    return state->row_count + (state->timeout_seq != 0 ? 1 : 0) + (state->admission_seq != 0 ? 1 : 0);
 }
 
 bool engine_row_is_open(const struct run_state *state, uint32_t seq, enum work_kind kind)
@@ -13,6 +13,8 @@ bool engine_row_is_open(const struct run_state *state, uint32_t seq, enum work_k
 
     if (seq != 0 && seq == state->timeout_seq)
         return kind == WORK_RUN_TIMEOUT;
+    if (seq != 0 && seq == state->admission_seq)
+        return kind == WORK_ADMISSION;
     node = engine_find_row(state, seq);
     return node != NO_NODE && run_step(state, node)->open_kind == kind;
 }
@@ -24,6 +26,8 @@ size_t engine_open_work(const struct run_state *state, struct effect_work_open *
     if (state->timeout_seq != 0)
         ret[count++] = (struct effect_work_open){
             .seq = state->timeout_seq, .kind = WORK_RUN_TIMEOUT, .node = NO_NODE, .due_at = state->timeout_at};
+    if (state->admission_seq != 0)
+        ret[count++] = (struct effect_work_open){.seq = state->admission_seq, .kind = WORK_ADMISSION, .node = NO_NODE};
     for (uint32_t at = 0; at < state->row_cap; at++) {
         uint32_t node = state->rows[at] - 1;
         const struct step_state *s = state->rows[at] == 0 ? NULL : run_step(state, node);

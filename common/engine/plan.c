@@ -358,7 +358,7 @@ static void compile_steps(struct compile *c)
 
 static void compile_document(struct compile *c)
 {
-    static const char *const later[] = {"triggers", "concurrency", NULL};
+    static const char *const later[] = {"triggers", NULL};
     struct plan *plan = c->plan;
     struct str doc = plan->document;
     struct str schema = jt_get(doc, "input_schema");
@@ -371,6 +371,7 @@ static void compile_document(struct compile *c)
     refuse_later(c, doc, jt_count(jt_get(doc, "triggers")) == 0 ? later + 1 : later, "");
     plan->continue_on_failure = plan_string_is(c, jt_get(doc, "on_failure"), "continue");
     plan->priority = priority_field(c, doc, 2);
+    plan_concurrency(c, jt_get(doc, "concurrency"));
     plan->timeout_us =
         plan_duration(c, doc, "timeout", "", 30 * DAY_US < c->limits->max_run_us ? 30 * DAY_US : c->limits->max_run_us);
     if (plan->timeout_us > c->limits->max_run_us)
@@ -396,6 +397,8 @@ static void need_format(struct plan *plan, enum event_type type)
 static void find_format(struct plan *plan)
 {
     need_format(plan, EVENT_RUN_STARTED);
+    if (plan->concurrency.limit != 0)
+        need_format(plan, EVENT_RUN_ADMITTED);
     for (size_t i = 0; i < plan->step_count; i++) {
         if (plan->steps[i].kind == CALL_SIGNAL)
             need_format(plan, EVENT_SIGNAL_RECEIVED);

@@ -110,6 +110,15 @@ struct plan_scope {
     struct map *by_name;   /* step index + 1; NULL for actions */
 };
 
+/* What becomes of a run that finds no slot free. */
+enum on_limit { ON_LIMIT_QUEUE, ON_LIMIT_SKIP, ON_LIMIT_CANCEL_OLDEST };
+struct plan_concurrency {
+    uint32_t limit; /* runs at a time; 0: there is none */
+    enum on_limit on_limit;
+    bool has_key; /* else all runs of the workflow share one */
+    struct template key;
+};
+
 struct plan {
     unsigned refs;
     struct arena *arena;
@@ -119,7 +128,8 @@ struct plan {
     struct str input_schema; /* JSON or STR_NONE */
     int64_t timeout_us;      /* of the run */
     uint8_t priority;
-    int format;               /* event format that its runs may need */
+    int format; /* event format that its runs may need */
+    struct plan_concurrency concurrency;
     bool continue_on_failure; /* the workflow's default */
     size_t step_count;        /* of all scopes */
     size_t root_count;        /* of the workflow itself: steps[0 .. root_count), in document order */
@@ -140,6 +150,8 @@ extern const struct plan_limits PLAN_LIMITS_DEFAULT; /* 500, 100, 366 d, 10000 *
 #define LOOP_NESTING_MAX 5
 #define LOOP_ITEMS_MAX 10000 /* whatever an organisation may: the ceiling of its limit */
 #define SIGNALS_MAX 100      /* that wait, of one name */
+#define CONCURRENCY_MAX 10000
+#define CONCURRENCY_KEY_MAX 1024 /* bytes */
 
 struct plan_fault {
     const char *code;

@@ -55,6 +55,9 @@ void plan_call(struct compile *c, uint32_t step, struct str object);
 bool plan_task_call(struct compile *c, struct str call, struct str with, const char *pointer, struct str *ret_task);
 bool plan_is_expression(struct str value);
 
+/* plan_concurrency.c: how many runs at a time. */
+void plan_concurrency(struct compile *c, struct str concurrency);
+
 /* plan_wait.c: calls that wait for something outside of the run. */
 void plan_signal(struct compile *c, struct plan_step *step, struct str with, const char *pointer);
 void plan_poll(struct compile *c, struct plan_step *step, struct str with, const char *pointer);

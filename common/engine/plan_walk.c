@@ -111,6 +111,8 @@ void plan_each_template(const struct plan *plan, plan_template_fn fn, void *ctx)
 {
     for (uint32_t i = 0; i < plan->step_count; i++)
         plan_each_template_of(plan, i, fn, ctx);
+    if (plan->concurrency.key.expr_count > 0)
+        fn(ctx, &plan->concurrency.key, STR("/concurrency/key"));
     if (plan->output.expr_count > 0)
         fn(ctx, &plan->output, STR("/output"));
 }

@@ -245,6 +245,9 @@ static void run_has_ended(struct run_state *state, const struct event *event, en
     state->status = (uint8_t)status;
     state->paused_by_parent = false;
     state->timeout_seq = 0;
+    state->admission_seq = 0;
+    for (size_t i = 0; i < ADMISSION_SCOPES; i++)
+        state->admissions[i].asked = false;
     state->compensating = false;
     state->retrying = false;
     state->decisive = event->step.ptr == NULL ? NO_NODE : run_find_step(state, event->step, NULL);
@@ -294,6 +297,28 @@ static void loops_held(struct run_state *state)
                 run_step(state, frame->base + i)->extra->held = true;
 }
 
+const char *const admission_scope_names[ADMISSION_SCOPES] = {"workflow", "organisation"};
+
+/* It waits for a slot; or takes one because it goes on after its end, and then waits for nothing. */
+static enum err_code fold_queued(struct run_state *state, const struct event *event, struct err *err)
+{
+    bool takes = str_is(event->as, "take");
+    size_t scope = 0;
+    struct run_id key;
+
+    while (scope < ADMISSION_SCOPES && !str_is(event->waits, admission_scope_names[scope]))
+        scope++;
+    if (scope == ADMISSION_SCOPES || !run_id_parse(event->key, &key))
+        return fold_refuse(event, "it names no concurrency key", err);
+    if (state->started != takes || (takes && state->status != RUN_ACTIVE) || state->admission_seq != 0 ||
+        state->admissions[scope].asked)
+        return fold_refuse(event, "the run waits already, or has begun", err);
+    state->admissions[scope] = (struct admission){.key = key, .known = true, .asked = true};
+    if (!takes)
+        state->admission_seq = event->seq;
+    return ERR_OK;
+}
+
 static enum err_code fold_run(struct run_state *state, const struct event *event, struct err *err)
 {
     static const struct {
@@ -312,8 +337,8 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
         return fold_refuse(event, "the run has ended, or not", err);
     switch (event->type) {
     case EVENT_RUN_STARTED:
-        if (state->started)
-            return fold_refuse(event, "the run has started", err);
+        if (state->started || state->admission_seq != 0)
+            return fold_refuse(event, "the run has started, or waits", err);
         state->started = true;
         if (state->status == RUN_PENDING)
             state->status = RUN_ACTIVE;
@@ -332,10 +357,19 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
         pause_over(state);
         loops_held(state);
         break;
+    case EVENT_RUN_QUEUED:
+        return fold_queued(state, event, err);
+    case EVENT_RUN_ADMITTED:
+        if (state->admission_seq == 0 || event->ref != state->admission_seq)
+            return fold_refuse(event, "the run does not wait for it", err);
+        state->admission_seq = 0;
+        break;
     case EVENT_RUN_CANCELLING:
         pause_over(state);
         state->cancelling = true;
         state->compensate_wanted = event->compensate;
+        if (event->code.ptr != NULL)
+            fold_error(&state->run_error, event);
         break;
     case EVENT_RUN_TIMING_OUT:
         pause_over(state);

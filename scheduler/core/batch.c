@@ -215,6 +215,7 @@ void sched_on_committed(struct sched *sched, uint64_t number, const struct sched
     case SCHED_COMMITTED:
         works_committed(sched, batch);
         want_own_commands(sched, &batch->rows);
+        admissions_committed(sched, &batch->rows, outcome);
         batch_free(batch);
         return;
     case SCHED_FENCED:

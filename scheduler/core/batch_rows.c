@@ -15,6 +15,7 @@ struct rows {
     struct sched_child_row *children;
     struct sched_command_key *deletes, *holds;
     struct sched_command_insert *inserts;
+    struct sched_admission_row *admissions;
     struct sched_dead_letter *dead;
     struct sched_quarantine_row *quarantines;
     int16_t *shards;
@@ -24,7 +25,7 @@ struct rows {
 static void allocate(struct rows *r)
 {
     size_t events = 0, opens = 0, closes = 0, changes = 0, inputs = 0, works = r->batch->work_count;
-    size_t children = 0, cancels = 0;
+    size_t children = 0, told = 0;
 
     for (const struct link *at = r->batch->works.next; at != &r->batch->works; at = at->next) {
         const struct work *work = CONTAINER(at, struct work, link);
@@ -35,7 +36,7 @@ static void allocate(struct rows *r)
         changes += work->fx.change_count;
         inputs += work->input_count;
         children += work->fx.child_count;
-        cancels += work->fx.child_cancel_count + work->fx.child_pause_count;
+        told += work->fx.child_cancel_count + work->fx.child_pause_count + work->fx.admission_count;
     }
     r->events = arena_array(r->arena, events, sizeof(*r->events));
     r->opens = arena_array(r->arena, opens, sizeof(*r->opens));
@@ -45,7 +46,8 @@ static void allocate(struct rows *r)
     r->deletes = arena_array(r->arena, inputs, sizeof(*r->deletes));
     r->holds = arena_array(r->arena, inputs, sizeof(*r->holds));
     r->children = arena_array(r->arena, children, sizeof(*r->children));
-    r->inserts = arena_array(r->arena, inputs + cancels + works, sizeof(*r->inserts));
+    r->inserts = arena_array(r->arena, inputs + told + works, sizeof(*r->inserts));
+    r->admissions = arena_array(r->arena, inputs, sizeof(*r->admissions));
     r->dead = arena_array(r->arena, inputs + events, sizeof(*r->dead));
     r->quarantines = arena_array(r->arena, works, sizeof(*r->quarantines));
     r->releases = arena_array(r->arena, works, sizeof(*r->releases));
@@ -258,7 +260,7 @@ static void add_run(struct rows *r, const struct work *work)
 static void tell(struct rows *r, const struct work *work, struct run_id run, const char *kind, struct str body)
 {
     r->inserts[r->batch->rows.command_insert_count++] =
-        (struct sched_command_insert){.shard = work->shard->number,
+        (struct sched_command_insert){.shard = shard_of_run(r->sched, run),
                                       .run = run,
                                       .organisation = work->entry->run->organisation,
                                       .kind = kind,
@@ -293,6 +295,17 @@ static void add_family(struct rows *r, const struct work *work)
              child_pause_body(r->arena, &work->fx.child_pauses[i]));
     if (run->has_parent && end != NULL)
         tell(r, work, run->parent, "child_ended", child_ended_body(r->arena, work->entry, end));
+}
+
+/* To the owners of keys, of whatever shard. */
+static void add_admissions(struct rows *r, const struct work *work)
+{
+    for (size_t i = 0; i < work->fx.admission_count; i++) {
+        const struct effect_admission *effect = &work->fx.admissions[i];
+
+        tell(r, work, effect->key, effect->release ? "slot_release" : "slot_ask",
+             admission_body(r->arena, work->entry, effect));
+    }
 }
 
 /* Text of strangers for a column: what is no plain character becomes '?'. */
@@ -389,6 +402,10 @@ static void add_inputs(struct rows *r, const struct work *work)
         if (input->command != NULL)
             r->deletes[rows->command_delete_count++] =
                 (struct sched_command_key){input->command->shard->number, input->command->id};
+        if (input->admission != NULL && !work->dead_only)
+            r->admissions[rows->admission_count++] = *input->admission;
+        else if (input->admission != NULL)
+            add_dead_letter(r, work, input, "PostgreSQL refuses it");
         if (input->dead != NULL)
             add_dead_letter(r, work, input, input->dead);
         else if (input->kind == INPUT_UNKNOWN_COMMAND)
@@ -415,6 +432,7 @@ static void add_work(struct rows *r, const struct work *work)
     add_open_work(r, work);
     add_run(r, work);
     add_family(r, work);
+    add_admissions(r, work);
 }
 
 void batch_rows(struct sched *sched, struct batch *batch)
@@ -439,6 +457,7 @@ void batch_rows(struct sched *sched, struct batch *batch)
     batch->rows.command_deletes = r.deletes;
     batch->rows.command_holds = r.holds;
     batch->rows.command_inserts = r.inserts;
+    batch->rows.admissions = r.admissions;
     batch->rows.dead_letters = r.dead;
     batch->rows.quarantines = r.quarantines;
     batch->rows.releases = r.releases;

@@ -32,8 +32,19 @@ static const char *read_nothing(struct command *command, struct engine_input *in
 static const char *read_cancel(struct command *command, struct engine_input *in)
 {
     struct str compensate = value_of(command, "compensate");
+    struct str by = value_of(command, "superseded_by"), id;
+    struct run_id newer;
 
-    return compensate.ptr == NULL || jt_bool(compensate, &in->compensate) ? NULL : "'compensate' is not true or false";
+    if (compensate.ptr != NULL && !jt_bool(compensate, &in->compensate))
+        return "'compensate' is not true or false";
+    if (by.ptr == NULL)
+        return NULL;
+    if (!text_of(command, "superseded_by", &id) || !run_id_parse(id, &newer))
+        return "'superseded_by' is no id of a run";
+    in->code = STR("concurrency_limit");
+    in->message = str_of(
+        arena_printf(command->arena, "run " STR_FMT " took its place: 'on_limit' is 'cancel_oldest'", STR_ARG(id)));
+    return NULL;
 }
 
 static const char *read_pause(struct command *command, struct engine_input *in)
@@ -70,6 +81,19 @@ static const char *read_settle(struct command *command, struct engine_input *in)
         return "'as' is neither 'succeeded' nor 'failed'";
     in->as_failed = str_is(as, "failed");
     in->value = in->as_failed ? STR_NONE : value_of(command, "output");
+    return NULL;
+}
+
+static const char *read_grant(struct command *command, struct engine_input *in)
+{
+    struct str refused = value_of(command, "refused");
+    int64_t seq;
+
+    if (!jt_i64(jt_get(command->body, "seq"), &seq) || seq < 1 || seq > UINT32_MAX)
+        return "'seq' is no number of an event";
+    if (refused.ptr != NULL && !jt_bool(refused, &in->failed))
+        return "'refused' is not true or false";
+    in->seq = (uint32_t)seq;
     return NULL;
 }
 
@@ -135,7 +159,8 @@ static const struct kind {
              {"signal", IN_SIGNAL, read_signal},    {"settle", IN_SETTLE, read_settle},
              {"child_ended", IN_CHILD, read_child}, {"compensate", IN_COMPENSATE, read_nothing},
              {"retry", IN_RETRY, read_retry},       {"pause", IN_PAUSE, read_pause},
-             {"resume", IN_RESUME, read_pause},     {"begin", IN_START, read_begin}};
+             {"resume", IN_RESUME, read_pause},     {"begin", IN_START, read_begin},
+             {"slot_grant", IN_ADMIT, read_grant}};
 
 static const char *read_body(const struct kind *kind, struct command *command)
 {
@@ -159,7 +184,7 @@ bool command_decode(struct command *command)
         return false;
     input->in.kind = kind->kind;
     fault = read_body(kind, command);
-    if (fault != NULL && kind->kind == IN_CHILD) {
+    if (fault != NULL && (kind->kind == IN_CHILD || kind->kind == IN_ADMIT)) {
         input->kind = INPUT_NOTHING;
         input->dead = fault;
     } else if (fault != NULL) {

@@ -65,7 +65,7 @@ static void command_free(struct sched *sched, struct command *command)
 #define WAIT_US (65 * US_PER_S)
 
 /* From kind and body to the input. What names another run than its row is for nobody. */
-static void decode(struct sched *sched, struct command *command, struct run_id run)
+static void decode(struct sched *sched, struct command *command, const struct sched_command *row)
 {
     struct input *input = &command->input;
 
@@ -74,12 +74,15 @@ static void decode(struct sched *sched, struct command *command, struct run_id r
         input->dead = "it says nothing that could be sent again";
     } else if (command->message) {
         message_decode_again(sched, command);
-        if (input->kind == INPUT_ENGINE && !run_id_eq(input->run, run)) {
+        if (input->kind == INPUT_ENGINE && !run_id_eq(input->run, row->run)) {
             input->kind = INPUT_NOTHING;
             input->dead = "it is about another run than it was sent to";
         }
     } else if (str_is(command->kind, "release")) {
         input->kind = INPUT_RELEASE;
+    } else if (str_is(command->kind, "slot_ask") || str_is(command->kind, "slot_release")) {
+        input->kind = admission_decode(command, row) ? INPUT_ADMISSION : INPUT_NOTHING;
+        input->dead = input->kind == INPUT_ADMISSION ? NULL : "it says nothing that a concurrency key could be asked";
     } else if (!command_decode(command) && !message_decode_held(sched, command)) {
         input->kind = INPUT_UNKNOWN_COMMAND;
     }
@@ -108,13 +111,16 @@ static void take(struct sched *sched, struct shard *shard, const struct sched_co
     sched->commands_waiting++;
     input->bytes = (uint32_t)(sizeof(*command) + text);
     input->kind = INPUT_ENGINE;
-    decode(sched, command, row->run);
+    decode(sched, command, row);
     if (command->reply_to.ptr != NULL && (str_is(command->kind, "start") || str_is(command->kind, "begin")))
         push_watch(sched, row->run, command->reply_to, INT64_MAX, WAIT_US);
     input->command = command;
     input->run = row->run;
     input->in.command = row->id;
-    input_submit(sched, input);
+    if (input->admission != NULL)
+        work_alone(sched, shard, input);
+    else
+        input_submit(sched, input);
 }
 
 static void sweep_done(struct sched *sched, uint64_t fetch)

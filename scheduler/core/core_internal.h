@@ -78,9 +78,10 @@ enum input_kind {
     INPUT_ENGINE,
     INPUT_RELEASE,
     INPUT_UNKNOWN_COMMAND,
-    INPUT_REFUSED, /* a command that says nothing that could be done: `refusal` */
-    INPUT_NOTHING, /* nobody waits for a verdict on it; a dead letter */
-    INPUT_REPAIR,  /* open work is not what the history asks for: run_entry.repair says how to mend it */
+    INPUT_REFUSED,   /* a command that says nothing that could be done: `refusal` */
+    INPUT_ADMISSION, /* a run asks something of a concurrency key: `admission` */
+    INPUT_NOTHING,   /* nobody waits for a verdict on it; a dead letter */
+    INPUT_REPAIR,    /* open work is not what the history asks for: run_entry.repair says how to mend it */
 };
 
 struct input {
@@ -95,6 +96,7 @@ struct input {
     struct str reply_to;       /* started: the worker's control queue */
     const char *dead;          /* a dead letter of `raw` goes with it: why */
     const char *refusal;       /* INPUT_REFUSED: why */
+    const struct sched_admission_row *admission; /* INPUT_ADMISSION; of the command's arena */
     uint32_t bytes;
 };
 
@@ -490,6 +492,16 @@ static inline uint64_t run_hash(struct run_id id)
     return hash_u64(x);
 }
 
+/* Does its organisation's limit of running runs count it? A child is a part of its parent, which holds a slot already.
+ */
+static inline bool run_is_bounded(const struct run_entry *entry)
+{
+    int64_t limit = entry->org->limits.of[LIMIT_RUNNING_RUNS]; /* 0: nobody has said anything */
+
+    return limit > 0 && limit < LIMIT_INFO[LIMIT_RUNNING_RUNS].ceiling && !entry->run->has_parent;
+}
+void run_note_bound(const struct sched *sched, const struct run_entry *entry, struct engine_input *in);
+
 /* sched_core.c */
 void sched_log_run(enum log_level level, const char *event, const struct run_entry *entry, const struct err *err);
 
@@ -601,6 +613,15 @@ struct str child_ended_body(struct arena *arena, const struct run_entry *entry, 
 /* ... and of that which pauses or resumes a child with its parent. */
 struct str child_pause_body(struct arena *arena, const struct effect_child_pause *pause);
 
+/* admissions.c */
+/* A command for a concurrency key; false: it says nothing that one could be asked. */
+bool admission_decode(struct command *command, const struct sched_command *from);
+/* Body of the command that asks a key for a slot, or gives it back. */
+struct str admission_body(struct arena *arena, const struct run_entry *entry, const struct effect_admission *effect);
+/* Commands for shards of others have been committed: their owners need not wait until they look. */
+void admissions_committed(struct sched *sched, const struct sched_batch *rows,
+                          const struct sched_commit_outcome *outcome);
+
 /* quarantine.c */
 struct quarantined *quarantine_find(const struct sched *sched, struct run_id run);
 struct quarantined *quarantine_add(struct sched *sched, struct run_id run, bool written, const char *reason);
@@ -624,7 +645,7 @@ void work_apply(struct sched *sched, struct run_entry *entry);     /* a ready en
 void work_continue(struct sched *sched, struct work *work);        /* values came */
 enum err_code work_feed(struct sched *sched, struct work *work, struct engine_input *in, struct err *err) MUST_CHECK;
 void work_broken(struct sched *sched, struct work *work, const struct err *err);
-void work_dead_letter(struct sched *sched, struct shard *shard, struct input *input);
+void work_alone(struct sched *sched, struct shard *shard, struct input *input);
 /* Takes the work back: the run's state is dropped, the inputs wait again. */
 void work_abort(struct sched *sched, struct work *work);
 void work_drop(struct sched *sched, struct work *work);

@@ -231,7 +231,7 @@ static void submit_dead(struct sched *sched, struct input *input, struct str tas
         input->in.message = str_of(fault);
         input_submit(sched, input);
     } else {
-        work_dead_letter(sched, inbox, input);
+        work_alone(sched, inbox, input);
     }
 }
 

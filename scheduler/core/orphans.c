@@ -204,6 +204,7 @@ enum err_code orphans_apply(struct sched *sched, struct work *work, struct input
     if (work->repair->start)
         input->in.refused = entry->begins_so ? STR("what the run was to begin with has been lost: start it again")
                                              : str_arena(work->arena, entry->input_fault);
+    run_note_bound(sched, entry, &input->in);
     return work_feed(sched, work, &input->in, err);
 }
 

@@ -98,14 +98,31 @@ struct sched_command_key {
     int64_t id;
 };
 /* In the order given, behind the children. held: an input kept for a quarantined run. Else something for another run of
- * the shard; when there is no such run, nothing. */
+ * the shard; when there is no such run, nothing; or for a concurrency key, of whatever shard. */
 struct sched_command_insert {
     int16_t shard;
     bool held;
     struct run_id run;
     int32_t organisation; /* 0: take it from the run's row */
-    const char *kind;     /* "held_result", "held_started"; "child_ended", "cancel" */
+    const char *kind;     /* "held_result", "held_started"; "child_ended", "cancel"; "slot_ask", "slot_release" */
     struct str body;      /* STR_NONE: NULL */
+};
+/* What a run asks of a concurrency key, in the order given. When it is there already, or has ended, nothing, but that
+ * who has been granted a slot is told so again. Else it gets a slot at once (command "slot_grant" {seq}), when fewer
+ * than `bound` are held and nobody waits, or when it takes one anyway; or it waits; or, with mode "skip", it is told
+ * that it gets none ("slot_grant" {seq, refused}). With "cancel_oldest" all but the newest `bound` that hold or wait
+ * are told to make room
+ * ("cancel" {superseded_by}), each once. release: it gives back what it has, or waits no more, unless it has asked
+ * after `seq`. After each, who waits longest gets what is free, by its own bound. Commands go to the run's shard,
+ * whoever has it. */
+struct sched_admission_row {
+    int16_t shard; /* of the key */
+    struct run_id key, run;
+    int32_t organisation;
+    bool release;
+    uint32_t seq;                    /* of the run's event */
+    uint32_t bound;                  /* 0: none. Of an organisation (no workflow) its own max_running_runs goes first */
+    struct str mode, workflow, name; /* "queue", "skip", "cancel_oldest", "take"; STR_NONE; JSON text or STR_NONE */
 };
 struct sched_dead_letter {
     int32_t organisation;  /* 0: the run's, if there is one */
@@ -145,6 +162,8 @@ struct sched_batch {
     const struct sched_command_key *command_deletes;
     const struct sched_command_key *command_holds; /* set held = true */
     const struct sched_command_insert *command_inserts;
+    size_t admission_count;
+    const struct sched_admission_row *admissions;
     size_t dead_letter_count, quarantine_count, release_count;
     const struct sched_dead_letter *dead_letters;
     const struct sched_quarantine_row *quarantines; /* on conflict do nothing */
@@ -166,6 +185,8 @@ struct sched_commit_outcome {
     bool has_run; /* CONFLICT, REFUSED: the error names the run at fault (else the core finds it) */
     struct run_id run;
     struct err err;
+    size_t told_count; /* COMMITTED: shards of runs that admissions have told something; may repeat */
+    const int16_t *told;
 };
 
 /* ---- what evaluate gets ---- */

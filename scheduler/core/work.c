@@ -97,7 +97,7 @@ void work_collect(struct sched *sched, struct work *work)
     sched->collecting_bytes += weight(work);
 }
 
-void work_dead_letter(struct sched *sched, struct shard *shard, struct input *input)
+void work_alone(struct sched *sched, struct shard *shard, struct input *input)
 {
     struct work *work = work_new(sched, NULL, shard);
 
@@ -271,6 +271,7 @@ static enum err_code apply_one(struct sched *sched, struct work *work, struct in
                                    .code = STR("bad_command"),
                                    .message = str_of(input->refusal)},
                     err);
+    case INPUT_ADMISSION:
     case INPUT_NOTHING:
         return ERR_OK;
     case INPUT_REPAIR:
@@ -285,6 +286,8 @@ static enum err_code apply_one(struct sched *sched, struct work *work, struct in
         refuse_too_large(work, &input->in);
     if (input->in.kind == IN_START)
         input->in.refused = str_arena(work->arena, work->entry->input_fault);
+    if (input->in.kind == IN_START || input->in.kind == IN_ADMIT)
+        run_note_bound(sched, work->entry, &input->in);
     if (input->in.kind == IN_LOST && !resolve_lost(sched, work, input))
         return ERR_OK;
     rc = work_feed(sched, work, &input->in, err);

@@ -1,7 +1,7 @@
 -- A slice of the open runs by id, and which of them look as if nothing would move them. Who finds something here reads the
 -- run before it believes it. $1 uuid: runs above this one  $2 int4 how many  $3 int2[] shards that count
--- Columns: run uuid, mine bool (of those shards, and no command waits: only then the others say something), suspect bool (not
--- begun, nothing open but timeout and loops, or due for a minute; not of those that are paused, which may rest), child bool
+-- Columns: run uuid, mine bool (of those shards, and no command waits: only then the others say something), suspect bool
+-- (nothing open, or nothing but timeout and loops, or due for a minute; not of those that are paused, which may rest), child bool
 -- (waits for a child that has ended 15 s ago), events int4 (of its history, of those that are mine).
 -- Indexes: run_open; open_work and event by their primary keys, command_run, run_children, run by run. A row of each for most
 -- runs. No locks.
@@ -13,7 +13,7 @@ placed AS MATERIALIZED (
       FROM slice s JOIN slot p ON p.slot = s.slot
       LEFT JOIN LATERAL (SELECT command.run_id FROM command WHERE command.run_id = s.id AND p.shard = ANY ($3::smallint[])
                           LIMIT 1) c ON true)
-SELECT p.id, p.mine, p.mine AND p.status <> 'paused' AND (p.status = 'pending' OR w.moving IS NOT TRUE OR coalesce(w.late, false)),
+SELECT p.id, p.mine, p.mine AND p.status <> 'paused' AND (w.moving IS NOT TRUE OR coalesce(w.late, false)),
        p.mine AND coalesce(w.child, false)
        AND EXISTS (SELECT FROM open_work o
                     CROSS JOIN LATERAL (SELECT k.ended_at FROM run k

@@ -112,7 +112,7 @@ int store_world_begin(void **state)
     random_bytes(w.another.bytes, sizeof(w.another.bytes));
     w.admin = must_open(db.url);
     w.holder = must_open(db.url);
-    must_script(w.admin, "TRUNCATE event, run, open_work, command, quarantine, dead_letter; "
+    must_script(w.admin, "TRUNCATE event, run, open_work, command, quarantine, dead_letter, admission_key, admission; "
                          "DELETE FROM workflow_version; DELETE FROM workflow");
     proxy_start(&w.proxy, url, w.proxy_url, sizeof(w.proxy_url));
     heard_begin();

@@ -216,6 +216,7 @@ static struct engine_input input_for(struct game *g, uint32_t node)
     case WORK_BACKOFF:
     case WORK_DELAY:
     case WORK_RUN_TIMEOUT:
+    case WORK_ADMISSION:
     case WORK_ITEMS:
         in = timer_of(g, s);
         break;
@@ -251,6 +252,8 @@ static void compare(struct game *g)
 
     for (size_t i = 0; i < g->count; i++)
         ENSURE(engine_fold(fresh, &g->history[i], &err) == ERR_OK);
+    ENSURE(fresh->admission_seq == state->admission_seq &&
+           memcmp(fresh->admissions, state->admissions, sizeof(state->admissions)) == 0);
     ENSURE(fresh->status == state->status && fresh->root->ended == state->root->ended);
     ENSURE(fresh->open_steps == state->open_steps && fresh->root->decisive == state->root->decisive);
     for (const struct frame *frame = state->frames; frame != NULL; frame = frame->next) {
@@ -282,7 +285,12 @@ static void play(struct plan *plan, const uint8_t *data, size_t size)
     struct game g = {.chooser = {data, size, 0}, .arena = arena_new(1 << 14), .now = {INT64_C(1790000000) * US_PER_S}};
 
     g.state = run_state_new(run_id_make(g.now, 7), 1, plan, g.now);
-    apply(&g, &(struct engine_input){.kind = IN_START});
+    apply(&g, &(struct engine_input){.kind = IN_START, .bounded = choose(&g.chooser) % 8 == 0});
+    for (int i = 0; i < ADMISSION_SCOPES && g.state->admission_seq != 0; i++)
+        apply(&g, &(struct engine_input){.kind = IN_ADMIT,
+                                         .seq = g.state->admission_seq,
+                                         .bounded = i == 0,
+                                         .failed = choose(&g.chooser) % 8 == 0});
     play_on(&g);
     if (!run_ended((enum run_status)g.state->status)) {
         g.now.us += plan->timeout_us;

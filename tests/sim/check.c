@@ -6,7 +6,7 @@
 static bool has_command(struct sim *sim, const struct db_run *run)
 {
     for (size_t i = 0; i < sim->db.command_count; i++)
-        if (!sim->db.commands[i].deleted && sim->db.runs[sim->db.commands[i].run] == run)
+        if (!sim->db.commands[i].deleted && sim->db.commands[i].run == run->number)
             return true;
     return false;
 }
@@ -66,6 +66,8 @@ static void check_event(struct sim *sim, struct db_run *run, const struct db_eve
         sim_fail(sim, "run %u: %s", run->number, err.message);
     if (!sim->failed)
         check_output(sim, run, &event);
+    if (!sim->failed)
+        check_admission(sim, run, &event);
     note_stats(sim->stats, &event);
     /* it was, or could not be */
     if (event.type == EVENT_RUN_PAUSED ||
@@ -174,10 +176,11 @@ static void check_family(struct sim *sim, struct db_run *run)
         sim_fail(sim, "run %u has ended %u times, its parent was told %u times", run->number, run->ends, run->told);
 }
 
-/* Is it no wonder that it has not ended? It, or a child that it waits for, is in quarantine. */
+/* Is it no wonder that it has not ended? It, or a child that it waits for, or who has the slot that it waits for, is in
+ * quarantine. */
 bool check_excused(struct sim *sim, const struct db_run *run)
 {
-    if (run->quarantined)
+    if (run->quarantined || check_waits_behind_excused(sim, run))
         return true;
     for (uint32_t i = run->number + 1; i < sim->db.run_count; i++)
         if (sim->db.runs[i]->parent == run && !run_ended(sim->db.runs[i]->status) &&
@@ -202,7 +205,8 @@ static void compare_row(struct sim *sim, const struct db_run *run, const struct 
     const struct step_state *s = node == NO_NODE ? NULL : run_step(run->state, node);
     struct buf path;
 
-    if (row->kind == WORK_RUN_TIMEOUT && run->state->timeout_seq == row->seq)
+    if ((row->kind == WORK_RUN_TIMEOUT && run->state->timeout_seq == row->seq) ||
+        (row->kind == WORK_ADMISSION && run->state->admission_seq == row->seq))
         return;
     if (s == NULL || s->open_kind != row->kind) {
         sim_fail(sim, "run %u: open work %u is not in the fold of its history", run->number, row->seq);
@@ -222,7 +226,7 @@ static void compare_row(struct sim *sim, const struct db_run *run, const struct 
 static void compare_work(struct sim *sim, const struct db_run *run)
 {
     const struct run_state *state = run->state;
-    uint32_t open = 0;
+    uint32_t open = 0, expected = state->open_steps + (state->timeout_seq != 0) + (state->admission_seq != 0);
 
     for (size_t i = 0; i < run->work_count; i++) {
         if (!run->work[i].open)
@@ -230,9 +234,8 @@ static void compare_work(struct sim *sim, const struct db_run *run)
         open++;
         compare_row(sim, run, &run->work[i].row);
     }
-    if (open != state->open_steps + (state->timeout_seq != 0 ? 1u : 0u))
-        sim_fail(sim, "run %u: %u rows of open work, the fold has %u", run->number, open,
-                 state->open_steps + (state->timeout_seq != 0 ? 1u : 0u));
+    if (open != expected)
+        sim_fail(sim, "run %u: %u rows of open work, the fold has %u", run->number, open, expected);
 }
 
 /* Signals that came and were not taken are there for who comes next, and nobody waits beside one. */
@@ -270,6 +273,7 @@ void check_run(struct sim *sim, struct db_run *run)
         sim_fail(sim, "run %u is open and waits for nothing after event %zu", run->number, run->event_count);
     compare_work(sim, run);
     compare_signals(sim, run);
+    check_slots(sim, run);
     check_family(sim, run);
 }
 
@@ -375,4 +379,5 @@ void check_end(struct sim *sim)
         if (run->quarantined && !run->refuses && !run->suspected && !sim->db.late_hold)
             sim_fail(sim, "run %u is quarantined without reason", i);
     }
+    check_slots_free(sim);
 }

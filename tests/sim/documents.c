@@ -367,6 +367,26 @@ static uint32_t last_written(const struct writer *w, uint32_t step, uint32_t cou
     return left;
 }
 
+/* Chance of its own: documents without it are as they were. */
+static void put_concurrency(struct writer *w)
+{
+    static const char *const on_limit[] = {"queue", "queue", "skip", "cancel_oldest"};
+    static const char *const keys[] = {"",
+                                       "",
+                                       "\"key\":\"${ .input.x }\",",
+                                       "\"key\":\"k-${ .input.x }\",",
+                                       "\"key\":\"${ .input.x + 1 }\",",
+                                       "\"key\":\"all\",",
+                                       "\"key\":\"${ .input.nothing }\","};
+    struct rng rng = {w->seed ^ UINT64_C(0x5bd1e995a3c59ac3)};
+
+    if (!rng_chance(&rng, 2500))
+        return;
+    buf_printf(&w->doc, "\"concurrency\":{%s\"limit\":%u,\"on_limit\":\"%s\"},",
+               keys[rng_chance(&rng, 500) ? 6 : rng_below(&rng, 6)], 1 + rng_below(&rng, 3),
+               on_limit[rng_below(&rng, 4)]);
+}
+
 static struct str write_document(struct sim *sim, const char *name, uint32_t depth, struct rng *rng,
                                  uint32_t first_number, bool *ret_calls)
 {
@@ -387,6 +407,7 @@ static struct str write_document(struct sim *sim, const char *name, uint32_t dep
         buf_append_str(&w.doc,
                        STR("\"input_schema\":{\"type\":\"object\",\"required\":[\"x\"],\"properties\":{\"x\":{\"type\":"
                            "\"integer\"}}},"));
+    put_concurrency(&w);
     buf_append_str(&w.doc, STR("\"steps\":{"));
     put_steps(&w, steps);
     buf_append_char(&w.doc, '}');
@@ -451,8 +472,12 @@ void documents_make(struct sim *sim)
 {
     struct rng rng = sim_rng(sim, DECIDE_STEP, UINT32_MAX);
     uint32_t count = 1 + rng_below(&rng, 3);
+    struct rng limits = sim_rng(sim, DECIDE_STEP, UINT32_MAX - 1);
     struct db_workflow *off;
     bool calls = false;
+
+    if (rng_chance(&limits, 1000))
+        sim->db.max_running_runs = 1 + rng_below(&limits, 3);
 
     for (uint32_t i = 0; i < count; i++)
         calls = make_workflow(sim, arena_printf(sim->arena, "w%u", i), 0, 1) || calls;

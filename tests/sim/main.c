@@ -130,8 +130,8 @@ static void report(const struct sim_stats *s, double seconds, double cpu)
            s->crashes, s->freezes, s->outages, s->duplicates, s->sends, s->quarantined);
     printf("dead letters %" PRIu64 ", released %" PRIu64 "\n", s->dead_letters, s->released);
     printf("children %" PRIu64 ", iterations %" PRIu64 ", signals %" PRIu64 ", actions %" PRIu64 ", settled %" PRIu64
-           ", reopened %" PRIu64 ", paused %" PRIu64 "\n",
-           s->children, s->items, s->signals, s->actions, s->settled, s->reopened, s->paused);
+           ", reopened %" PRIu64 ", paused %" PRIu64 ", queued %" PRIu64 "\n",
+           s->children, s->items, s->signals, s->actions, s->settled, s->reopened, s->paused, s->queued);
     report_effects(s);
     for (int i = RUN_SUCCEEDED; i <= RUN_COMPENSATION_FAILED; i++)
         printf("%s %" PRIu64 "%s", run_status_name((enum run_status)i), s->ended[i],

@@ -41,6 +41,7 @@ static void copy_batch(struct arena *arena, const struct sched_batch *from, stru
     COPY_ROWS(command_deletes, command_delete_count);
     COPY_ROWS(command_holds, command_hold_count);
     COPY_ROWS(command_inserts, command_insert_count);
+    COPY_ROWS(admissions, admission_count);
     COPY_ROWS(dead_letters, dead_letter_count);
     COPY_ROWS(quarantines, quarantine_count);
     COPY_ROWS(releases, release_count);
@@ -76,6 +77,13 @@ static void copy_batch(struct arena *arena, const struct sched_batch *from, stru
         struct sched_command_insert *row = (struct sched_command_insert *)(uintptr_t)&to->command_inserts[i];
 
         row->body = str_arena(arena, row->body);
+    }
+    for (size_t i = 0; i < to->admission_count; i++) {
+        struct sched_admission_row *row = (struct sched_admission_row *)(uintptr_t)&to->admissions[i];
+
+        row->mode = str_arena(arena, row->mode);
+        row->workflow = str_arena(arena, row->workflow);
+        row->name = str_arena(arena, row->name);
     }
 }
 
@@ -174,7 +182,7 @@ static void check_touched(struct sim *sim, const struct sched_batch *b)
     for (size_t i = 0; i < b->command_delete_count && !sim->failed; i++) {
         const struct db_command *command = db_find_command(sim, b->command_deletes[i]);
 
-        if (command == NULL)
+        if (command == NULL || command->run == NO_RUN)
             continue;
         check_run(sim, sim->db.runs[command->run]);
         check_command_gone(sim, command);
@@ -205,6 +213,7 @@ static void execute(struct sim *sim, struct transaction *t)
         for (size_t i = 0; i < t->batch.event_count; i++)
             check_format(sim, db_find(sim, t->batch.events[i].run), t->batch.events[i].event);
         db_write_rows(sim, &t->batch);
+        db_write_admissions(sim, &t->batch, &t->outcome);
         check_touched(sim, &t->batch);
         sim->db.commits++;
         break;

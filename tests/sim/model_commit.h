@@ -20,3 +20,5 @@ struct db_command *db_find_command(struct sim *sim, struct sched_command_key key
 const char *db_child_fault(struct sim *sim, const struct sched_child_row *row); /* why it is not started; NULL: it is */
 void db_insert_command(struct sim *sim, const struct sched_command_insert *row);
 void db_write_rows(struct sim *sim, const struct sched_batch *b);
+/* model_admission.c. Whom the keys have told something is in the outcome. */
+void db_write_admissions(struct sim *sim, const struct sched_batch *b, struct sched_commit_outcome *outcome);

@@ -61,7 +61,7 @@ struct db_workflow *db_workflow_find(struct sim *sim, struct str name)
     return NULL;
 }
 
-int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct str body, struct str reply_to)
+static int64_t add_command(struct sim *sim, struct db_command command)
 {
     struct db *db = &sim->db;
 
@@ -74,14 +74,24 @@ int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct s
             memcpy(grown, db->commands, db->command_count * sizeof(*grown));
         db->commands = grown;
     }
-    db->commands[db->command_count] = (struct db_command){.shard = db->runs[run]->shard,
-                                                          .id = (int64_t)db->command_count + 1,
-                                                          .run = run,
-                                                          .kind = kind,
-                                                          .body = body,
-                                                          .reply_to = reply_to};
+    command.id = (int64_t)db->command_count + 1;
+    db->commands[db->command_count++] = command;
     db->changed = true;
-    return (int64_t)++db->command_count;
+    return command.id;
+}
+
+int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct str body, struct str reply_to)
+{
+    return add_command(
+        sim, (struct db_command){
+                 .shard = sim->db.runs[run]->shard, .run = run, .kind = kind, .body = body, .reply_to = reply_to});
+}
+
+int64_t db_key_command_add(struct sim *sim, struct run_id key, const char *kind, struct str body)
+{
+    return add_command(
+        sim, (struct db_command){
+                 .shard = (int16_t)(run_id_slot(key) % SHARDS), .run = NO_RUN, .key = key, .kind = kind, .body = body});
 }
 
 /* ---- reads: read at one moment, answered at another ---- */
@@ -157,13 +167,14 @@ static void commands_read(struct sim *sim, void *what)
                 continue;
             if (++counts[c->shard] == part)
                 q->complete = false;
-            q->commands[q->row_count++] = (struct sched_command){.shard = c->shard,
-                                                                 .id = c->id,
-                                                                 .organisation = 1,
-                                                                 .run = sim->db.runs[c->run]->id,
-                                                                 .kind = str_of(c->kind),
-                                                                 .body = c->body,
-                                                                 .reply_to = c->reply_to};
+            q->commands[q->row_count++] =
+                (struct sched_command){.shard = c->shard,
+                                       .id = c->id,
+                                       .organisation = 1,
+                                       .run = c->run == NO_RUN ? c->key : sim->db.runs[c->run]->id,
+                                       .kind = str_of(c->kind),
+                                       .body = c->body,
+                                       .reply_to = c->reply_to};
         }
     }
     answer(sim, q, commands_answered);
@@ -269,24 +280,28 @@ static void read_run(struct sim *sim, const struct db_run *run, struct sched_loa
                                                 .attempt = run->events[i].attempt,
                                                 .data = run->events[i].data,
                                                 .output_bytes = (uint32_t)run->events[i].output.len};
-    *ret = (struct sched_loaded_run){.id = run->id,
-                                     .found = true,
-                                     .organisation = 1,
-                                     .organisation_name = STR("default"),
-                                     .weight = 1,
-                                     .workflow = str_of(run->workflow->name),
-                                     .version = run->version,
-                                     .priority = run->priority,
-                                     .created_at = {run->created_at},
-                                     .input = run->input,
-                                     .trigger = run->trigger,
-                                     .has_parent = run->parent != NULL,
-                                     .parent_step = run->parent_step,
-                                     .depth = run->depth,
-                                     .event_count = run->event_count,
-                                     .events = events,
-                                     .work_count = read_work(run, work),
-                                     .work = work};
+    *ret = (struct sched_loaded_run){
+        .id = run->id,
+        .found = true,
+        .organisation = 1,
+        .organisation_name = STR("default"),
+        .weight = 1,
+        .workflow = str_of(run->workflow->name),
+        .version = run->version,
+        .priority = run->priority,
+        .created_at = {run->created_at},
+        .input = run->input,
+        .trigger = run->trigger,
+        .has_parent = run->parent != NULL,
+        .parent_step = run->parent_step,
+        .depth = run->depth,
+        .limits = sim->db.max_running_runs == 0
+                      ? STR_NONE
+                      : str_of(arena_printf(sim->arena, "{\"max_running_runs\":%u}", sim->db.max_running_runs)),
+        .event_count = run->event_count,
+        .events = events,
+        .work_count = read_work(run, work),
+        .work = work};
     if (run->parent != NULL)
         ret->parent = run->parent->id;
 }

@@ -135,6 +135,10 @@ void db_insert_command(struct sim *sim, const struct sched_command_insert *row)
     char text[UUID_TEXT_SIZE + 2];
     int64_t id;
 
+    if (strcmp(row->kind, "slot_ask") == 0 || strcmp(row->kind, "slot_release") == 0) {
+        (void)db_key_command_add(sim, row->run, row->kind, row->body);
+        return;
+    }
     if (run == NULL || run->created_at == 0)
         return;
     id = db_command_add(sim, run->number, row->kind, row->body, STR_NONE);

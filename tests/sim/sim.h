@@ -120,14 +120,25 @@ struct db_run {
     struct run_state *state;
     struct history *history;
     size_t checked;
+    bool holds[ADMISSION_SCOPES]; /* it has been admitted, and has not ended since */
 };
+#define NO_RUN UINT32_MAX
 struct db_command {
     int16_t shard;
     int64_t id;
-    uint32_t run;
+    uint32_t run;      /* NO_RUN: it is for a concurrency key */
+    struct run_id key; /* ... this one */
     const char *kind;
     struct str body, reply_to;
     bool held, deleted;
+};
+/* A slot of a concurrency key, held or waited for, in the order in which they were asked for. */
+struct db_admission {
+    struct db_admission *next;
+    struct run_id key;
+    struct db_run *run;
+    uint32_t seq, bound;
+    bool granted, told, gone;
 };
 struct db_member { /* of the table scheduler; name "": no row */
     char name[16];
@@ -150,6 +161,8 @@ struct db {
     struct map *by_id;
     struct db_command *commands;
     size_t command_count, command_cap;
+    struct db_admission *admissions;
+    uint32_t max_running_runs; /* of the organisation, 0: it has no limit */
     struct db_shard shards[SHARDS];
     struct db_member members[SCHEDULERS + 1];
     bool stranger; /* one of them is nobody of ours */
@@ -168,6 +181,9 @@ struct db_run *db_find(struct sim *sim, struct run_id id); /* NULL: none */
 struct db_run *db_run_add(struct sim *sim, struct run_id id, const struct db_workflow *workflow, int32_t version);
 struct db_workflow *db_workflow_find(struct sim *sim, struct str name);
 int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct str body, struct str reply_to);
+int64_t db_key_command_add(struct sim *sim, struct run_id key, const char *kind, struct str body);
+/* NULL: the run neither holds a slot of the key nor waits for one. */
+struct db_admission *db_find_admission(struct sim *sim, struct run_id key, const struct db_run *run);
 void db_make_scheduler_ports(struct sched_ports *ports);
 struct node *db_owner(struct sim *sim, int16_t shard); /* NULL: none of those that live */
 void db_stranger_comes(struct sim *sim);               /* a third scheduler joins for a while: shards are handed over */
@@ -338,6 +354,11 @@ void sim_heal(struct sim *sim);
 void check_run(struct sim *sim, struct db_run *run);
 /* Before an event is written: can every scheduler that has been here for a while read it? */
 void check_format(struct sim *sim, const struct db_run *run, const struct event *event);
+/* check_admission.c: no more runs go on than their keys allow; who goes on holds a slot, and gives it back. */
+void check_admission(struct sim *sim, struct db_run *run, const struct event *event);
+void check_slots(struct sim *sim, const struct db_run *run);
+void check_slots_free(struct sim *sim);
+bool check_waits_behind_excused(struct sim *sim, const struct db_run *run); /* for a slot of theirs */
 /* A result that is acknowledged is in the history, or kept for a quarantined run. */
 void check_acknowledged(struct sim *sim, const struct sim_delivery *delivery);
 /* A command that is gone was answered. */
@@ -354,7 +375,7 @@ __attribute__((format(printf, 2, 3))) void sim_trace_line(struct sim *sim, const
 
 struct sim_stats {
     uint64_t happened[DECISIONS], repeated, repeated_by[DECISIONS];
-    uint64_t dead_letters, released, children, items, signals, actions, settled, reopened, paused;
+    uint64_t dead_letters, released, children, items, signals, actions, settled, reopened, paused, queued;
     uint64_t histories, runs, events, commits, conflicts, fenced, refused, unknown, crashes, freezes, outages,
         republished, duplicates, sends, quarantined, ended[16];
 };

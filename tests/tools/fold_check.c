@@ -97,6 +97,8 @@ static bool is_open(const struct run_state *state, uint32_t node, uint32_t seq, 
 {
     if (seq == state->timeout_seq)
         return kind == WORK_RUN_TIMEOUT;
+    if (seq == state->admission_seq)
+        return kind == WORK_ADMISSION;
     return node != NO_NODE && run_step(state, node)->open_kind == kind;
 }
 
@@ -131,7 +133,7 @@ static void check_row(struct check *c, const struct run_state *state, const PGre
 
 static void check_open_work(struct check *c, const struct run_state *state)
 {
-    size_t expected = state->open_steps + (state->timeout_seq != 0 ? 1 : 0), found = 0, commands = 0;
+    size_t expected = engine_open_count(state), found = 0, commands = 0;
 
     for (; fold_stream_at(&c->work, c->id); fold_stream_next(&c->work)) {
         check_row(c, state, c->work.res, c->work.row);
@@ -141,7 +143,8 @@ static void check_open_work(struct check *c, const struct run_state *state)
         commands++;
     if (found != expected)
         violation(c, "open_work has %zu rows, history says %zu", found, expected);
-    if (!run_ended((enum run_status)state->status) && state->open_steps == 0 && commands == 0)
+    if (!run_ended((enum run_status)state->status) && state->open_steps == 0 && state->admission_seq == 0 &&
+        commands == 0)
         violation(c, "is open without open work or command: nothing will ever move it");
     c->open += found;
 }

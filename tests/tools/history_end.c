@@ -426,6 +426,19 @@ static void pause_over(struct history *h)
         h->status = h->started ? RUN_ACTIVE : RUN_PENDING;
 }
 
+static void queued(struct history *h, const struct event *event)
+{
+    bool takes = str_is(event->as, "take");
+
+    if (h->queued_seq != 0 || h->started != takes || run_ended(h->status))
+        history_fault(h, event, "the run waits already, or has begun");
+    if (!takes)
+        h->queued_seq = event->seq;
+    h->admitted |= str_is(event->waits, "workflow");
+    if (!takes && str_is(event->waits, "workflow") && event->count != h->plan->concurrency.limit)
+        history_fault(h, event, "the plan has another limit");
+}
+
 void history_run_event(struct history *h, const struct event *event)
 {
     static const struct {
@@ -444,8 +457,8 @@ void history_run_event(struct history *h, const struct event *event)
             run_ends(h, event, ends[i].status);
     switch (event->type) {
     case EVENT_RUN_STARTED:
-        if (h->started)
-            history_fault(h, event, "the run has started");
+        if (h->started || h->queued_seq != 0)
+            history_fault(h, event, "the run has started, or waits for a slot");
         h->started = true;
         h->status = h->status == RUN_PAUSED ? RUN_PAUSED : RUN_ACTIVE;
         h->goes_on = true;
@@ -457,6 +470,14 @@ void history_run_event(struct history *h, const struct event *event)
         if (h->status != RUN_PAUSED)
             history_fault(h, event, "the run is not paused");
         pause_over(h);
+        break;
+    case EVENT_RUN_QUEUED:
+        queued(h, event);
+        break;
+    case EVENT_RUN_ADMITTED:
+        if (h->queued_seq == 0 || event->ref != h->queued_seq)
+            history_fault(h, event, "the run does not wait for it");
+        h->queued_seq = 0;
         break;
     case EVENT_RUN_CANCELLING:
         pause_over(h);

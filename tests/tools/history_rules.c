@@ -197,6 +197,8 @@ static void check_alive(struct history *h, const struct found *found, const stru
 
     if (run_ended(h->status) || (!h->started && !h->cancelling))
         history_fault(h, event, "the run has not started, or has ended");
+    if (h->plan->concurrency.limit != 0 && !h->admitted && event->type != EVENT_STEP_CANCELLED)
+        history_fault(h, event, "the run was not admitted");
     if (!h->goes_on && h->status == RUN_ACTIVE && found->step->plan->role == ROLE_STEP &&
         event->type != EVENT_STEP_SETTLED)
         history_fault(h, event, "the run was not reopened to go on");

@@ -70,6 +70,8 @@ struct history {
     size_t answered_count, answered_cap;
     enum run_status status;
     uint32_t last_seq;
+    uint32_t queued_seq; /* waits for a slot since then; 0: it does not */
+    bool admitted;       /* by the workflow's concurrency */
     bool cancelling, timing_out, compensating, wants_undo;
     bool started;
     bool retried; /* the last event that opened it again was a retry */

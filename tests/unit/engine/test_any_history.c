@@ -35,7 +35,7 @@ static const char *const documents[] = {
     "\"timed_out\"]}},\"p\":{\"call\":\"poll\",\"with\":{\"call\":\"noop\",\"until\":\"${ .output.ok }\"}}}}},"
     "\"b\":{" NOOP ",\"delivery\":\"at_most_once\",\"needs\":{\"c\":[\"succeeded\",\"failed\"]},\"join\":\"any\"" UNDO
     "}}}",
-    "{\"name\":\"x\",\"steps\":{\"a\":{" NOOP UNDO "},\"b\":{" NOOP
+    "{\"name\":\"x\",\"concurrency\":{\"limit\":2,\"key\":\"all\"},\"steps\":{\"a\":{" NOOP UNDO "},\"b\":{" NOOP
     ",\"delivery\":\"at_most_once\",\"needs\":[\"a\"]" UNDO "},\"c\":{" NOOP
     ",\"needs\":[\"b\"],\"retry\":{\"max_attempts\":3}},\"w\":{\"call\":\"wait_signal\",\"with\":{"
     "\"signal\":\"two\",\"once\":true}},\"each\":{\"call\":\"foreach\",\"needs\":[\"a\"],\"with\":{\"items\":[1,2,3],"
@@ -82,6 +82,9 @@ static struct engine_input of_row(struct rnd *r, struct world *w, const struct w
     const struct step_state *s;
     struct buf path;
 
+    if (row->kind == WORK_ADMISSION && draw(r, 4) > 0)
+        return (struct engine_input){
+            .kind = IN_ADMIT, .seq = row->seq, .bounded = draw(r, 2), .failed = draw(r, 8) == 0};
     if (node == NO_NODE)
         return in;
     s = run_step(w->state, node);

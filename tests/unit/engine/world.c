@@ -120,7 +120,7 @@ static struct run_state *read_again(const struct world *w)
 static void check_rows(const struct world *w)
 {
     const struct run_state *state = w->state;
-    size_t open = state->timeout_seq != 0;
+    size_t of_run = (state->timeout_seq != 0 ? 1u : 0u) + (state->admission_seq != 0 ? 1u : 0u), open = of_run;
 
     for (const struct frame *frame = state->frames; frame != NULL; frame = frame->next) {
         for (uint32_t i = 0; frame->used && i < w->plan->scopes[frame->scope].count; i++) {
@@ -132,7 +132,7 @@ static void check_rows(const struct world *w)
         }
     }
     ENSURE(open == w->row_count);
-    ENSURE(open == state->open_steps + (state->timeout_seq != 0));
+    ENSURE(open == state->open_steps + of_run);
     ENSURE(state->status != RUN_ACTIVE || open > 0);
     ENSURE(!run_ended((enum run_status)state->status) || open == 0);
 }

@@ -194,6 +194,11 @@ void states_same(const struct run_state *a, const struct run_state *b)
     SAME(timeout_seq);
     SAME(timeout_at.us);
     SAME(open_steps);
+    SAME(admission_seq);
+    for (int i = 0; i < ADMISSION_SCOPES; i++) {
+        SAME(admissions[i].known);
+        SAME(admissions[i].asked);
+    }
     SAME(row_count);
     same_error(a, NO_NODE, a->run_error, b->run_error);
     same_node(a, a->decisive, b, b->decisive);

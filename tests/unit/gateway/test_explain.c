@@ -208,6 +208,36 @@ static void child(struct scene *s)
         run_step(s->world.state, i)->extra->child = (struct run_id){{1, 0x90, 0x0c, 0x1e, 0, 0, 0x70, 0, 0x80}};
 }
 
+static void concurrency(struct scene *s)
+{
+    static const struct explain_place place = {.workflow = STR("order"),
+                                               .key = STR("customer 7"),
+                                               .holders = STR("01900c1e-0000-7000-8000-000000000000"),
+                                               .limit = 1,
+                                               .held = 1,
+                                               .position = 2,
+                                               .waiting = 5};
+
+    begin(s, "{\"name\":\"order\",\"concurrency\":{\"limit\":1,\"key\":\"customer 7\"},\"steps\":{" STEP("charge",
+                                                                                                         HTTP) "}}");
+    s->facts.place = &place;
+}
+
+static void concurrency_of_organisation(struct scene *s)
+{
+    static const struct explain_place place = {
+        .holders = STR("01900c1e-0000-7000-8000-000000000000"), .limit = 20, .held = 20, .position = 1, .waiting = 1};
+
+    concurrency(s);
+    s->facts.place = &place;
+}
+
+static void concurrency_asked(struct scene *s)
+{
+    concurrency(s);
+    s->facts.place = NULL;
+}
+
 static void delay(struct scene *s)
 {
     begin(s, FLOW(STEP("pause", "\"call\":\"delay\",\"with\":{\"duration\":\"1h\"}")));
@@ -350,6 +380,9 @@ static const struct {
     {"A signal with an end", signal_awaited},
     {"A signal without one", signal_for_ever},
     {"A child run", child},
+    {"A concurrency limit", concurrency},
+    {"The organisation's limit of running runs", concurrency_of_organisation},
+    {"A concurrency limit that has just been asked", concurrency_asked},
     {"A delay", delay},
     {"A poll between two tries", poll},
     {"A loop that is full", loop_room},

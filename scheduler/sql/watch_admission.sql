@@ -1,0 +1,48 @@
+-- Slots of concurrency keys that something has gone wrong with: held or waited for by a run that ended 15 s ago or is not
+-- there, granted to a run that has not heard of it, or waited for by a run of which the key does not know. Each is put right by
+-- the command that should have done it. And keys of organisations whose limit has been raised or lifted.
+-- $1 smallint[]: shards that count
+-- Columns: run uuid; reason smallint (0: it had ended, 1: it had not heard or had not been heard). Indexes: admission_key_shard,
+-- primary keys, command_run, open_work_admission, open_work_run. No locks.
+WITH keys AS MATERIALIZED (SELECT * FROM admission_key k WHERE k.shard = ANY ($1::smallint[])),
+kept AS (
+    INSERT INTO command (shard, organisation, run_id, kind, body)
+    SELECT k.shard, k.organisation, k.key, 'slot_release', json_build_object('run', a.run_id, 'seq', a.seq + 1)
+      FROM keys k JOIN admission a ON a.key = k.key
+      LEFT JOIN LATERAL (SELECT run.status, run.ended_at FROM run WHERE run.id = a.run_id OFFSET 0) r ON true
+     WHERE a.since < now() - interval '15 s' AND (r.status IS NULL OR r.ended_at < now() - interval '15 s')
+       AND NOT EXISTS (SELECT FROM command c WHERE c.run_id = k.key)
+    RETURNING (body ->> 'run')::uuid AS run_id),
+unheard AS (
+    INSERT INTO command (shard, organisation, run_id, kind, body)
+    SELECT o.shard, o.organisation, o.run_id, 'slot_grant', json_build_object('seq', a.seq)
+      FROM keys k JOIN admission a ON a.key = k.key AND a.granted
+      JOIN open_work o ON o.run_id = a.run_id AND o.kind = 9 AND o.seq = a.seq
+     WHERE a.since < now() - interval '15 s' AND NOT EXISTS (SELECT FROM command c WHERE c.run_id = o.run_id)
+    RETURNING run_id),
+unasked AS (
+    INSERT INTO command (shard, organisation, run_id, kind, body)
+    SELECT s.shard, o.organisation, q.key, 'slot_ask',
+           json_strip_nulls(json_build_object('run', o.run_id, 'seq', o.seq, 'as', q.mode, 'limit', q.bound, 'name', q.name,
+                                              'workflow', q.workflow))
+      FROM open_work o
+     CROSS JOIN LATERAL (SELECT (e.data ->> 'key')::uuid AS key, e.data ->> 'as' AS mode, (e.data ->> 'count')::integer AS bound,
+                                e.data -> 'name' AS name, CASE WHEN e.data ->> 'waits' = 'workflow' THEN r.workflow END AS workflow
+                           FROM event e JOIN run r ON r.id = e.run_id WHERE e.run_id = o.run_id AND e.seq = o.seq OFFSET 0) q
+      JOIN slot s ON s.slot = run_slot(q.key)
+     WHERE o.shard = ANY ($1::smallint[]) AND o.kind = 9 AND o.opened_at < now() - interval '15 s'
+       AND NOT EXISTS (SELECT FROM admission a WHERE a.key = q.key AND a.run_id = o.run_id)
+       AND NOT EXISTS (SELECT FROM command c WHERE c.run_id IN (q.key, o.run_id))
+    RETURNING (body ->> 'run')::uuid AS run_id),
+room AS (
+    INSERT INTO command (shard, organisation, run_id, kind, body)
+    SELECT k.shard, k.organisation, k.key, 'slot_release', json_build_object('run', k.key, 'seq', 0)
+      FROM keys k JOIN organisation o ON o.id = k.organisation
+     CROSS JOIN LATERAL (SELECT a.bound FROM admission a WHERE a.key = k.key AND NOT a.granted AND NOT a.told
+                          ORDER BY a.number LIMIT 1) a
+     WHERE k.workflow IS NULL AND k.waiting > 0
+       AND k.held < coalesce((o.limits ->> 'max_running_runs')::integer, a.bound, 2147483647)
+       AND NOT EXISTS (SELECT FROM command c WHERE c.run_id = k.key))
+SELECT run_id, 0::smallint AS reason FROM kept
+UNION ALL SELECT run_id, 1::smallint FROM unheard
+UNION ALL SELECT run_id, 1::smallint FROM unasked

@@ -1,0 +1,208 @@
+/* Slots of concurrency keys, as a run sees them: asked for, granted or refused, given back with its end. */
+#include "tests/unit/engine/world.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+#define STEP "\"steps\":{\"a\":{\"call\":\"noop\"}}}"
+#define LIMITED(bound) "{\"name\":\"x\",\"concurrency\":{" bound "}," STEP
+#define PLAIN "{\"name\":\"x\"," STEP
+
+static void admit(struct world *w, uint32_t seq, bool bounded, bool refused)
+{
+    world_apply(w, (struct engine_input){.kind = IN_ADMIT, .seq = seq, .bounded = bounded, .failed = refused});
+}
+
+static void assert_effect(const struct world *w, size_t at, bool release, enum admission_scope scope, uint32_t limit)
+{
+    assert_true(w->fx.admission_count > at);
+    assert_int_equal(w->fx.admissions[at].release, release);
+    assert_int_equal(w->fx.admissions[at].scope, scope);
+    assert_int_equal(w->fx.admissions[at].limit, limit);
+}
+
+static void a_run_begins_when_it_is_admitted_and_gives_its_slot_back_with_its_end(void **unused)
+{
+    struct run_id key;
+    struct world w;
+
+    (void)unused;
+    world_init(&w, LIMITED("\"limit\":2"));
+    world_start(&w);
+    assert_string_equal(world_said(&w), "run.queued");
+    assert_effect(&w, 0, false, ADMISSION_WORKFLOW, 2);
+    assert_true(str_is(w.fx.admissions[0].as, "queue"));
+    key = w.fx.admissions[0].key;
+    assert_int_equal(w.row_count, 1);
+    assert_int_equal(w.rows[0].kind, WORK_ADMISSION);
+    w.now.us += 90 * 86400 * US_PER_S; /* time spent in the queue is not the run's */
+    admit(&w, 1, false, false);
+    assert_string_equal(world_said(&w), "run.admitted, run.started, step.dispatched a");
+    assert_true(w.state->timeout_at.us == w.now.us + w.plan->timeout_us);
+    world_succeed(&w, "a", "1");
+    assert_int_equal(w.state->status, RUN_SUCCEEDED);
+    assert_effect(&w, 0, true, ADMISSION_WORKFLOW, 0);
+    assert_true(run_id_eq(w.fx.admissions[0].key, key));
+    assert_int_equal(w.fx.admissions[0].seq, w.state->last_seq);
+    world_deinit(&w);
+}
+
+static void what_is_granted_twice_late_or_early_changes_nothing(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, LIMITED("\"limit\":1"));
+    world_start(&w);
+    admit(&w, 7, false, false);
+    assert_true(w.fx.stale_cache);
+    world_apply(&w, (struct engine_input){.kind = IN_START}); /* the command comes twice */
+    assert_true(w.fx.ignored);
+    admit(&w, 1, false, false);
+    admit(&w, 1, false, false);
+    assert_true(w.fx.ignored);
+    world_succeed(&w, "a", "1");
+    admit(&w, 1, false, false);
+    assert_true(w.fx.ignored && w.fx.admission_count == 0);
+    world_deinit(&w);
+}
+
+static void who_is_cancelled_in_the_queue_leaves_it(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, LIMITED("\"limit\":1"));
+    world_start(&w);
+    world_apply(&w, (struct engine_input){.kind = IN_CANCEL, .command = 3});
+    assert_int_equal(w.state->status, RUN_CANCELLED);
+    assert_effect(&w, 0, true, ADMISSION_WORKFLOW, 0);
+    admit(&w, 1, false, false);
+    assert_true(w.fx.ignored);
+    world_deinit(&w);
+}
+
+static void skip_ends_the_run_with_the_reason(void **unused)
+{
+    const struct event *end;
+    struct world w;
+
+    (void)unused;
+    world_init(&w, LIMITED("\"limit\":1,\"on_limit\":\"skip\""));
+    world_start(&w);
+    assert_true(str_is(w.fx.admissions[0].as, "skip"));
+    admit(&w, 1, false, true);
+    assert_string_equal(world_said(&w), "run.cancelling, step.cancelled a, run.cancelled");
+    end = world_event(&w, EVENT_RUN_CANCELLED, NULL);
+    assert_true(end != NULL && str_is(end->code, "concurrency_limit"));
+    world_deinit(&w);
+}
+
+static void who_makes_room_says_for_whom(void **unused)
+{
+    const struct event *end;
+    struct world w;
+
+    (void)unused;
+    world_init(&w, LIMITED("\"limit\":1,\"on_limit\":\"cancel_oldest\""));
+    world_start(&w);
+    admit(&w, 1, false, false);
+    world_apply(&w, (struct engine_input){.kind = IN_CANCEL,
+                                          .command = 3,
+                                          .code = STR("concurrency_limit"),
+                                          .message = STR("run r took its place")});
+    end = world_event(&w, EVENT_RUN_CANCELLED, NULL);
+    assert_true(end != NULL && str_is(end->code, "concurrency_limit") && str_is(end->message, "run r took its place"));
+    world_deinit(&w);
+}
+
+static void the_key_is_made_of_the_input_and_the_same_for_the_same(void **unused)
+{
+    struct run_id keys[4];
+    static const char *const documents[] = {LIMITED("\"limit\":1,\"key\":\"a\""), LIMITED("\"limit\":5,\"key\":\"a\""),
+                                            LIMITED("\"limit\":1,\"key\":\"b\""), LIMITED("\"limit\":1")};
+
+    (void)unused;
+    for (int i = 0; i < 4; i++) {
+        struct world w;
+
+        world_init(&w, documents[i]);
+        world_start(&w);
+        keys[i] = w.fx.admissions[0].key;
+        world_deinit(&w);
+    }
+    assert_true(run_id_eq(keys[0], keys[1])); /* of any version */
+    assert_false(run_id_eq(keys[0], keys[2]) || run_id_eq(keys[0], keys[3]) || run_id_eq(keys[2], keys[3]));
+}
+
+static void the_organisation_comes_after_the_workflow(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, LIMITED("\"limit\":1"));
+    world_apply(&w, (struct engine_input){.kind = IN_START, .bounded = true});
+    admit(&w, 1, true, false);
+    assert_string_equal(world_said(&w), "run.admitted, run.queued");
+    assert_effect(&w, 0, false, ADMISSION_ORGANISATION, 0);
+    admit(&w, 3, true, false);
+    assert_string_equal(world_said(&w), "run.admitted, run.started, step.dispatched a");
+    world_succeed(&w, "a", "1");
+    assert_effect(&w, 0, true, ADMISSION_WORKFLOW, 0);
+    assert_effect(&w, 1, true, ADMISSION_ORGANISATION, 0);
+    world_deinit(&w);
+}
+
+static void a_run_without_limits_asks_nobody(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, PLAIN);
+    world_start(&w);
+    assert_string_equal(world_said(&w), "run.started, step.dispatched a");
+    assert_int_equal(w.fx.admission_count, 0);
+    world_succeed(&w, "a", "1");
+    assert_int_equal(w.fx.admission_count, 0);
+    world_deinit(&w);
+}
+
+static void who_goes_on_after_the_end_takes_a_slot_again(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, "{\"name\":\"x\",\"concurrency\":{\"limit\":1},\"steps\":{\"a\":{\"call\":\"noop\","
+                   "\"delivery\":\"at_most_once\"},\"b\":{\"call\":\"noop\",\"needs\":[\"a\"]}}}");
+    world_start(&w);
+    admit(&w, 1, false, false);
+    world_begin(&w, "a", "w1");
+    world_lost(&w, "a");
+    assert_int_equal(w.state->status, RUN_FAILED);
+    world_settle(&w, "a", "succeeded", NULL);
+    assert_int_equal(w.state->status, RUN_ACTIVE);
+    assert_effect(&w, 0, false, ADMISSION_WORKFLOW, 0);
+    assert_true(str_is(w.fx.admissions[0].as, "take"));
+    world_succeed(&w, "b", "1");
+    assert_int_equal(w.state->status, RUN_SUCCEEDED);
+    assert_effect(&w, 0, true, ADMISSION_WORKFLOW, 0);
+    world_deinit(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_run_begins_when_it_is_admitted_and_gives_its_slot_back_with_its_end),
+        cmocka_unit_test(what_is_granted_twice_late_or_early_changes_nothing),
+        cmocka_unit_test(who_is_cancelled_in_the_queue_leaves_it),
+        cmocka_unit_test(skip_ends_the_run_with_the_reason),
+        cmocka_unit_test(who_makes_room_says_for_whom),
+        cmocka_unit_test(the_key_is_made_of_the_input_and_the_same_for_the_same),
+        cmocka_unit_test(the_organisation_comes_after_the_workflow),
+        cmocka_unit_test(a_run_without_limits_asks_nobody),
+        cmocka_unit_test(who_goes_on_after_the_end_takes_a_slot_again),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
