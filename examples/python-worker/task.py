@@ -77,6 +77,7 @@ class Task:
     deadline: float | None      # seconds since 1970
     idempotency_key: str | None
     traceparent: str | None
+    output_max: int             # bytes
 
 
 def text_of(fields, name, most, optional=False, least=1):
@@ -88,10 +89,13 @@ def text_of(fields, name, most, optional=False, least=1):
     return value
 
 
-def number_of(fields, name, most):
+def number_of(fields, name, most, least=1, otherwise=None):
+    """OTHERWISE: what it is where it is absent or null; None: it must be there."""
     value = fields.get(name)
-    if type(value) is not int or not 1 <= value <= most:
-        raise ValueError(f"'{name}' must be a whole number from 1 to {most}")
+    if value is None and otherwise is not None:
+        return otherwise
+    if type(value) is not int or not least <= value <= most:
+        raise ValueError(f"'{name}' must be a whole number from {least} to {most}")
     return value
 
 
@@ -113,7 +117,8 @@ def read(fields):
                 timeout=None if timeout is None else duration(timeout),
                 deadline=None if deadline is None else moment(deadline),
                 idempotency_key=text_of(fields, "idempotency_key", 1024, True),
-                traceparent=text_of(fields, "traceparent", 128, True))
+                traceparent=text_of(fields, "traceparent", 128, True),
+                output_max=number_of(fields, "max_output_bytes", 32 << 20, 1024, OUTPUT_MAX))
 
 
 def refuse(word):

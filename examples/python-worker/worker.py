@@ -5,7 +5,7 @@ import logging
 import time
 
 from broker import Intake, Publisher
-from task import OUTPUT_MAX, BadTask, Deferred, Failed, decode, encode, error_of, milliseconds, moment_text
+from task import BadTask, Deferred, Failed, decode, encode, error_of, milliseconds, moment_text
 
 STARTED_AFTER_S = 1
 HEARTBEAT_S = 2
@@ -221,8 +221,8 @@ class Worker:
             except (TypeError, ValueError) as bad:
                 error = error_of(Failed("bad_output", str(bad)), job.sent, job.answered)
             else:
-                if size > OUTPUT_MAX:
-                    failure = Failed("too_large", f"the output has {size} bytes, more than {OUTPUT_MAX}")
+                if size > job.task.output_max:
+                    failure = Failed("too_large", f"the output has {size} bytes, more than {job.task.output_max}")
                     error = error_of(failure, job.sent, job.answered)
         if error is not None:
             item["status"] = "failed" if status == "succeeded" else status

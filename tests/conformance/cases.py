@@ -222,6 +222,15 @@ def too_large(suite):
         need(result["bytes"] < SMALL, "the error carries the output along")
 
 
+@case
+def own_limit(suite):
+    """where the organisation has a limit of its own for outputs, that one counts"""
+    over, _ = suite.task("bytes", size=5000)
+    within, _ = suite.task("bytes", size=5000)
+    fails(suite.scheduler.run({**over, "max_output_bytes": 4096}), "permanent", "too_large")
+    need(suite.scheduler.run({**within, "max_output_bytes": 8192})["status"] == "succeeded", "8 KiB were allowed")
+
+
 # --- time -------------------------------------------------------------------------------------------------------------
 
 @case

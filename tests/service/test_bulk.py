@@ -221,7 +221,8 @@ def test_a_thousand_runs_and_a_gateway_that_is_killed_in_the_middle(flow):
         assert killed.is_set(), "the client has had no answer"
         late = started(second, flow, 3)
         answer = second("POST", "/v1/runs:cancel", body, headers=key)
-        assert answer.status_code == 202 and answer.json()["runs"] in (1000, 1003), answer.text
+        # the first statement goes on when the lock is gone, beside the three that come then, and sees some of them or none
+        assert answer.status_code == 202 and 1000 <= answer.json()["runs"] <= 1003, answer.text
         shown = done(second, answer.headers["location"])
         assert shown["refused"] == 0 and shown["applied"] == answer.json()["runs"]
         drive.until("all have ended", lambda: by_status(stack, flow).get("cancelled") == answer.json()["runs"])
@@ -229,7 +230,7 @@ def test_a_thousand_runs_and_a_gateway_that_is_killed_in_the_middle(flow):
         (verdicts,), = stack.sql("select count(*)::int from event where type in (40, 41)")
         assert (operations, verdicts) == (1, answer.json()["runs"]), "each run was asked once"
         alive = [run for run in late if second("GET", "/v1/runs/" + run).json()["status"] != "cancelled"]
-        assert len(alive) in (0, 3), "those that came later are all of it or none"
+        assert len(alive) == 1003 - answer.json()["runs"], "what it counted was cancelled, and nothing else"
 
 
 def test_the_command_line_cancels_many(stack, api, flow):
