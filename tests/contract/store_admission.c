@@ -176,6 +176,62 @@ static void each_asks_by_its_own_bound(void **state)
     assert_told(g, rows, 1, "slot_grant 3:1");
 }
 
+#define WAITING 150
+#define ADMITTED_MAX 100
+
+/* How many of the commands that are there grant a slot; all are taken away but those of the key, of which there is one
+ * or none. */
+static size_t granted(struct run_id key, size_t *ret_of_key)
+{
+    struct sched_command_key keys[WAITING + 1];
+    struct sched_batch batch = {.command_deletes = keys};
+    size_t grants = 0;
+
+    (void)fetched();
+    assert_true(heard.command_count <= WAITING + 1);
+    *ret_of_key = 0;
+    for (size_t i = 0; i < heard.command_count; i++) {
+        const struct sched_command *c = &heard.command_rows[i];
+
+        grants += str_is(c->kind, "slot_grant");
+        if (run_id_eq(c->run, key)) {
+            assert_str(c->kind, STR("slot_release"));
+            ++*ret_of_key;
+        }
+        keys[batch.command_delete_count++] = (struct sched_command_key){SHARD, c->id};
+    }
+    assert_commits(&batch);
+    return grants;
+}
+
+static void many_are_let_in_by_and_by(void **state)
+{
+    static struct sched_admission_row rows[WAITING + 1];
+    struct run_id key = new_id(SHARD);
+    struct sched_batch batch = {.admission_count = WAITING + 1, .admissions = rows};
+    struct sched_admission_row more[2];
+    size_t of_key;
+
+    (void)state;
+    for (uint32_t i = 0; i <= WAITING; i++)
+        rows[i] = ask(key, new_run(), 1, i < 2 ? 1 : 1000, STR("queue"));
+    assert_commits(&batch);
+    assert_int_equal(granted(key, &of_key), 1);
+    assert_int_equal(of_key, 0);
+    /* the second goes next, and all behind it may */
+    more[0] = release(key, rows[0].run, 2);
+    more[1] = release(key, rows[1].run, 2);
+    batch = (struct sched_batch){.admission_count = 2, .admissions = more};
+    assert_commits(&batch);
+    assert_int_equal(granted(key, &of_key), ADMITTED_MAX);
+    assert_int_equal(of_key, 1);
+    more[0] = release(key, key, 0); /* what the key has told itself */
+    batch = (struct sched_batch){.admission_count = 1, .admissions = more};
+    assert_commits(&batch);
+    assert_int_equal(granted(key, &of_key), WAITING - ADMITTED_MAX);
+    assert_int_equal(of_key, 0);
+}
+
 const struct CMUnitTest store_admission_tests[] = {
     STORE_SCENARIO(a_slot_goes_to_who_asked_first_and_no_more_than_there_are),
     STORE_SCENARIO(whom_the_keys_have_told_something_is_in_the_outcome),
@@ -183,5 +239,6 @@ const struct CMUnitTest store_admission_tests[] = {
     STORE_SCENARIO(skip_and_cancel_oldest_are_told_so),
     STORE_SCENARIO(who_has_ended_gets_no_slot_and_who_takes_one_gets_it),
     STORE_SCENARIO(each_asks_by_its_own_bound),
+    STORE_SCENARIO(many_are_let_in_by_and_by),
 };
 const size_t store_admission_count = sizeof(store_admission_tests) / sizeof(store_admission_tests[0]);

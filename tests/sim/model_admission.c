@@ -4,16 +4,17 @@
 #include "common/base/banned.h"
 
 #define NO_BOUND UINT32_MAX
+#define ADMITTED_MAX 100 /* of those that wait, by one batch */
 
 struct telling { /* shards of runs that are told something */
     struct sim *sim;
     int16_t *shards;
     size_t count, cap;
+    uint32_t admitted;
 };
 
-static void tell(struct telling *t, const struct db_run *run, const char *kind, const char *body)
+static void told_shard(struct telling *t, int16_t shard)
 {
-    (void)db_command_add(t->sim, run->number, kind, str_of(body), STR_NONE);
     if (t->count == t->cap) {
         int16_t *grown;
 
@@ -23,7 +24,13 @@ static void tell(struct telling *t, const struct db_run *run, const char *kind, 
             memcpy(grown, t->shards, t->count * sizeof(*grown));
         t->shards = grown;
     }
-    t->shards[t->count++] = run->shard;
+    t->shards[t->count++] = shard;
+}
+
+static void tell(struct telling *t, const struct db_run *run, const char *kind, const char *body)
+{
+    (void)db_command_add(t->sim, run->number, kind, str_of(body), STR_NONE);
+    told_shard(t, run->shard);
 }
 
 static void tell_granted(struct telling *t, const struct db_run *run, uint32_t seq)
@@ -117,13 +124,36 @@ static void asked(struct telling *t, const struct sched_admission_row *row, stru
         make_room(t, row);
 }
 
-static void grant(struct telling *t, struct run_id key)
+/* Others wait and may go on, but not by this batch. */
+static void admit_later(struct telling *t, const struct sched_admission_row *row)
 {
+    const struct db *db = &t->sim->db;
+    char id[UUID_TEXT_SIZE];
+    bool asked = false;
+
+    for (size_t i = 0; i < db->command_count; i++)
+        asked |= !db->commands[i].deleted && db->commands[i].run == NO_RUN && run_id_eq(db->commands[i].key, row->key);
+    run_id_format(row->key, id);
+    if (!asked)
+        (void)db_key_command_add(t->sim, row->key, "slot_release",
+                                 str_of(arena_printf(t->sim->arena, "{\"run\":\"%s\",\"seq\":0}", id)));
+    told_shard(t, row->shard);
+}
+
+static void grant(struct telling *t, const struct sched_admission_row *row)
+{
+    struct run_id key = row->key;
+
     for (struct db_admission *a = t->sim->db.admissions; a != NULL; a = a->next) {
         if (a->gone || a->granted || a->told || !run_id_eq(a->key, key))
             continue;
         if (count_of(t->sim, key, true) >= bound_of(t->sim, a->bound))
             return;
+        if (t->admitted == ADMITTED_MAX) {
+            admit_later(t, row);
+            return;
+        }
+        t->admitted++;
         a->granted = true;
         tell_granted(t, a->run, a->seq);
     }
@@ -144,7 +174,7 @@ void db_write_admissions(struct sim *sim, const struct sched_batch *b, struct sc
             asked(&t, row, run);
         else if (mine != NULL && mine->seq < row->seq)
             mine->gone = true;
-        grant(&t, row->key);
+        grant(&t, row);
     }
     outcome->told = t.shards;
     outcome->told_count = t.count;
