@@ -149,7 +149,9 @@ struct str shell_load(void *ctx)
     return shell->load.len <= 2 ? STR_NONE : buf_str(&shell->load);
 }
 
-#define HEALTH_ROOM 300 /* for one queue */
+#define HEALTH_ROOM                                                                                                    \
+    1024 /* for one queue or worker, each byte of its name escaped: what is cut is no JSON, and the lease would go     \
+            with it */
 
 static void write_health(void *ctx, const struct sched_queue_stat *stat)
 {
