@@ -394,6 +394,15 @@ static void on_history(void *ctx, const struct history *old)
     pg_submit(gateway_read(call->gw), batch, on_input, r);
 }
 
+/* Keys are the workflow's: the same one for another run, or for a start, asks for something else. */
+static bool read_key(struct rerunning *r, struct run_id run, struct str body)
+{
+    char id[UUID_TEXT_SIZE];
+
+    run_id_format(run, id);
+    return starting_read_key(&r->starting, arena_printf(r->call->arena, "rerun %s ", id), body);
+}
+
 void route_run_rerun(struct call *call)
 {
     struct rerunning *r = arena_alloc(call->arena, sizeof(*r));
@@ -402,7 +411,7 @@ void route_run_rerun(struct call *call)
 
     r->call = r->starting.call = call;
     if (!call_body_object(call, "from version input outputs confirm", &body) || !read_body(r, body) ||
-        !read_plan(call, &r->plan) || !starting_read_key(&r->starting, body) || !call_run_id(call, 0, &run))
+        !read_plan(call, &r->plan) || !call_run_id(call, 0, &run) || !read_key(r, run, body))
         return;
     history_read(call, run, false, on_history, r);
 }

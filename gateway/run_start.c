@@ -100,7 +100,7 @@ static bool read_wait(struct starting *s)
     return true;
 }
 
-bool starting_read_key(struct starting *s, struct str body)
+bool starting_read_key(struct starting *s, const char *asked, struct str body)
 {
     CLEANUP(buf_deinit) struct buf canonical = {0};
 
@@ -109,6 +109,7 @@ bool starting_read_key(struct starting *s, struct str body)
     if (s->start.key.ptr == NULL)
         return true;
     buf_init(&canonical, body.len + 1024);
+    buf_append_str(&canonical, str_of(asked));
     jt_canonical(body, &canonical);
     ENSURE(!canonical.overflow);
     sha256(buf_str(&canonical), s->start.body_hash);
@@ -319,7 +320,7 @@ void route_run_start(struct call *call)
     s->call = call;
     if (!call_body_object(call, "input labels priority start_at_step", &body))
         return;
-    if (!read_body(s, body) || !read_wait(s) || !starting_read_key(s, body))
+    if (!read_body(s, body) || !read_wait(s) || !starting_read_key(s, "", body))
         return;
     s->start.organisation = call->caller.organisation;
     s->start.workflow = call->params[0];

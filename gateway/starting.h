@@ -16,8 +16,9 @@ struct starting {
     int moves;
 };
 
-/* The request's Idempotency-Key, and what its body is told by. False: answered. */
-bool starting_read_key(struct starting *s, struct str body);
+/* The request's Idempotency-Key, and what the request is told by: its body, and `asked` where its path says more than
+ * the workflow. False: answered. */
+bool starting_read_key(struct starting *s, const char *asked, struct str body);
 /* Does the input keep the workflow's input_schema? False: answered. */
 bool starting_check_input(struct call *call, const struct flow *flow, struct str input);
 /* Is there room for a new run of its priority? False: answered, or only looked for under its key. */

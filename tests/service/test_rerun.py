@@ -190,8 +190,12 @@ def test_the_same_key_makes_one_run(stack, world):
     assert rerun(stack, old["id"], {"from": "c"}, headers=headers)["run_id"] == first["run_id"]
     answer = stack.call("POST", f"/v1/runs/{old['id']}:rerun", {"from": "d"}, headers=headers)
     assert answer.status_code == 422 and answer.json()["code"] == "idempotency_key_reused"
+    other = stack.ended(stack.start("rerun-key", {"n": 2}))
+    for path in (f"/v1/runs/{other['id']}:rerun", "/v1/workflows/rerun-key/runs"):
+        answer = stack.call("POST", path, {"from": "c"} if path.endswith("rerun") else {}, headers=headers)
+        assert answer.status_code == 422 and answer.json()["code"] == "idempotency_key_reused", "it asks for something else"
     stack.ended(first["run_id"])
-    assert stack.run(old["id"])["reruns"] == [first["run_id"]]
+    assert stack.run(old["id"])["reruns"] == [first["run_id"]] and stack.run(other["id"])["reruns"] == []
 
 
 def test_large_outputs_are_copied(stack, world):
