@@ -215,7 +215,7 @@ static void refuse_cancel(struct ctx *c)
 static void cancel(struct ctx *c)
 {
     const struct run_state *state = c->state;
-    bool at_rest = state->root->ended == state->plan->root_count && !engine_held(state);
+    bool at_rest = state->started && state->root->ended == state->plan->root_count && !engine_held(state);
 
     if (is_cancelled(state, c->input->compensate)) {
         engine_apply_command(c, "cancel"); /* what was asked for already holds */

@@ -31,6 +31,11 @@ static struct run_id key_id(const struct run_state *state, enum admission_scope 
     return id;
 }
 
+bool engine_has_asked(const struct run_state *state)
+{
+    return state->admissions[ADMISSION_WORKFLOW].known || state->admissions[ADMISSION_ORGANISATION].known;
+}
+
 static void ask(struct ctx *c, enum admission_scope scope, struct run_id key, struct event event, uint32_t limit)
 {
     char text[UUID_TEXT_SIZE];
@@ -55,7 +60,7 @@ static void begin(struct ctx *c)
 {
     const struct run_state *state = c->state;
     struct str fault;
-    bool waited = state->admissions[ADMISSION_WORKFLOW].known || state->admissions[ADMISSION_ORGANISATION].known;
+    bool waited = engine_has_asked(state);
 
     /* what it waited for others does not count */
     engine_emit(
@@ -137,17 +142,17 @@ void engine_start(struct ctx *c)
 {
     const struct run_state *state = c->state;
     const struct plan_concurrency *bound = &state->plan->concurrency;
+    bool waits = bound->limit != 0 || c->input->bounded;
+    struct str fault = c->input->refused;
 
-    if (state->started || run_ended((enum run_status)state->status) || state->cancelling ||
-        state->admissions[ADMISSION_WORKFLOW].known || state->admissions[ADMISSION_ORGANISATION].known) {
+    if (state->started || run_ended((enum run_status)state->status) || state->cancelling || engine_has_asked(state)) {
         c->fx->ignored = true;
         return;
     }
-    if (c->input->refused.ptr != NULL)
-        refuse(c, c->input->refused);
-    else if ((bound->limit != 0 || c->input->bounded) &&
-             (c->input->given.ptr != NULL || c->input->start_at.ptr != NULL))
-        refuse(c, STR("where a concurrency limit holds, runs begin with their first steps in this release"));
+    if (fault.ptr == NULL && waits) /* the command is gone by the time that it is admitted */
+        fault = engine_give(c);
+    if (fault.ptr != NULL)
+        refuse(c, fault);
     else if (bound->limit == 0)
         admit_to_organisation(c);
     else if (!bound->has_key)

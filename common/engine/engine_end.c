@@ -142,7 +142,7 @@ static enum event_type verdict(const struct run_state *state, uint32_t *ret_deci
 
     *ret_decisive = all.decisive;
     if (state->timing_out || state->cancelling) {
-        *ret_decisive = state->root->decisive;
+        *ret_decisive = state->started ? state->root->decisive : NO_NODE; /* what it was given did not stop it */
         return state->timing_out ? EVENT_RUN_TIMED_OUT : EVENT_RUN_CANCELLED;
     }
     if (all.kind == VERDICT_FAILED)

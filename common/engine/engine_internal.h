@@ -116,7 +116,8 @@ struct event engine_too_large(struct ctx *c, size_t bytes); /* of an output beyo
 void engine_start(struct ctx *c);
 void engine_admission_value(struct ctx *c);
 void engine_admitted(struct ctx *c);
-void engine_take_again(struct ctx *c); /* a run that goes on after its end */
+void engine_take_again(struct ctx *c);                /* a run that goes on after its end */
+bool engine_has_asked(const struct run_state *state); /* for a slot, ever */
 void engine_release(struct ctx *c, const struct admission before[ADMISSION_SCOPES]); /* it has ended */
 
 /* engine_advance.c: what becomes of steps whose parents have ended, and what evaluated values mean. */

@@ -18,13 +18,13 @@ static const char *cannot_pause(const struct ctx *c, struct str *ret_why)
         *ret_why = STR("what the run has done is being undone");
         return "compensating";
     }
-    if (state->cancelling || state->timing_out || state->root->failing) {
+    if (state->cancelling || state->timing_out || (state->started && state->root->failing)) {
         *ret_why = state->cancelling   ? STR("the run is being cancelled")
                    : state->timing_out ? STR("the run's timeout has passed, and it is about to end")
                                        : STR("a step of the run has failed, and nothing new starts in it");
         return "run_stopping";
     }
-    if (state->root->ended == state->plan->root_count) {
+    if (state->started && state->root->ended == state->plan->root_count) {
         *ret_why = STR("all steps of the run have ended, and it is about to end");
         return "run_ended";
     }

@@ -234,6 +234,8 @@ const char *engine_cannot_settle(const struct run_state *state, uint32_t node)
         return "its outcome is not unknown";
     if (s->frame != state->root)
         return "the iteration it was in is over";
+    if (!state->started)
+        return "the run has not begun, and the outcome was given to it";
     if (!run_ended((enum run_status)state->status) && state->root->ended == state->plan->root_count)
         return "the run is about to end";
     return NULL;

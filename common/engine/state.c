@@ -506,12 +506,13 @@ static enum err_code may_follow(const struct run_state *state, const struct step
                                 struct err *err)
 {
     bool at_work = s->open_kind == WORK_TASK;
+    bool given = event->type == EVENT_STEP_GIVEN;
 
     if (step_ended((enum step_status)s->status))
         return fold_refuse(event, "the step has ended", err);
     if (run_ended((enum run_status)state->status))
         return fold_refuse(event, "the run has ended", err);
-    if (!state->started && !(state->cancelling && event->type == EVENT_STEP_CANCELLED))
+    if (!state->started && !given && !(state->cancelling && event->type == EVENT_STEP_CANCELLED))
         return fold_refuse(event, "the run has not started", err);
     switch (event->type) {
     case EVENT_STEP_DISPATCHED:
@@ -530,6 +531,8 @@ static enum err_code may_follow(const struct run_state *state, const struct step
     case EVENT_STEP_GIVEN:
         if (s->frame != state->root)
             return fold_refuse(event, "only outcomes of the run's own steps are given", err);
+        if (state->cancelling || engine_has_asked(state))
+            return fold_refuse(event, "outcomes are given before the run waits for a slot", err);
         return s->status == STEP_PENDING ? ERR_OK : fold_refuse(event, "the step has begun", err);
     case EVENT_STEP_SKIPPED:
         return s->status == STEP_PENDING ? ERR_OK : fold_refuse(event, "the step has begun", err);

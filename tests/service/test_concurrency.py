@@ -149,6 +149,74 @@ def test_an_organisation_bounds_its_running_runs(drive):
     let_go(drive, runs[1], *more)
 
 
+GIVEN, QUEUED = 33, 17  # types of events
+
+
+def in_two(drive, **limit):
+    """A saved workflow whose first step's output the second hands on when it has its signal."""
+    name = named("two")
+    drive.save({"name": name, "output": "${ .steps.tell.output }", **limit, "steps": {
+        "make": {"call": "transform", "with": {"value": {"x": "${ .input.x }"}}},
+        "wait": {"call": "wait_signal", "with": {"signal": "go"}, "needs": ["make"]},
+        "tell": {"call": "transform", "with": {"value": "${ .steps.make.output }"}, "needs": ["wait"]}}})
+    return name
+
+
+def kinds_of_events(drive, run):
+    return [kind for (kind,) in drive.sql("select type from event where run_id = %s order by seq", run)]
+
+
+@pytest.mark.parametrize("bound", ["workflow", "key", "organisation"])
+def test_a_run_that_begins_in_the_middle_waits_for_its_slot_with_what_it_was_given(drive, bound):
+    by = {"workflow": {"limit": 1}, "key": {"limit": 1, "key": "${ .input.x + 1 }"}}.get(bound)
+    name = in_two(drive, **({"concurrency": by} if by else {}))
+    old = goes_on(drive, drive.start(name, {"x": 1}))
+    assert let_go(drive, old)[0]["output"] == {"x": 1}
+    if bound == "organisation":
+        drive.ask("PATCH", "/v1/organisations/default", {"limits": {"max_running_runs": 1}})
+        until("all to know", lambda: drive.sql("select now() > changed_at + interval '5 s' from organisation where id = 1")[0][0])
+    try:
+        holder = goes_on(drive, drive.start(name, {"x": 1}))
+        asked = drive.call("POST", f"/v1/runs/{old}:rerun", {"from": "wait", "outputs": {"make": {"x": "given"}}})
+        assert asked.status_code == 202, asked.text
+        again = queued(drive, asked.json()["run_id"])
+        taken = drive.call("POST", f"/v1/runs/{old}:rerun", {"from": "tell"}).json()["run_id"]
+        queued(drive, taken)
+        middle = queued(drive, drive.ask("POST", f"/v1/workflows/{name}/runs", {"input": {"x": 1}, "start_at_step": "wait"})["run_id"])
+        assert [drive.run(run)["status"] for run in (again, taken, middle)] == ["pending"] * 3
+        assert kinds_of_events(drive, again) == [GIVEN, QUEUED] and kinds_of_events(drive, taken) == [GIVEN, GIVEN, QUEUED]
+        for scheduler in ("scheduler-1", "scheduler-2"):
+            drive.signal(scheduler, signal.SIGKILL)
+            drive.stack("start", scheduler)
+        let_go(drive, holder)
+        assert let_go(drive, goes_on(drive, again))[0]["output"] == {"x": "given"}
+        assert drive.ended(taken)["output"] == {"x": 1}
+        ended = let_go(drive, goes_on(drive, middle))[0]
+        assert ended["status"] == "succeeded" and ended["output"] is None
+        assert ended["steps"]["make"]["status"] == "skipped"
+    finally:
+        if bound == "organisation":
+            drive.ask("PATCH", "/v1/organisations/default", {"limits": {"max_running_runs": None}})
+    assert drive.faults_of_history() == []
+
+
+def test_what_is_given_everything_can_be_cancelled_in_the_queue(drive):
+    name = in_two(drive, concurrency={"limit": 1})
+    old = goes_on(drive, drive.start(name, {"x": 1}))
+    let_go(drive, old)
+    holder = goes_on(drive, drive.start(name, {"x": 1}))
+    outputs = {"make": 1, "wait": 2, "tell": 3}
+    runs = [drive.call("POST", f"/v1/runs/{old}:rerun", {"outputs": outputs}).json()["run_id"] for _ in range(2)]
+    for run in runs:
+        queued(drive, run)
+    assert drive.call("POST", f"/v1/runs/{runs[0]}:cancel").status_code == 200
+    assert drive.ended(runs[0])["status"] == "cancelled"
+    let_go(drive, holder)
+    ended = drive.ended(runs[1])
+    assert ended["status"] == "succeeded" and ended["output"] == 3
+    assert drive.faults_of_history() == []
+
+
 class Lost:
     """Commands of a kind vanish while it is open."""
 

@@ -11,7 +11,8 @@
 void script_each(void (*fn)(void *ctx, const struct script *script), void *ctx)
 {
     const struct script *const tables[] = {histories_workers,  histories_schedulers, histories_language,
-                                           histories_services, histories_retry,      histories_pause};
+                                           histories_services, histories_retry,      histories_pause,
+                                           histories_admission};
 
     for (size_t t = 0; t < sizeof(tables) / sizeof(tables[0]); t++)
         for (const struct script *s = tables[t]; s->name != NULL; s++)
@@ -259,20 +260,26 @@ static struct run_id id_of(uint32_t number)
     return id;
 }
 
+static void begin_with(struct sim *sim, void *run)
+{
+    load_request(sim, run, "begin", str_of(sim->play->script->begin));
+}
+
 void script_plan(struct sim *sim)
 {
     const struct script *script = sim->play->script;
+    uint32_t runs = script->runs == 0 ? 1 : script->runs;
 
     sim->on_point = on_point;
     for (int i = 0; i < 2; i++)
         if (script->documents[i] != NULL)
             documents_add(sim, i == 0 ? "w0" : "c0", str_of(script->documents[i]));
-    for (uint32_t n = 0; n < (script->runs == 0 ? 1 : script->runs) && !sim->failed; n++) {
+    for (uint32_t n = 0; n < runs && !sim->failed; n++) {
         struct db_run *run = db_run_add(sim, id_of(n), &sim->db.workflows[0], 1);
 
         run->input = str_of(script->input == NULL ? "{\"x\":1}" : script->input);
         run->refuses = strcmp(script->of, "B6b") == 0 && n == 0;
-        sim_at(sim, START_US, NULL, load_start, run);
+        sim_at(sim, START_US, NULL, n + 1 == runs && script->begin != NULL ? begin_with : load_start, run);
     }
     for (size_t i = 0; i < RULES_MAX; i++)
         if (script->rules[i].on == NULL && script->rules[i].what != 0)

@@ -58,10 +58,11 @@ struct script {
     const char *of;           /* of pitfalls.md */
     const char *documents[2]; /* "w0", which is run; "c0", which it may call */
     const char *input;
-    uint32_t runs; /* 0: one */
-    bool tight;    /* schedulers have one message of an inbox in hand */
-    bool deadly;   /* run 0 kills who applies it */
-    bool lengthy;  /* it takes long to play: ten times less often */
+    uint32_t runs;     /* 0: one */
+    const char *begin; /* what the last of them begins with; NULL: nothing */
+    bool tight;        /* schedulers have one message of an inbox in hand */
+    bool deadly;       /* run 0 kills who applies it */
+    bool lengthy;      /* it takes long to play: ten times less often */
     struct rule rules[RULES_MAX];
     struct script_answer answers[6];
     /* the end */
@@ -75,7 +76,7 @@ struct script {
     bool quarantined;    /* run 0 stays in quarantine */
 };
 extern const struct script histories_retry[], histories_workers[], histories_schedulers[], histories_language[],
-    histories_services[], histories_pause[];
+    histories_services[], histories_pause[], histories_admission[];
 
 const struct script_answer *script_answer(struct sim *sim, struct str run_step, unsigned nth);
 void script_plan(struct sim *sim);              /* documents, runs and what happens by the clock */

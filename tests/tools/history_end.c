@@ -434,6 +434,7 @@ static void queued(struct history *h, const struct event *event)
         history_fault(h, event, "the run waits already, or has begun");
     if (!takes)
         h->queued_seq = event->seq;
+    h->asked = true;
     h->admitted |= str_is(event->waits, "workflow");
     if (!takes && str_is(event->waits, "workflow") && event->count != h->plan->concurrency.limit)
         history_fault(h, event, "the plan has another limit");

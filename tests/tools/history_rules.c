@@ -195,9 +195,13 @@ static void check_alive(struct history *h, const struct found *found, const stru
 {
     const struct past_place *place = found->step->place;
 
-    if (run_ended(h->status) || (!h->started && !h->cancelling))
+    bool given = event->type == EVENT_STEP_GIVEN;
+
+    if (run_ended(h->status) || (!h->started && !h->cancelling && !given))
         history_fault(h, event, "the run has not started, or has ended");
-    if (h->plan->concurrency.limit != 0 && !h->admitted && event->type != EVENT_STEP_CANCELLED)
+    if (given && (h->asked || h->cancelling))
+        history_fault(h, event, "an outcome is given to a run that has asked for a slot, or is stopping");
+    if (h->plan->concurrency.limit != 0 && !h->admitted && event->type != EVENT_STEP_CANCELLED && !given)
         history_fault(h, event, "the run was not admitted");
     if (!h->goes_on && h->status == RUN_ACTIVE && found->step->plan->role == ROLE_STEP &&
         event->type != EVENT_STEP_SETTLED)

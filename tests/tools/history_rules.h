@@ -71,6 +71,7 @@ struct history {
     enum run_status status;
     uint32_t last_seq;
     uint32_t queued_seq; /* waits for a slot since then; 0: it does not */
+    bool asked;          /* it has asked for a slot, of whichever key */
     bool admitted;       /* by the workflow's concurrency */
     bool cancelling, timing_out, compensating, wants_undo;
     bool started;

@@ -190,6 +190,115 @@ static void who_goes_on_after_the_end_takes_a_slot_again(void **unused)
     world_deinit(&w);
 }
 
+static void start_with(struct world *w, const char *start_at, const char *given, bool bounded)
+{
+    world_apply(w, (struct engine_input){.kind = IN_START,
+                                         .bounded = bounded,
+                                         .start_at = start_at == NULL ? STR_NONE : str_of(start_at),
+                                         .given = given == NULL ? STR_NONE : str_of(given)});
+    world_reload(w); /* whoever is told of the slot may know the history alone */
+}
+
+#define CHAIN                                                                                                          \
+    "\"steps\":{\"a\":{\"call\":\"noop\"},\"b\":{\"call\":\"transform\",\"needs\":[\"a\"],\"with\":{\"value\":"        \
+    "\"${ .steps.a.output }\"}},\"c\":{\"call\":\"noop\",\"needs\":[\"b\"]}}}"
+#define GIVEN "[{\"step\":\"a\",\"as\":\"succeeded\",\"output\":{\"id\":0.1}}]"
+#define GIVEN_ALL                                                                                                      \
+    "[{\"step\":\"a\",\"as\":\"failed\",\"code\":\"http_422\"},{\"step\":\"b\",\"as\":\"outcome_unknown\"},"           \
+    "{\"step\":\"c\",\"as\":\"succeeded\"}]"
+
+static void what_a_run_is_given_waits_with_it(void **unused)
+{
+    static const char *const documents[] = {
+        "{\"name\":\"x\",\"concurrency\":{\"limit\":1}," CHAIN, "{\"name\":\"x\"," CHAIN,
+        "{\"name\":\"x\",\"concurrency\":{\"limit\":1,\"key\":\"${ .input.x }\"}," CHAIN};
+
+    (void)unused;
+    for (size_t i = 0; i < 3; i++) {
+        struct world w;
+
+        world_init(&w, documents[i]);
+        w.input = STR("{\"x\":7}");
+        start_with(&w, NULL, GIVEN, i == 1);
+        assert_string_equal(world_said(&w), "step.given a, run.queued");
+        assert_int_equal(w.state->status, RUN_PENDING);
+        start_with(&w, NULL, GIVEN, i == 1); /* the command comes twice */
+        assert_string_equal(world_said(&w), "");
+        admit(&w, 2, i == 1, false);
+        assert_string_equal(world_said(&w), "run.admitted, run.started, step.succeeded b, step.dispatched c");
+        assert_string_equal(world_output(&w, "b"), "{\"id\":0.1}");
+        world_succeed(&w, "c", "1");
+        assert_int_equal(w.state->status, RUN_SUCCEEDED);
+        world_deinit(&w);
+    }
+}
+
+static void a_run_begins_at_a_step_when_it_is_admitted(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, "{\"name\":\"x\",\"concurrency\":{\"limit\":1}," CHAIN);
+    start_with(&w, "c", NULL, true);
+    assert_string_equal(world_said(&w), "step.given a, step.given b, run.queued");
+    admit(&w, 3, true, false);
+    assert_string_equal(world_said(&w), "run.admitted, run.queued");
+    admit(&w, 5, true, false);
+    assert_string_equal(world_said(&w), "run.admitted, run.started, step.dispatched c");
+    world_deinit(&w);
+}
+
+/* There is nothing left to do, and it waits all the same: for a person it is a run like any that waits. */
+static void a_run_that_is_given_everything_waits_too(void **unused)
+{
+    static const struct {
+        enum engine_input_kind kind;
+        const char *said;
+    } then[] = {{IN_CANCEL, "command.applied, run.cancelling, run.cancelled"},
+                {IN_PAUSE, "command.applied, run.paused"},
+                {IN_SETTLE, "command.refused"},
+                {IN_ADMIT, "run.cancelling, run.cancelled"}};
+
+    (void)unused;
+    for (size_t i = 0; i < sizeof(then) / sizeof(then[0]); i++) {
+        struct world w;
+
+        world_init(&w, "{\"name\":\"x\",\"concurrency\":{\"limit\":1,\"on_limit\":\"skip\"}," CHAIN);
+        start_with(&w, NULL, GIVEN_ALL, false);
+        assert_string_equal(world_said(&w), "step.given a, step.given b, step.given c, run.queued");
+        world_apply(
+            &w,
+            (struct engine_input){
+                .kind = then[i].kind, .command = 3, .step = STR("b"), .seq = 4, .failed = then[i].kind == IN_ADMIT});
+        assert_string_equal(world_said(&w), then[i].said);
+        world_reload(&w);
+        if (w.state->status == RUN_CANCELLED) {
+            const struct event *end = world_event(&w, EVENT_RUN_CANCELLED, NULL);
+            assert_null(end->step.ptr); /* not of what another run's step did */
+            assert_true(end->code.ptr == NULL || str_is(end->code, "concurrency_limit"));
+            world_settle(&w, "b", "succeeded", NULL);
+            assert_string_equal(world_said(&w), "command.refused");
+        } else {
+            admit(&w, 4, false, false);
+            assert_true(w.state->started);
+        }
+        world_deinit(&w);
+    }
+}
+
+static void what_is_given_of_a_step_that_is_not_there_asks_nobody(void **unused)
+{
+    struct world w;
+
+    (void)unused;
+    world_init(&w, LIMITED("\"limit\":1"));
+    start_with(&w, "nope", NULL, false);
+    assert_int_equal(w.state->status, RUN_FAILED);
+    assert_string_equal(w.state->run_error->code, "invalid_input");
+    assert_int_equal(w.fx.admission_count, 0);
+    world_deinit(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,6 +311,10 @@ int main(void)
         cmocka_unit_test(the_organisation_comes_after_the_workflow),
         cmocka_unit_test(a_run_without_limits_asks_nobody),
         cmocka_unit_test(who_goes_on_after_the_end_takes_a_slot_again),
+        cmocka_unit_test(what_a_run_is_given_waits_with_it),
+        cmocka_unit_test(a_run_begins_at_a_step_when_it_is_admitted),
+        cmocka_unit_test(a_run_that_is_given_everything_waits_too),
+        cmocka_unit_test(what_is_given_of_a_step_that_is_not_there_asks_nobody),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
