@@ -37,9 +37,9 @@ void plan_effect(struct compile *c, struct str object, const char *pointer, stru
     struct str value = jt_get(object, "effect");
 
     step->effect = (uint8_t)usual_effect(step);
-    for (uint8_t i = 0; i < sizeof(effect_names) / sizeof(effect_names[0]); i++)
+    for (size_t i = 0; i < sizeof(effect_names) / sizeof(effect_names[0]); i++)
         if (plan_string_is(c, value, effect_names[i]))
-            step->effect = i;
+            step->effect = (uint8_t)i;
     if (value.ptr != NULL && step->kind == CALL_FOREACH)
         plan_warning(c, "say it of the steps in the loop", "changes nothing: a loop has the effects of its steps",
                      "%s/effect", pointer);
