@@ -118,7 +118,7 @@ def test_a_run_that_its_scheduler_died_of_twice_is_quarantined_and_released(driv
     assert drive.ask("GET", f"/v1/runs/{run_id}/explain")["reason"] != "quarantined", "once is no proof"
     die_of(drive, run_id)
     explained = until("quarantine", lambda: (e := drive.ask("GET", f"/v1/runs/{run_id}/explain"))["reason"] == "quarantined" and e, 30)
-    assert "died" in explained["sentence"] and ":release" in explained["sentence"], explained
+    assert "died" in explained["sentence"] and ":release" in explained["hint"], explained
     assert metric(drive, "ropewalk_runs_quarantined_total") == 1
     assert drive.sql("select run_id::text, reason from quarantine")[0][0] == run_id
     assert drive.run(run_id)["status"] == "waiting"
