@@ -136,15 +136,38 @@ void input_submit(struct sched *sched, struct input *input)
     run_kick(sched, entry);
 }
 
+/* Commands of a run are applied in the order in which they were given: what is behind one that has to be fetched again
+ * is fetched again, too. */
+static void drop_queued_commands(struct sched *sched, struct run_entry *entry)
+{
+    struct input **at = &entry->first;
+
+    while (*at != NULL) {
+        struct input *input = *at;
+
+        if (input->command == NULL) {
+            at = &input->next;
+            continue;
+        }
+        *at = input->next;
+        entry->input_count--;
+        sched->inputs_waiting--;
+        input_drop(sched, input);
+    }
+    entry->last = at;
+}
+
 void inputs_put_back(struct sched *sched, struct run_entry *entry, struct input *first, bool drop_commands)
 {
     struct input *kept = NULL, **last = &kept;
+    bool dropped = false;
     uint32_t count = 0;
 
     while (first != NULL) {
         struct input *next = first->next;
 
         if (entry->lost || (drop_commands && first->command != NULL)) {
+            dropped |= !entry->lost;
             input_drop(sched, first);
         } else {
             *last = first;
@@ -153,6 +176,8 @@ void inputs_put_back(struct sched *sched, struct run_entry *entry, struct input 
         }
         first = next;
     }
+    if (dropped)
+        drop_queued_commands(sched, entry);
     if (count == 0)
         return;
     *last = entry->first;

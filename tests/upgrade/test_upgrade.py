@@ -1,5 +1,6 @@
 """Releases meet: a database that an older release left in the middle of its work; a schema that changes under load; processes
 that are exchanged one by one. See README.md."""
+import contextlib
 import datetime
 import http.server
 import pathlib
@@ -19,7 +20,7 @@ sys.path.insert(0, str(HERE.parent / "service"))
 import drive  # noqa: E402
 
 RECORDS = sorted((HERE / "recorded").glob("*.sql"))
-TARGET_PORT = 47391             # in the recorded documents
+RECORDED_TARGET = b"127.0.0.1:47391".hex()  # in the recorded documents, which are bytes
 RUN_DAYS = 366                  # the timeout of recorded runs
 DRAIN_MAX_S = {"gateway": 10, "scheduler": 12, "worker": 17}    # ROPEWALK_DRAIN_MS and a little
 CHAIN = {"name": "chain", "steps": {f"s{i}": {"call": "noop", **({"needs": [f"s{i - 1}"]} if i else {})} for i in range(5)}}
@@ -38,7 +39,10 @@ class Fine(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def target():
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", TARGET_PORT), Fine)
+    for port in range(32001, 32768):        # above the ports of stacks, below those of outgoing connections
+        with contextlib.suppress(OSError):
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Fine)
+            break
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
@@ -48,13 +52,17 @@ def target():
 # --- what an older release wrote ---------------------------------------------------------------------------------------
 
 
-def restore(stack, record):
-    """The record takes the place of the stack's own schema; the stack's processes are stopped."""
+def restore(stack, record, target):
+    """The record takes the place of the stack's own schema; the stack's processes are stopped. Its documents call our TARGET:
+    a port of the same length, as the one that they were recorded with may be somebody else's today."""
+    text = record.read_text()
+    assert RECORDED_TARGET in text
+    text = text.replace(RECORDED_TARGET, f"127.0.0.1:{target.server_port}".encode().hex())
     for name in ("gateway-1", "scheduler-1", "worker-1"):
         stack.stack("stop", name)
     stack.sql("drop schema ropewalk cascade")
-    done = subprocess.run(["psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", "-1", "-f", str(record), stack.env["ROPEWALK_ADMIN_PG_URL"]],
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(["psql", "-q", "-X", "-v", "ON_ERROR_STOP=1", "-1", "-f", "-", stack.env["ROPEWALK_ADMIN_PG_URL"]],
+                          input=text, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
     stack.sql("update ropewalk.idempotency set expires_at = now() + interval '1 hour'")     # as on the day of the record
 
@@ -72,7 +80,7 @@ def test_a_database_of_an_older_release_goes_on(record, target, monkeypatch):
     assert RECORDS and record.stat().st_size < 300_000
     monkeypatch.setenv("ROPEWALK_POOLS", "default,later")
     with drive.private_stack() as stack:
-        restore(stack, record)
+        restore(stack, record, target)
         before = stack.sql("select max(number) from schema_migration")[0][0]
         runs = expected(stack)
         histories = dict(stack.sql("select run_id::text, string_agg(seq || ':' || type || coalesce(step, '') || coalesce(data::text, '')"
