@@ -132,7 +132,9 @@ static bool put_value(struct jw *w, const char *key, const char *option, const c
     return true;
 }
 
-static bool rerun_body(struct cli *cli, const struct repeat *repeat, struct source files[2], struct buf *body)
+/* The texts of --input and --outputs stay in the caller's sources. */
+static bool rerun_body(struct cli *cli, const struct repeat *repeat, struct source *input_file,
+                       struct source *outputs_file, struct buf *body)
 {
     const char *from = take_option(cli, "--from"), *version = take_option(cli, "--version");
     const char *input = take_option(cli, "--input"), *outputs = take_option(cli, "--outputs");
@@ -148,8 +150,8 @@ static bool rerun_body(struct cli *cli, const struct repeat *repeat, struct sour
         jw_kcstr(&w, "from", from);
     if (number != 0)
         jw_ki64(&w, "version", number);
-    if (!put_value(&w, "input", "--input", input, &files[0]) ||
-        !put_value(&w, "outputs", "--outputs", outputs, &files[1]))
+    if (!put_value(&w, "input", "--input", input, input_file) ||
+        !put_value(&w, "outputs", "--outputs", outputs, outputs_file))
         return false;
     put_confirm(&w, repeat);
     jw_end_obj(&w);
@@ -162,18 +164,13 @@ enum cli_exit cmd_rerun(struct cli *cli)
     CLEANUP(source_deinit) struct source outputs = {0};
     CLEANUP(buf_deinit) struct buf path = {0};
     CLEANUP(buf_deinit) struct buf body = {0};
-    struct source files[2] = {{0}};
     struct repeat repeat = take_repeat(cli);
     const char *key = take_option(cli, "--idempotency-key");
     struct answer answer;
     enum cli_exit rc;
-    bool good;
 
     buf_init(&body, BODY_MAX);
-    good = rerun_body(cli, &repeat, files, &body);
-    input = files[0];
-    outputs = files[1];
-    if (!good || !words_left(cli, 1, 1))
+    if (!rerun_body(cli, &repeat, &input, &outputs, &body) || !words_left(cli, 1, 1))
         return CLI_USAGE;
     path_of(cli->argv[0], "rerun", repeat.plan, &path);
     rc = api_call(
