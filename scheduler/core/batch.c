@@ -254,8 +254,10 @@ void batches_unfence(struct sched *sched)
     for (LIST_EACH(&sched->collecting, at)) {
         struct work *work = CONTAINER(at, struct work, link);
 
-        if (!work->shard->owned)
-            work_drop(sched, work);
+        if (work->shard->owned)
+            continue;
+        work_uncollect(sched, work); /* or the next batch would count as full for ever */
+        work_drop(sched, work);
     }
     for (LIST_EACH(&sched->evaluating, at)) {
         struct work *work = CONTAINER(at, struct work, link);

@@ -638,6 +638,7 @@ void quarantine_free(struct sched *sched);
 /* work.c */
 struct work *work_new(struct sched *sched, struct run_entry *entry, struct shard *shard);
 void work_collect(struct sched *sched, struct work *work); /* into the next batch */
+void work_uncollect(struct sched *sched, struct work *work);
 void work_take_input(struct work *work, struct input *input);
 struct str work_step_path(const struct work *work, uint32_t node); /* of the work's arena */
 void work_free(struct sched *sched, struct work *work);            /* its inputs have been dealt with */

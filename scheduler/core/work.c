@@ -97,6 +97,14 @@ void work_collect(struct sched *sched, struct work *work)
     sched->collecting_bytes += weight(work);
 }
 
+void work_uncollect(struct sched *sched, struct work *work)
+{
+    list_del(&work->link);
+    list_init(&work->link);
+    sched->collecting_inputs -= work->input_count;
+    sched->collecting_bytes -= weight(work);
+}
+
 void work_alone(struct sched *sched, struct shard *shard, struct input *input)
 {
     struct work *work = work_new(sched, NULL, shard);
