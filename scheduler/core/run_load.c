@@ -88,7 +88,7 @@ static void leave_to_newer(struct sched *sched, struct run_entry *entry, const s
 
 static void loaded_here(struct sched *sched, struct run_entry *entry, const struct sched_loaded_run *loaded)
 {
-    struct arena *arena = arena_new(16 * 1024);
+    struct arena *arena;
     const struct quarantined *q = sched->quarantine.len == 0 ? NULL : quarantine_find(sched, entry->id);
     struct err err = {.code = ERR_OK};
     enum err_code rc;
@@ -99,6 +99,7 @@ static void loaded_here(struct sched *sched, struct run_entry *entry, const stru
         leave_to_newer(sched, entry, &err);
         return;
     }
+    arena = arena_new((size_t)16 * 1024);
     entry->run = run_state_new(entry->id, loaded->organisation, entry->plan->plan, loaded->created_at);
     entry->run->priority = loaded->priority < PRIORITY_COUNT ? loaded->priority : PRIORITY_NORMAL;
     entry->trigger = keep(loaded->trigger);
