@@ -348,6 +348,30 @@ static void a_command_seen_twice_is_applied_once(void **state)
     script_free(s);
 }
 
+/* The first has to be fetched again: the second, which was in memory behind it, may not overtake it. */
+static void commands_of_a_run_keep_their_order_when_a_batch_fails(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    run = script_run(s, 0, "{\"name\":\"w\",\"steps\":{\"a\":{\"call\":\"delay\",\"with\":{\"duration\":\"1h\"}}}}");
+    script_settle(s);
+    s->hold_commits = true;
+    script_command(s, run, "pause", NULL);
+    script_advance(s, 2 * SEC);
+    assert_int_equal(s->batch->command_delete_count, 1);
+    script_command(s, run, "resume", NULL);
+    script_advance(s, 2 * SEC);
+    script_commit(s, SCHED_CONFLICT, run);
+    s->hold_commits = false;
+    script_advance(s, 5 * SEC);
+    assert_int_equal(script_events(s, run, EVENT_RUN_PAUSED), 1);
+    assert_int_equal(script_events(s, run, EVENT_RUN_RESUMED), 1);
+    script_free(s);
+}
+
 static void an_input_of_a_newer_attempt_reloads_and_is_never_dropped(void **state)
 {
     struct script *s = script_new();
@@ -459,6 +483,7 @@ int main(void)
         cmocka_unit_test(after_an_unknown_commit_runs_are_read_and_their_tasks_published_again),
         cmocka_unit_test(a_batch_that_could_not_be_sent_is_sent_again),
         cmocka_unit_test(a_command_seen_twice_is_applied_once),
+        cmocka_unit_test(commands_of_a_run_keep_their_order_when_a_batch_fails),
         cmocka_unit_test(an_input_of_a_newer_attempt_reloads_and_is_never_dropped),
         cmocka_unit_test(what_names_a_future_that_never_comes_ends_as_a_dead_letter),
         cmocka_unit_test(the_journal_is_entered_around_everything_that_is_applied),
