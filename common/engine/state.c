@@ -628,13 +628,16 @@ static enum err_code fold_step(struct run_state *state, const struct event *even
     return fold_item(state, &place, event, err);
 }
 
-/* With its first event a run is what its workflow says, also where that shows only later. */
+/* Once it is begun a run is what its workflow says, also where that shows only later. One that waits for its slot, or is
+ * given what another run did, is begun. */
 static void note_format(struct run_state *state, enum event_type type)
 {
-    int format = type == EVENT_RUN_STARTED ? state->plan->format : event_format(type);
+    bool begins = type == EVENT_RUN_STARTED || type == EVENT_RUN_QUEUED || type == EVENT_STEP_GIVEN;
 
-    if (format > state->format)
-        state->format = format;
+    if (begins && state->plan->format > state->format)
+        state->format = state->plan->format;
+    if (event_format(type) > state->format)
+        state->format = event_format(type);
 }
 
 enum err_code engine_fold(struct run_state *state, const struct event *event, struct err *err)

@@ -316,9 +316,12 @@ static bool is_of_idle_copy(struct sim *sim, struct db_run *run, struct str step
 
 void check_format(struct sim *sim, const struct db_run *run, const struct event *event)
 {
-    int needed = event->type == EVENT_RUN_STARTED ? run->plan->format : event_format(event->type);
+    int needed = event_format(event->type);
     int format = db_oldest_format(sim, ON_ITS_WAY_US);
 
+    if ((event->type == EVENT_RUN_STARTED || event->type == EVENT_RUN_QUEUED || event->type == EVENT_STEP_GIVEN) &&
+        run->plan->format > needed)
+        needed = run->plan->format;
     if (needed > format && (run->state == NULL || run->state->format <= format))
         sim_fail(sim, "run %u gets event %u, %s, of format %d, while a scheduler of format %d is alive", run->number,
                  event->seq, event_type_name(event->type), needed, format);

@@ -9,15 +9,17 @@ static enum admission_scope scope_of(const struct event *event)
                                                                            : ADMISSION_ORGANISATION;
 }
 
-/* Runs that were admitted by the key and have not ended. */
-static uint32_t going_on(const struct sim *sim, enum admission_scope scope, struct run_id key)
+/* Runs that were admitted by the key and have not ended, of those whose limit is not higher. Versions of a workflow differ in
+ * it, and runs need not hear in the order in which their slots were given; but of those with a limit of n there are at most n. */
+static uint32_t going_on(const struct sim *sim, enum admission_scope scope, struct run_id key, uint32_t bound)
 {
     uint32_t count = 0;
 
     for (uint32_t i = 0; i < sim->db.run_count; i++) {
         const struct db_run *run = sim->db.runs[i];
 
-        count += run->holds[scope] && run_id_eq(run->state->admissions[scope].key, key);
+        count += run->holds[scope] != 0 && run->holds[scope] <= bound &&
+                 run_id_eq(run->state->admissions[scope].key, key);
     }
     return count;
 }
@@ -29,17 +31,20 @@ static void admitted(struct sim *sim, struct db_run *run, const struct event *ev
     struct event queued = {.seq = row->seq};
     struct err err;
     enum admission_scope scope;
-    uint32_t bound, now;
+    struct run_id key;
 
     if (event_decode_data(row->data, sim->arena, &queued, &err) != ERR_OK)
         return;
     scope = scope_of(&queued);
-    run->holds[scope] = true;
-    bound = scope == ADMISSION_WORKFLOW ? queued.count : sim->db.max_running_runs;
-    now = going_on(sim, scope, run->state->admissions[scope].key);
-    if (now > bound)
-        sim_fail(sim, "run %u is admitted, and now %u runs of its key go on, of which there may be %u", run->number,
-                 now, bound);
+    key = run->state->admissions[scope].key;
+    run->holds[scope] = scope == ADMISSION_WORKFLOW ? queued.count : sim->db.max_running_runs;
+    for (uint32_t i = 0; i < sim->db.run_count; i++) {
+        uint32_t bound = sim->db.runs[i]->holds[scope], now = going_on(sim, scope, key, bound);
+
+        if (bound < now && run_id_eq(sim->db.runs[i]->state->admissions[scope].key, key))
+            sim_fail(sim, "run %u is admitted, and now %u runs of its key go on, of which there may be %u", run->number,
+                     now, bound);
+    }
 }
 
 void check_admission(struct sim *sim, struct db_run *run, const struct event *event)

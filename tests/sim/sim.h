@@ -120,7 +120,7 @@ struct db_run {
     struct run_state *state;
     struct history *history;
     size_t checked;
-    bool holds[ADMISSION_SCOPES]; /* it has been admitted, and has not ended since */
+    uint32_t holds[ADMISSION_SCOPES]; /* the limit it was admitted by, 0: not, or it has ended since */
 };
 #define NO_RUN UINT32_MAX
 struct db_command {
