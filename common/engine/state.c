@@ -628,8 +628,8 @@ static enum err_code fold_step(struct run_state *state, const struct event *even
     return fold_item(state, &place, event, err);
 }
 
-/* Once it is begun a run is what its workflow says, also where that shows only later. One that waits for its slot, or is
- * given what another run did, is begun. */
+/* Once it is begun a run is what its workflow says, also where that shows only later. One that waits for its slot, or
+ * is given what another run did, is begun. */
 static void note_format(struct run_state *state, enum event_type type)
 {
     bool begins = type == EVENT_RUN_STARTED || type == EVENT_RUN_QUEUED || type == EVENT_STEP_GIVEN;

@@ -9,8 +9,9 @@ static enum admission_scope scope_of(const struct event *event)
                                                                            : ADMISSION_ORGANISATION;
 }
 
-/* Runs that were admitted by the key and have not ended, of those whose limit is not higher. Versions of a workflow differ in
- * it, and runs need not hear in the order in which their slots were given; but of those with a limit of n there are at most n. */
+/* Runs that were admitted by the key and have not ended, of those whose limit is not higher. Versions of a workflow
+ * differ in it, and runs need not hear in the order in which their slots were given; but of those with a limit of n
+ * there are at most n. */
 static uint32_t going_on(const struct sim *sim, enum admission_scope scope, struct run_id key, uint32_t bound)
 {
     uint32_t count = 0;
@@ -18,8 +19,8 @@ static uint32_t going_on(const struct sim *sim, enum admission_scope scope, stru
     for (uint32_t i = 0; i < sim->db.run_count; i++) {
         const struct db_run *run = sim->db.runs[i];
 
-        count += run->holds[scope] != 0 && run->holds[scope] <= bound &&
-                 run_id_eq(run->state->admissions[scope].key, key);
+        count +=
+            run->holds[scope] != 0 && run->holds[scope] <= bound && run_id_eq(run->state->admissions[scope].key, key);
     }
     return count;
 }
