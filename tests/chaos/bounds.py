@@ -45,7 +45,7 @@ def in_time(c, found):
 
 
 def one_retry(c, run, step, event, after, found):
-    least, most = stated_wait(step, event.attempt, event.code)
+    least, most = stated_wait(step, event.attempt - run.attempts_before(event.step, event.seq), event.code)
     stated = (event.due_us - event.at_us) / 1e6
     what = f"{run}: attempt {event.attempt + 1} of {event.step}"
     if not least - EARLY_S <= stated <= most + EARLY_S and not (stated < least and ("deadline" in step or step["call"] == "poll")):
@@ -55,7 +55,8 @@ def one_retry(c, run, step, event, after, found):
     if after.at_us < event.due_us - EARLY_S * 1e6:
         found.append(f"{what} came {(event.due_us - after.at_us) / 1e6:.3f} s before it was due")
     late = (after.at_us - event.due_us) / 1e6
-    if late > LATEST_RETRY_S and not c.disturbed(c.mono(event.due_us), c.mono(after.at_us)):
+    held = any(begin.seq < after.seq and (end is None or end.seq > event.seq) for begin, end in run.pauses())
+    if late > LATEST_RETRY_S and not held and not c.disturbed(c.mono(event.due_us), c.mono(after.at_us)):
         found.append(f"{what} came {late:.1f} s after it was due, and no fault explains it")
     answered = [request.answered for request in run.requests[event.step] if request.attempt == event.attempt and request.refused() and request.how == "full"]
     again = [request.begin for request in run.requests[event.step] if request.attempt == event.attempt + 1]

@@ -13,7 +13,8 @@ import time
 
 MARKER = r"mark-[a-z0-9-]+-[0-9a-f]{12}"
 
-RUN_STARTED, RUN_CANCELLING, RUN_COMPENSATING, RUN_REOPENED, SIGNAL = 1, 7, 9, 12, 13
+RUN_STARTED, RUN_CANCELLING, RUN_TIMING_OUT, RUN_COMPENSATING, RUN_REOPENED, SIGNAL = 1, 7, 8, 9, 12, 13
+RUN_PAUSED, RUN_RESUMED, RUN_QUEUED, RUN_ADMITTED, STEP_REOPENED, GIVEN = 14, 15, 17, 18, 32, 33
 DISPATCHED, STARTED, WAITING, ATTEMPT_FAILED, SUCCEEDED = 20, 21, 22, 23, 24
 FAILED, TIMED_OUT, SKIPPED, CANCELLED, OUTCOME_UNKNOWN, LATE, SETTLED, COMMAND_APPLIED, COMMAND_REFUSED = 25, 26, 27, 28, 29, 30, 31, 40, 41
 ENDS = {2: "succeeded", 3: "failed", 4: "partially_completed", 5: "cancelled", 6: "timed_out", 10: "compensated", 11: "compensation_failed"}
@@ -25,11 +26,12 @@ QUERIES = {
     "organisation": "SELECT id, name FROM organisation",
     "document": "SELECT organisation, workflow, version, convert_from(document, 'UTF8') AS document FROM workflow_version",
     "run": f"""SELECT id::text, organisation, workflow, version, status, (extract(epoch FROM created_at) * 1e6)::bigint AS created_us,
-               (extract(epoch FROM ended_at) * 1e6)::bigint AS ended_us, input->>'k' AS key, parent::text, parent_step,
+               (extract(epoch FROM ended_at) * 1e6)::bigint AS ended_us, input->>'k' AS key, parent::text, parent_step, rerun_of::text, begins->>'from' AS begins_from,
                ARRAY(SELECT DISTINCT m[1] FROM regexp_matches(input::text || labels::text || coalesce(error_text, ''), '({MARKER})', 'g') m) AS markers
                FROM run""",
     "event": f"""SELECT run_id::text AS run, seq, organisation, (extract(epoch FROM at) * 1e6)::bigint AS at_us, type, step, attempt, data->>'code' AS code,
                (data->>'due_at')::bigint AS due_us, (data->>'started_at')::bigint AS started_us, data->>'as' AS said, data->>'name' AS name, data->>'waits' AS waits, data->>'child' AS child,
+               data->>'key' AS slot, (data->>'count')::int AS bound, (data->>'ref')::int AS ref, (data->>'command')::bigint AS command, md5(output::jsonb::text) AS output,
                ARRAY(SELECT DISTINCT m[1] FROM regexp_matches(coalesce(data::text, '') || coalesce(output::text, ''), '({MARKER})', 'g') m) AS markers
                FROM event ORDER BY run_id, seq""",
     "open_work": """SELECT run_id::text AS run, organisation, seq, kind, step, attempt, (extract(epoch FROM due_at) * 1e6)::bigint AS due_us, reason FROM open_work""",
@@ -38,6 +40,10 @@ QUERIES = {
     "dead_letter": "SELECT organisation, kind, source, reason, run_id::text AS run, step, (extract(epoch FROM at) * 1e6)::bigint AS at_us FROM dead_letter",
     "quarantine": "SELECT organisation, run_id::text AS run, reason FROM quarantine",
     "shard": "SELECT shard, owner, epoch FROM shard",
+    "admission": "SELECT key::text, organisation, run_id::text AS run, granted FROM admission",
+    "admission_key": "SELECT key::text, organisation, held, waiting FROM admission_key",
+    "bulk": "SELECT organisation, id::text, kind, runs FROM bulk_operation",
+    "bulk_run": "SELECT organisation, operation::text, run_id::text AS run, command FROM bulk_run",
 }
 
 
@@ -117,11 +123,36 @@ class Run:
         for event in self.events:
             if event.type in OUTCOMES:
                 found[event.step] = (OUTCOMES[event.type], event.seq)
-            elif event.type == SETTLED:
+            elif event.type in (SETTLED, GIVEN):
                 found[event.step] = (event.said, event.seq)
-            elif event.type in (DISPATCHED, WAITING, STARTED) and event.step in found:
+            elif event.type in (DISPATCHED, WAITING, STARTED, STEP_REOPENED) and event.step in found:
                 del found[event.step]       # it got another chance
         return found
+
+
+    def given(self, path):
+        """Was its outcome another run's, or that of whoever started it? Then it says nothing of what was done here."""
+        return any(event.type == GIVEN and event.step == path for event in self.events)
+
+    def attempts_before(self, path, seq=1 << 30):
+        """How many attempts a step had when it was opened again, before this event: its policy counts from there."""
+        known = before = 0
+        for event in self.events:
+            if event.seq < seq and event.step == path:
+                known = event.attempt if event.type == DISPATCHED else known
+                before = known if event.type == STEP_REOPENED else before
+        return before
+
+    def pauses(self):
+        """(event that paused it, event that ended the pause or None), one after another."""
+        found, begin = [], None
+        for event in self.events:
+            if event.type == RUN_PAUSED and begin is None:
+                begin = event
+            elif begin is not None and event.type in (RUN_RESUMED, RUN_CANCELLING, RUN_TIMING_OUT, *ENDS):
+                found.append((begin, event))
+                begin = None
+        return found + ([(begin, None)] if begin else [])
 
 
 class Request:
@@ -150,7 +181,8 @@ class Fault:
 
     def __init__(self, fields):
         self.begin, self.name, self.rows = fields["t_begin"], fields["fault"], fields.get("rows") or []
-        recovered_ms = (fields.get("detail") or {}).get("recovered_ms") or 0
+        detail = fields.get("detail") or {}
+        recovered_ms, self.kills = detail.get("recovered_ms") or 0, detail.get("kills") or 0
         self.end = (fields.get("t_end") or 1 << 62) + recovered_ms * 1000000
 
 
@@ -162,6 +194,7 @@ class Campaign:
         self.operations = [Fact(line) for line in lines_of(self.dir / "client.jsonl")]
         self.faults = [Fault(line) for line in lines_of(self.dir / "faults.jsonl")]
         self.resources = [Fact(line) for line in lines_of(self.dir / "resources.jsonl")]
+        self.slots = lines_of(self.dir / "slots.jsonl")
         self.tables = database
         self.read_tables()
         self.read_ledger()

@@ -23,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import bounds  # noqa: E402,F401  (adds its rules)
 import campaign  # noqa: E402
 import invariants  # noqa: E402
+import operations  # noqa: E402,F401
 
 GRACE_S = 30            # beyond the waits that histories themselves state
 LONGEST_S = 600
@@ -102,6 +103,14 @@ def fold_check(cluster):
     return [{"code": done.returncode, "text": done.stdout}]
 
 
+def wait_for_slots(db, cluster):
+    """What has ended gives back what it had by a command, which may be on its way."""
+    until = time.monotonic() + GRACE_S
+    while db.execute("SELECT 1 FROM admission a JOIN organisation o ON o.id = a.organisation WHERE o.name = ANY(%s) LIMIT 1",
+                     (list(cluster["organisations"]),)).fetchone() and time.monotonic() < until:
+        time.sleep(0.3)
+
+
 def queues_of(folder):
     """Depth of our queues, once they are empty or do not become so."""
     if not (folder / "stack/env").exists():
@@ -123,6 +132,7 @@ def look(folder):
     cluster = json.loads((folder / "cluster.json").read_text())
     with connect(cluster) as db:
         wait_for_ends(db, cluster)
+        wait_for_slots(db, cluster)
         queues = queues_of(folder)
         tables = campaign.read_database(db)
     tables["queue"] = queues

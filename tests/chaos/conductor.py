@@ -17,6 +17,7 @@ import requests
 
 from cluster import CHECKOUT, Cluster, Trouble, until
 from sabotage import SABOTAGES
+from slots import Looks
 from timeline import timeline
 
 COUNTS = {"gateway": 2, "scheduler": 3, "worker": 3}
@@ -69,7 +70,7 @@ class Campaign:
         self.cluster = Cluster(folder, options.build_dir, COUNTS, 600 if self.seconds < 900 else 3000, scaled)
         self.records = Records(self.dir / "faults.jsonl")
         self.locks, self.findings, self.recovery_ms = {}, [], []
-        self.load = None
+        self.load = self.looks = None
         self.ended = threading.Event()
 
     # --- the course of it -------------------------------------------------------------------------------------------
@@ -79,6 +80,7 @@ class Campaign:
         try:
             c.up()
             self.save_probe()
+            self.looks = Looks(c.dsn, c.dir / "slots.jsonl")
             self.start_load()
             self.zero = time.monotonic()
             say(f"chaos: seed {self.seed}, {len(self.items)} faults in {self.seconds} s, {c.dir}")
@@ -91,6 +93,7 @@ class Campaign:
             if self.options.sabotage:
                 SABOTAGES[self.options.sabotage](c)
             self.settle()
+            self.looks.close()
             c.resources("after")
             self.verify()
         finally:

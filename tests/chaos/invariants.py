@@ -2,7 +2,8 @@
 gives its figures in words. The numbers are those of the project's list of invariants."""
 import collections
 
-from campaign import (ATTEMPT_FAILED, DISPATCHED, ENDS, FAILED, LATE, OUTCOMES, RUN_REOPENED, RUN_STARTED, SETTLED, SIGNAL, STARTED, TIMED_OUT, WAITING)
+from campaign import (ATTEMPT_FAILED, DISPATCHED, ENDS, FAILED, GIVEN, LATE, OUTCOMES, RUN_REOPENED, RUN_STARTED, SETTLED, SIGNAL, STARTED, STEP_REOPENED,
+                      TIMED_OUT, WAITING)
 
 RULES = []
 POLICY = {"max_attempts": 5, "initial": "1s", "factor": 2, "max": "60s", "jitter": 0.2}
@@ -55,7 +56,7 @@ def starts_of(c):
 def runs_by_key(c):
     found = collections.defaultdict(list)
     for run in c.runs.values():
-        if run.parent is None:
+        if run.parent is None and run.rerun_of is None:
             found[run.org, run.workflow, run.key].append(run)
     return found
 
@@ -104,7 +105,7 @@ def no_phantoms(c, found):
     for request in c.unknown_requests:
         found.append(f"unexpected: a request of step {request.step} names run {request.run}, which is not there")
     for run in c.runs.values():
-        if run.parent is None and (run.org, run.workflow, run.key) not in starts:
+        if run.parent is None and run.rerun_of is None and (run.org, run.workflow, run.key) not in starts:
             found.append(f"unexpected: {run} was started by nobody (key '{run.key}')")
         for path, requests in run.requests.items():
             step = run.plan.find(path)
@@ -117,13 +118,13 @@ def no_phantoms(c, found):
                 effects += request.applied is not None
                 if request.attempt not in dispatched:
                     found.append(f"{run}: a request of attempt {request.attempt} of {path}, which was never dispatched")
-                elif request.attempt > allowed:
+                elif request.attempt - run.attempts_before(path) > allowed:
                     found.append(f"{run}: attempt {request.attempt} of {path}, of which there may be {allowed}")
                 if request.applied == -1:
                     found.append(f"ledger: connection {request.conn} applied one request twice")
         for path, (outcome, _) in run.kept().items():
             step = run.plan.find(path)
-            settled = any(event.type == SETTLED and event.step == path for event in run.events)
+            settled = any(event.type in (SETTLED, GIVEN) and event.step == path for event in run.events)
             if step and step["call"] in ("http", "poll") and outcome == "succeeded" and not settled and not path.endswith("]"):
                 if not any(request.good() for request in run.requests[path]):
                     found.append(f"{run}: {path} succeeded, and the ledger never answered it so")
@@ -228,6 +229,8 @@ def repeats_of(c):
                     yield run, path, request, "fault"
                 elif any(timed_out(c, run, path, one) for one in same_key):
                     yield run, path, request, "late answer"
+                elif reopened_between(run, path, last, request):
+                    yield run, path, request, "retry"
                 else:
                     yield run, path, request, None
 
@@ -239,6 +242,11 @@ def timed_out(c, run, path, request):
             allowed = seconds(run.plan.find(path).get("timeout", "30s"))
             return event.started_us is not None and request.answered >= c.mono(event.started_us) + int((allowed - LAST_MOMENT_S) * 1e9)
     return False
+
+
+def reopened_between(run, path, last, request):
+    """Did an operator's retry open the step again between these two? What it had sent and not been told of is sent once more."""
+    return (last.attempt or 0) <= run.attempts_before(path) < (request.attempt or 0)
 
 
 @rule("I4", "one effect per step, repeats have a reason, the same key and body; a new key only after a refusal; at_most_once is sent once")
@@ -262,7 +270,7 @@ def effects_once(c, found):
         if len(requests) > SENT_AT_ONCE and not c.disturbed(requests[0].begin, requests[-1].begin):
             found.append(f"duplicated: {c.runs[run_id]}: attempt {attempt} of {path} was sent {len(requests)} times, and no fault explains it")
     return (f"{steps} steps with effects, {sum(reasons.values())} raw repeats ({reasons['script']} by script, {reasons['fault']} by fault, "
-            f"{reasons['late answer']} after a late answer), "
+            f"{reasons['late answer']} after a late answer, {reasons['retry']} by an operator's retry), "
             f"{sum(len(requests) - 1 for requests in inside.values())} requests repeated inside one attempt")
 
 
@@ -331,7 +339,7 @@ class History:
     """Walks the events of a run along the documented machine."""
 
     def __init__(self, run, found):
-        self.run, self.found, self.steps, self.end = run, found, collections.defaultdict(Step), None
+        self.run, self.found, self.steps, self.end, self.started = run, found, collections.defaultdict(Step), None, False
 
     def wrong(self, event, text):
         self.found.append(f"{self.run}: event {event.seq} (type {event.type}) {event.step or ''}: {text}")
@@ -341,7 +349,7 @@ class History:
             if event.seq != number:
                 self.wrong(event, f"event {number} is missing")
                 return
-            if event.step and event.type in (DISPATCHED, STARTED, WAITING, ATTEMPT_FAILED, LATE, SETTLED, *OUTCOMES):
+            if event.step and event.type in (DISPATCHED, STARTED, WAITING, ATTEMPT_FAILED, LATE, SETTLED, STEP_REOPENED, GIVEN, *OUTCOMES):
                 self.of_step(event, self.steps[event.step])
             else:
                 self.of_run(event)
@@ -350,8 +358,10 @@ class History:
             self.found.append(f"{self.run}: its row says {self.run.status}, its history {status}")
 
     def of_run(self, event):
-        if event.type == RUN_STARTED and event.seq != 1:
-            self.wrong(event, "started again")
+        if event.type == RUN_STARTED:
+            if self.started:
+                self.wrong(event, "started again")
+            self.started = True
         elif event.type in ENDS:
             if self.end:
                 self.wrong(event, f"ended {self.end} before")
@@ -361,7 +371,7 @@ class History:
                 self.wrong(event, "reopened without an end")
             self.end = None
             for step in self.steps.values():
-                if step.ended != "succeeded":
+                if step.ended != "succeeded" and event.code != "retry":     # a retry says which
                     step.ended = None
 
     def of_step(self, event, step):
@@ -376,8 +386,16 @@ class History:
             for other in self.steps.values():       # what its doubt had stopped may begin after all
                 if other.ended in ("cancelled", "skipped"):
                     other.ended = None
+        elif event.type == STEP_REOPENED:
+            if step.ended in (None, "succeeded"):
+                self.wrong(event, f"opened again, and it had {'succeeded' if step.ended else 'not ended'}")
+            step.ended, step.open = None, False
         elif step.ended:
             self.wrong(event, f"it had ended ({step.ended})")
+        elif event.type == GIVEN:
+            step.ended = event.said
+        elif event.type in (DISPATCHED, WAITING, STARTED, ATTEMPT_FAILED) and not self.started:
+            self.wrong(event, "before its run has started")
         elif event.type == DISPATCHED:
             if step.open or attempt != step.attempt + 1:
                 self.wrong(event, f"attempt {attempt} after {step.attempt}, which was {'open' if step.open else 'closed'}")

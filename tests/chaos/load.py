@@ -29,15 +29,15 @@ import time
 import urllib.parse
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import operate  # noqa: E402
 import workflows  # noqa: E402
 
 MARKER = re.compile(rb"mark-[a-z0-9-]+-[0-9a-f]{12}")
 ANSWER_SECONDS = 10     # how long a client waits for one answer
 PATIENCE_SECONDS = 60   # how long it repeats a request whose outcome it does not know
-SAVE_SECONDS, SAVES_AT_ONCE = 120, 2
+SAVE_SECONDS, SAVES_AT_ONCE = 120, 4        # of each organisation
 DRAIN_SECONDS = 20
 UNDER_WAY = 400         # starts and what belongs to them; more are not begun
-SAVES_AT_ONCE = 4       # of each organisation
 REST = 0.15             # mean wait between two tries
 
 
@@ -116,7 +116,7 @@ class Client:
         finally:
             answer = as_object(text)
             load.write({**line, "t_return": time.monotonic_ns(), "status": status, "outcome": known, "expect": expect,
-                        "run": run or answer.get("run_id"), "code": answer.get("code"), "run_status": answer.get("status"),
+                        "run": run or answer.get("run_id"), "operation": answer.get("id") if op == "bulk" else None, "code": answer.get("code"), "run_status": answer.get("status"),
                         "markers": sorted({m.decode() for m in MARKER.findall(text)})})
         return known, status, answer
 
@@ -154,15 +154,17 @@ class Client:
         if known != "ok":
             raise NotSaved(f"load: workflow '{name}' of '{self.name}' was not saved: {status} {json.dumps(answer)[:2000]}")
 
-    def body(self, key):
+    def body(self, key, batch=None):
         chance = self.load.chance
         body = {"input": {"n": chance.randrange(1000), "k": key, "marker": self.marker}}
         if chance.random() < 0.2:
             body["priority"] = chance.choice(["critical", "high", "low"])
+        if batch:
+            body["labels"] = {"batch": batch}
         return json.dumps(body).encode()
 
-    async def start_one(self, name, key):
-        chance, path, body = self.load.chance, f"/v1/workflows/{name}/runs", self.body(key)
+    async def start_one(self, name, key, batch=None, first_of_batch=False):
+        chance, path, body = self.load.chance, f"/v1/workflows/{name}/runs", self.body(key, batch)
         start = dict(op="start", method="POST", path=path, body=body, key=key, workflow=name)
         if chance.random() < 0.1:       # several at once, through as many gateways as there are
             first = chance.randrange(64)
@@ -176,7 +178,8 @@ class Client:
             await self.insist(**start)
         if chance.random() < 0.05:
             await self.insist(**{**start, "body": self.body(key + "/other")}, expect=422)
-        await self.follow(name, answer["run_id"], key)
+        await asyncio.gather(self.follow(name, answer["run_id"], key), operate.after_start(
+            self, name, answer["run_id"], key, batch if first_of_batch else None))
 
     async def follow(self, name, run, key):
         chance = self.load.chance
@@ -254,7 +257,8 @@ class Load:
         self.times.update(times)
         text = json.dumps({
             "seed": self.seed, "rate": self.rate, "markers": {one.name: one.marker for one in self.clients},
-            "ends": {name: ends for name, (_, ends) in self.clients[0].made.items()}, "left_out": self.left_out, **self.times})
+            "ends": {name: ends for name, (_, ends) in self.clients[0].made.items()},
+            "running_runs": {self.clients[-1].name: workflows.RUNNING_RUNS}, "left_out": self.left_out, **self.times})
         (self.folder / "load.json.new").write_text(text)
         os.rename(self.folder / "load.json.new", self.folder / "load.json")
 
@@ -263,7 +267,7 @@ class Load:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stopping.set)
         self.describe()
-        await asyncio.gather(*(one.save_all() for one in self.clients))
+        await asyncio.gather(*(one.save_all() for one in self.clients), operate.bound_runs(self.clients[-1]))
         self.describe(t_begin=time.monotonic_ns())
         print("load: submitting", flush=True)
         names = list(self.clients[0].made)
@@ -282,14 +286,17 @@ class Load:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*(operate.resume_all(one) for one in self.clients))     # whoever paused a run may have been stopped
         self.describe(t_end=ended, t_drained=time.monotonic_ns())
         if self.mistake:
             raise self.mistake
 
     def begin(self, client, name, number):
-        task = asyncio.ensure_future(client.start_one(name, f"k-{self.seed}-{number}"))
-        self.tasks.add(task)
-        task.add_done_callback(self.finished)
+        key, burst = f"k-{self.seed}-{number}", workflows.BURSTS.get(name)
+        for i in range(burst or 1):
+            task = asyncio.ensure_future(client.start_one(name, f"{key}-{i}", key, i == 0) if burst else client.start_one(name, key))
+            self.tasks.add(task)
+            task.add_done_callback(self.finished)
 
     def finished(self, task):
         self.tasks.discard(task)

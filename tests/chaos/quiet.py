@@ -16,6 +16,7 @@ import time
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "service"))
 import drive  # noqa: E402
+from slots import Looks  # noqa: E402
 
 ORGANISATIONS = ("amber", "birch", "coral")
 
@@ -72,7 +73,9 @@ def main():
     describe(folder, stack_of(folder))
     (folder / "faults.jsonl").touch()
     with ledger(folder):
+        looks = Looks(json.loads((folder / "cluster.json").read_text())["pg_dsn"], folder / "slots.jsonl")
         load(folder, args.seconds, args.rate, args.seed)
+        looks.close()
         checked = subprocess.run([str(HERE / "check.py"), str(folder)]).returncode
     sys.exit(checked)
 

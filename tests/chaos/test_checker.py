@@ -21,7 +21,7 @@ import bounds  # noqa: E402,F401
 import campaign  # noqa: E402
 import check  # noqa: E402
 
-FILES = ("client", "ledger", "faults", "resources")
+FILES = ("client", "ledger", "faults", "resources", "slots")
 
 
 class Record:
@@ -577,6 +577,202 @@ def too_few(r):
             run["status"] = "failed"
 
 
+@breaks("ops", "a command has no verdict")
+def no_verdict(r):
+    run = {"id": r.operation("pause", status=200)["run"]}
+    r.tables["event"] = [row for row in r.tables["event"] if row["run"] != run["id"] or row["type"] not in (40, 41)]
+    r.renumber(run)
+
+
+@breaks("ops", "a run of a bulk form was not asked")
+def not_asked(r):
+    r.tables["bulk_run"].remove(next(row for row in r.tables["bulk_run"] if row["organisation"] in r.ours()))
+
+
+@breaks("ops", "a command of a bulk form has no verdict")
+def no_bulk_verdict(r):
+    next(row for row in r.tables["bulk_run"] if row["organisation"] in r.ours())["command"] = 1 << 40
+
+
+@breaks("ops", "an acknowledged bulk form is gone")
+def no_bulk(r):
+    r.tables["bulk"] = [row for row in r.tables["bulk"] if row["id"] != r.operation("bulk")["operation"]]
+
+
+@breaks("ops", "a bulk form is there twice")
+def two_bulks(r):
+    line = r.operation("bulk")
+    r.client.append({**line, "operation": next(row["id"] for row in r.tables["bulk"] if row["id"] != line["operation"])})
+
+
+def rerun(r, whole=False):
+    return next(row for row in r.tables["run"] if row["rerun_of"] and bool(row["begins_from"]) != whole and row["organisation"] in r.ours())
+
+
+@breaks("ops", "a run was done again and nobody asked")
+def rerun_of_nobody(r):
+    old = rerun(r)["rerun_of"]
+    r.client = [line for line in r.client if line.get("of") != old]
+
+
+@breaks("ops", "a run was done again twice")
+def rerun_twice(r):
+    run, copied = rerun(r), str(uuid.uuid4())
+    r.tables["run"].append({**run, "id": copied})
+    r.tables["event"] += [{**row, "run": copied} for row in r.events(run)]
+
+
+@breaks("ops", "an acknowledged rerun is gone")
+def rerun_gone(r):
+    gone = rerun(r)["id"]
+    for table, field in (("run", "id"), ("event", "run"), ("api", "run")):
+        r.tables[table] = [row for row in r.tables[table] if row[field] != gone]
+
+
+@breaks("ops", "what was taken over is another output")
+def other_output(r):
+    r.events(rerun(r), campaign.GIVEN)[0]["output"] = "0" * 32
+
+
+@breaks("ops", "a step is not taken over")
+def not_taken_over(r):
+    r.events(rerun(r), campaign.GIVEN)[0].update(type=campaign.SUCCEEDED, attempt=1)
+
+
+@breaks("ops", "what was taken over is done again")
+def taken_over_and_done(r):
+    run = rerun(r)
+    r.request_again({"id": run["rerun_of"]}, "s0", run=run["id"], key=f"{run['id']}:s0")
+
+
+def paused(r):
+    """A run, what paused it, and what it did next."""
+    for row in r.tables["run"]:
+        events = r.events(row)
+        at = next((i for i, event in enumerate(events) if event["type"] == campaign.RUN_PAUSED), None)
+        end = at and next((i for i in range(at, len(events)) if events[i]["type"] == campaign.RUN_RESUMED), None)
+        later = end and next((i for i in range(end, len(events)) if events[i]["type"] == campaign.DISPATCHED and r.requests(row, events[i]["step"])), None)
+        if later and row["organisation"] in r.ours():
+            return row, events[at], events[end], events[later]
+    raise AssertionError("no run was paused in the middle")
+
+
+@breaks("pause", "a step begins in a pause")
+def begins_in_a_pause(r):
+    run, pause, _, later = paused(r)
+    r.tables["event"].remove(later)
+    r.tables["event"].insert(r.tables["event"].index(pause) + 1, later)
+    r.renumber(run)
+
+
+@breaks("pause", "the ledger hears in a pause what was dispatched later")
+def heard_in_a_pause(r):
+    run, pause, resume, later = paused(r)
+    clock = r.tables["clock"][0]
+    resume["at_us"] = later["at_us"]
+    for line in r.requests(run, later["step"], "begin"):
+        line["ns"] = clock["mono_ns"] + (pause["at_us"] + later["at_us"] - 2 * clock["wall_us"]) // 2 * 1000
+
+
+@breaks("pause", "the ledger hears long after a pause what was dispatched before")
+def begun_late_in_a_pause(r):
+    run, pause, resume, _ = paused(r)
+    step = next(row["step"] for row in r.events(run, campaign.DISPATCHED) if row["seq"] < pause["seq"])
+    clock = r.tables["clock"][0]
+    resume["at_us"] = pause["at_us"] + 60 * 10**6
+    for line in r.requests(run, step):
+        line["ns"] = clock["mono_ns"] + (pause["at_us"] + 30 * 10**6 - clock["wall_us"]) * 1000
+
+
+@breaks("retry", "what had succeeded is sent again")
+def kept_and_sent(r):
+    run = next(row for row in r.tables["run"] if row["workflow"] == "redone" and row["status"] == "succeeded" and row["organisation"] in r.ours())
+    r.request_again(run, "a", 20000, attempt=2, key=f"{run['id']}:a:2")
+
+
+@breaks("retry", "what had succeeded gets another chance")
+def kept_and_reopened(r):
+    run = r.run("redone")
+    success = r.events(run, campaign.SUCCEEDED, "a")[0]
+    r.add_after(r.events(run, campaign.STEP_REOPENED)[0], type=campaign.SUCCEEDED, step="a", output=success["output"], attempt=1)
+
+
+@breaks("retry", "a retry does nothing")
+def nothing_again(r):
+    run = r.run("redone")
+    for event in r.events(run, campaign.STEP_REOPENED):
+        r.tables["event"].remove(event)
+    r.renumber(run)
+
+
+@breaks("I6", "a step that had succeeded is opened again")
+def reopened_success(r):
+    r.events(r.run("redone"), campaign.STEP_REOPENED)[0]["step"] = "a"
+
+
+@breaks("I6", "a step begins before its run")
+def before_its_run(r):
+    run = r.run("limited")
+    dispatched = r.events(run, campaign.DISPATCHED)[0]
+    r.tables["event"].remove(dispatched)
+    r.tables["event"].insert(r.tables["event"].index(r.events(run)[0]) + 1, dispatched)
+    r.renumber(run)
+
+
+def waited(r):
+    """Two runs of one slot: one that held it, and the next."""
+    held = {}
+    for row in r.tables["run"]:
+        if row["workflow"] == "keyed" and row["organisation"] in r.ours() and row["status"] == "succeeded":
+            queued = next(event for event in r.events(row, campaign.RUN_QUEUED) if event["waits"] == "workflow")
+            admitted = next(event for event in r.events(row, campaign.RUN_ADMITTED) if event["ref"] == queued["seq"])
+            held.setdefault(queued["slot"], []).append((admitted["at_us"], row, queued, admitted))
+    return next(sorted(there, key=lambda one: one[0])[:2] for there in held.values() if len(there) > 1)
+
+
+@breaks("slots", "by the ledger one too many")
+def crowded_ledger(r):
+    (_, first, _, _), (_, second, _, _) = waited(r)
+    begin = min(line["ns"] for line in r.ledger if line["run"] == second["id"])
+    for line in r.requests(first, "b"):
+        if line["phase"] == "answered":
+            line["ns"] = begin + 10**6
+
+
+@breaks("slots", "by history one too many")
+def crowded_history(r):
+    (_, first, _, _), (admitted, _, _, _) = waited(r)
+    next(event for event in r.events(first) if event["type"] in campaign.ENDS)["at_us"] = admitted + 10**5
+
+
+@breaks("slots", "the second comes first")
+def overtaken(r):
+    (_, _, queued, admitted), (later, _, other, _) = waited(r)
+    queued["at_us"], other["at_us"], admitted["at_us"] = later - 5 * 10**6, later - 3 * 10**6, later + 10**6
+
+
+def look(r, *rows):
+    """A look at the table: of the key of these two runs, (number, granted) each."""
+    two = waited(r)
+    r.slots.append({"ns": 1, "rows": [[one[2]["slot"], one[1]["id"], number, granted, False] for one, (number, granted) in zip(two, rows)]})
+
+
+@breaks("slots", "the table shows one too many")
+def crowded_table(r):
+    look(r, (1, True), (2, True))
+
+
+@breaks("slots", "the table shows one who was passed over")
+def passed_over(r):
+    look(r, (1, False), (2, True))
+
+
+@breaks("slots", "a slot is left")
+def slot_left(r):
+    run = r.run("keyed")
+    r.tables.setdefault("admission", []).append({"key": "k", "organisation": run["organisation"], "run": run["id"], "granted": True})
+
+
 @breaks("fold", "fold-check objects")
 def fold(r):
     r.tables["fold"][0].update(code=1, text="violation")
@@ -617,6 +813,23 @@ def test_a_fault_at_another_time_explains_nothing(record, judged):
     begin = record.requests(record.run("chain-0"), "s0", "begin")[0]["ns"]
     record.faults.append({"t_begin": begin - 20 * 10**9, "t_end": begin - 10 * 10**9, "fault": "kill", "rows": ["W3"], "target": "worker-1", "detail": {}})
     assert "I4" in judged(record)
+
+
+def test_an_answer_that_came_too_late_explains_a_repeat_and_one_that_did_not_does_not(record, judged):
+    run = record.run("chain-0")
+    dispatched = record.events(run, campaign.DISPATCHED, "s0")[0]
+    began = record.requests(run, "s0", "begin")[-1]["ns"]
+    clock = record.tables["clock"][0]
+    started = clock["wall_us"] + (began - clock["mono_ns"]) // 1000
+    record.add_after(dispatched, type=campaign.ATTEMPT_FAILED, code="timeout", due_us=started + 3110000, at_us=started + 3000000, started_us=started)
+    record.add_after(record.events(run, campaign.ATTEMPT_FAILED, "s0")[0], type=campaign.DISPATCHED, attempt=2, at_us=started + 3120000)
+    record.events(run, campaign.SUCCEEDED, "s0")[0]["attempt"] = 2
+    record.request_again(run, "s0", 3200, attempt=2)
+    assert "I4" in judged(record), "it had been answered at once"
+    for line in record.requests(run, "s0", "answered"):
+        if line["attempt"] == 1:
+            line["ns"] = began + 3050 * 10**6
+    assert "I4" not in judged(record)
 
 
 def test_dead_letters_of_a_fault_that_sends_garbage_are_explained(record, judged):

@@ -48,7 +48,7 @@ class Gateway:
                 self.end_headers()
                 self.wfile.write(text)
 
-            do_GET = do_POST = do_PUT = answer
+            do_GET = do_POST = do_PUT = do_PATCH = answer
 
             def log_message(self, *_):
                 pass
@@ -98,7 +98,7 @@ def starts(lines):
 
 
 def saved_or(answer):
-    return lambda turn, method, path: 201 if method == "PUT" else 200 if method == "GET" else answer(turn)
+    return lambda turn, method, path: 201 if method == "PUT" else 200 if method in ("GET", "PATCH") else answer(turn)
 
 
 def test_an_unknown_start_is_repeated_with_the_same_key_and_body_through_another_gateway(tmp_path, gateways):
@@ -154,6 +154,30 @@ def test_a_silent_gateway_keeps_nobody_for_ever_and_the_end_is_written_down(tmp_
     assert all((line["t_return"] - line["t_invoke"]) / 1e9 < under_test.ANSWER_SECONDS + 5 for line in unknown)
     told = json.loads((tmp_path / "load.json").read_text())
     assert told["t_begin"] < told["t_end"] <= told["t_drained"]
+
+
+def test_whatever_is_paused_is_resumed_and_all_of_it_at_the_end_once_more(tmp_path, gateways):
+    bad, good = gateways(saved_or(lambda turn: "cut")), gateways(saved_or(lambda turn: 202))
+    lines = run_load(tmp_path, [bad.url, good.url], lambda lines: sum(line["op"] == "pause" and line["outcome"] == "ok" for line in lines) > 3, "80")
+    known = [line for line in lines if line["outcome"] == "ok"]
+    assert sum(line["op"] == "limit" for line in known) == 1
+    last = {}
+    for line in lines:
+        if line["op"] == "bulk" and line["kind"] == "resume" and line["key"].startswith("all-"):
+            last.setdefault(line["org"], []).append(line)
+    assert last.keys() == {"amber", "birch", "coral"}
+    latest = max(line["t_invoke"] for line in lines if line["op"] == "pause")
+    for tries in last.values():
+        assert tries[-1]["outcome"] == "ok" and tries[-1]["t_invoke"] > latest and len({line["body_sha"] for line in tries}) == 1
+
+
+def test_runs_that_are_to_meet_are_started_together_under_one_label():
+    made = workflows.documents("5", "mark-a-0123456789ab", "http://l", "http://r")
+    assert workflows.BURSTS.keys() <= made.keys()
+    bounds = [document["concurrency"] for document, _ in made.values() if "concurrency" in document]
+    assert {bound.get("on_limit", "queue") for bound in bounds} == {"queue", "skip", "cancel_oldest"}
+    assert {"key" in bound for bound in bounds} == {True, False}
+    assert all(workflows.BURSTS[name] > document["concurrency"]["limit"] for name, (document, _) in made.items() if "concurrency" in document)
 
 
 def test_the_seed_says_it_all_and_every_organisation_has_its_own_marker():

@@ -8,6 +8,10 @@ import random
 RETRY = {"max_attempts": 6, "initial": "100ms", "factor": 2, "max": "2s", "jitter": 0.2}
 LOSSY = ["lose", "lose?after=200", "reset", "half", "chunks", "garbage", "hang", "lose?times=2"]
 SLOW = ["drip?ms=300", "ok?before=150", "ok?after=150", "ok?pad=20000"]
+CHAINED = ("s0", "s1", "s2", "s3")     # of the workflow that is done again from one of them on
+# Started several at a time, or nobody would wait for a slot, and many would be one. What they have in common is a label.
+BURSTS = {"limited": 4, "keyed": 4, "skipping": 3, "newest": 4, "batch": 4, "again": 2}
+RUNNING_RUNS = 12       # of the last organisation, at a time
 ANSWERED = ["seq?say=503,200", "seq?say=503,503,200", "seq?say=429,200&retry_after=1", "seq?say=500,502,200", "stripe", "redirect"]
 
 
@@ -193,6 +197,26 @@ class Maker:
         return {"steps": {"a": step, "long": self.step({"call": "delay", "with": {"duration": "60s"}}, ["a"]),
                           "b": self.http("ok", ["long"])}}
 
+    # --- for those who operate, and for slots ----------------------------------------------------------------------
+
+    def operated(self):
+        """Long enough that a pause meets it in the middle."""
+        return {"steps": {"a": self.http("ok?before=150"), "wait": self.step({"call": "delay", "with": {"duration": "400ms"}}, ["a"]),
+                          "b": self.http(self.any_script(), ["a"]), "c": self.http("ok?before=150", ["b", "wait"]),
+                          "d": self.http(self.any_script(), ["c"])}}
+
+    def redone(self):
+        """Fails until somebody retries it: what has succeeded is kept, what was cut is done after all."""
+        return {"steps": {"a": self.http("ok"), "b": self.http("seq?say=404,200", ["a"]), "c": self.http(self.any_script(), ["b"]),
+                          "d": self.http("ok?before=100", ["a"]), "e": self.http(self.any_script(), ["d"])}}
+
+    def again(self):
+        return {"steps": {name: self.http("ok" if i == 0 else self.any_script(), [CHAINED[i - 1]] if i else None)
+                          for i, name in enumerate(CHAINED)}}
+
+    def limited(self, **concurrency):
+        return {"concurrency": concurrency, "steps": {"a": self.http("ok?before=100"), "b": self.http(self.any_script(), ["a"])}}
+
 
 def documents(seed, marker, ledger, refused):
     maker = Maker(random.Random(f"{seed}/{marker}"), marker, ledger, refused)
@@ -219,4 +243,12 @@ def documents(seed, marker, ledger, refused):
     add("undo", maker.undo(), ["compensated"])
     add("notify", maker.notify(), ["failed"])
     add("cancelled", maker.cancelled(), ["cancelled", "compensated", "succeeded"])
+    add("operated", maker.operated())
+    add("redone", maker.redone(), ["succeeded", "failed"])
+    add("again", maker.again())
+    add("batch", maker.operated(), ["succeeded", "cancelled"])
+    add("limited", maker.limited(limit=2))
+    add("keyed", maker.limited(limit=1, key="${ .input.n % 2 }"))
+    add("skipping", maker.limited(limit=1, on_limit="skip"), ["succeeded", "cancelled"])
+    add("newest", maker.limited(limit=2, on_limit="cancel_oldest"), ["succeeded", "cancelled"])
     return made
