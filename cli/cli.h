@@ -139,8 +139,8 @@ enum cli_exit cmd_retry(struct cli *cli);
 enum cli_exit cmd_rerun(struct cli *cli);
 enum cli_exit cmd_rollback(struct cli *cli);
 enum cli_exit cmd_diff(struct cli *cli);
-/* The same for every run of a filter; `option` is a member of the body that is true, or NULL. */
-enum cli_exit bulk(struct cli *cli, const char *verb, const char *filter, const char *option);
+/* The same for every run of a filter; `options` is a JSON object whose members go with it. */
+enum cli_exit bulk(struct cli *cli, const char *verb, const char *filter, struct str options);
 /* Lists "runs", "workflows", "versions", "keys" or "dead-letters" with the options that are left. */
 enum cli_exit list_things(struct cli *cli, const char *what);
 bool run_event_is_end(const char *type); /* "run.succeeded", not "run.started" */

@@ -1,4 +1,5 @@
-/* cancel, pause, resume, retry with --all-matching: one request for every run of a filter, followed to its end. */
+/* cancel, pause, resume, retry, rerun with --all-matching: one request for every run of a filter, followed to its end.
+ */
 #include "cli/cli.h"
 #include "common/base/json_text.h"
 #include <time.h>
@@ -6,7 +7,7 @@
 #include "common/base/banned.h"
 
 #define FOLLOW_SECONDS 60
-#define BODY_MAX ((size_t)1 << 20)
+#define BODY_MAX ((size_t)8 << 20)
 
 /* "workflow=x,status=running" as an object; "all" is every run there is. */
 static bool put_filter(struct jw *w, const char *text)
@@ -50,18 +51,26 @@ static void print_found(const json_t *plan, const char *member, const char *what
 
 static void print_operation(const json_t *operation)
 {
-    json_t *refusal;
+    json_t *run;
     size_t i;
 
     printf("%lld runs asked: %lld done, %lld refused, %lld waiting\n", json_int(operation, "runs"),
            json_int(operation, "applied"), json_int(operation, "refused"),
            json_int(operation, "waiting") + json_int(operation, "held"));
-    json_array_foreach(json_object_get(operation, "refusals"), i, refusal)
+    json_array_foreach(json_object_get(operation, "refusals"), i, run)
     {
         (void)fputs("  ", stdout);
-        print_clean(stdout, text_or(json_text(refusal, "run_id"), ""));
+        print_clean(stdout, text_or(json_text(run, "run_id"), ""));
         (void)fputs("  ", stdout);
-        print_clean(stdout, text_or(json_text(refusal, "reason"), ""));
+        print_clean(stdout, text_or(json_text(run, "reason"), ""));
+        (void)fputc('\n', stdout);
+    }
+    json_array_foreach(json_object_get(operation, "new_runs"), i, run)
+    {
+        (void)fputs("  ", stdout);
+        print_clean(stdout, text_or(json_text(run, "run_id"), ""));
+        (void)fputs("  done again as ", stdout);
+        print_clean(stdout, text_or(json_text(run, "new_run_id"), ""));
         (void)fputc('\n', stdout);
     }
 }
@@ -93,12 +102,13 @@ static enum cli_exit follow(const struct cli *cli, const char *id)
     }
 }
 
-enum cli_exit bulk(struct cli *cli, const char *verb, const char *filter, const char *option)
+enum cli_exit bulk(struct cli *cli, const char *verb, const char *filter, struct str options)
 {
     CLEANUP(buf_deinit) struct buf body = {0}, path = {0};
     bool dry_run = take_flag(cli, "--dry-run");
     const char *key = take_option(cli, "--idempotency-key");
     struct answer answer;
+    struct jt_iter it;
     enum cli_exit rc;
     struct jw w;
 
@@ -109,8 +119,11 @@ enum cli_exit bulk(struct cli *cli, const char *verb, const char *filter, const 
     jw_obj(&w);
     if (!put_filter(&w, filter))
         return usage_error("--all-matching takes conditions such as workflow=hello,status=running, or all");
-    if (option != NULL)
-        jw_kbool(&w, option, true);
+    jt_iter_init(&it, options);
+    while (jt_next(&it)) {
+        jw_key_str(&w, it.key); /* ours: no escapes in it */
+        jw_raw(&w, it.value);
+    }
     if (dry_run)
         jw_kbool(&w, "dry_run", true);
     jw_end_obj(&w);

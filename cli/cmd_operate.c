@@ -103,7 +103,7 @@ enum cli_exit cmd_cancel(struct cli *cli)
     const char *filter = take_option(cli, "--all-matching");
 
     if (filter != NULL)
-        return bulk(cli, "cancel", filter, undo ? "compensate" : NULL);
+        return bulk(cli, "cancel", filter, undo ? STR("{\"compensate\":true}") : STR("{}"));
     if (!words_left(cli, 1, 1))
         return CLI_USAGE;
     make_path(&path, cli->argv[0], ":cancel", "", "");
@@ -133,14 +133,15 @@ enum cli_exit cmd_pause(struct cli *cli)
 {
     const char *filter = take_option(cli, "--all-matching");
 
-    return filter != NULL ? bulk(cli, "pause", filter, NULL) : operate(cli, ":pause", "paused: nothing new begins");
+    return filter != NULL ? bulk(cli, "pause", filter, STR("{}"))
+                          : operate(cli, ":pause", "paused: nothing new begins");
 }
 
 enum cli_exit cmd_resume(struct cli *cli)
 {
     const char *filter = take_option(cli, "--all-matching");
 
-    return filter != NULL ? bulk(cli, "resume", filter, NULL) : operate(cli, ":resume", "resumed");
+    return filter != NULL ? bulk(cli, "resume", filter, STR("{}")) : operate(cli, ":resume", "resumed");
 }
 
 enum cli_exit cmd_release(struct cli *cli)

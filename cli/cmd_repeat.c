@@ -88,7 +88,7 @@ enum cli_exit cmd_retry(struct cli *cli)
     if (filter != NULL && (repeat.plan || repeat.confirm != NULL))
         return usage_error("--plan and --confirm are about one run; --all-matching takes --dry-run and --confirm-all");
     if (filter != NULL)
-        return bulk(cli, "retry", filter, repeat.confirm_all ? "confirm" : NULL);
+        return bulk(cli, "retry", filter, repeat.confirm_all ? STR("{\"confirm\":true}") : STR("{}"));
     if (!words_left(cli, 1, 1))
         return CLI_USAGE;
     path_of(cli->argv[0], "retry", repeat.plan, &path);
@@ -164,13 +164,20 @@ enum cli_exit cmd_rerun(struct cli *cli)
     CLEANUP(source_deinit) struct source outputs = {0};
     CLEANUP(buf_deinit) struct buf path = {0};
     CLEANUP(buf_deinit) struct buf body = {0};
+    const char *filter = take_option(cli, "--all-matching"), *key;
     struct repeat repeat = take_repeat(cli);
-    const char *key = take_option(cli, "--idempotency-key");
     struct answer answer;
     enum cli_exit rc;
 
     buf_init(&body, BODY_MAX);
-    if (!rerun_body(cli, &repeat, &input, &outputs, &body) || !words_left(cli, 1, 1))
+    if (!rerun_body(cli, &repeat, &input, &outputs, &body))
+        return CLI_USAGE;
+    if (filter != NULL && repeat.plan)
+        return usage_error("--plan is about one run; --all-matching takes --dry-run");
+    if (filter != NULL)
+        return bulk(cli, "rerun", filter, buf_str(&body));
+    key = take_option(cli, "--idempotency-key");
+    if (!words_left(cli, 1, 1))
         return CLI_USAGE;
     path_of(cli->argv[0], "rerun", repeat.plan, &path);
     rc = api_call(

@@ -1,9 +1,11 @@
 /* POST /v1/runs:cancel and its like: the same command for every run of a filter. Operation, runs and commands are one
  * statement: it covers the runs that matched at one moment, and when it has been answered there is nothing left that a
- * gateway could forget. */
+ * gateway could forget. Runs that are done again have no command: bulk_rerun.c works them off. */
 #include "common/base/ensure.h"
+#include "gateway/bulk_rerun.h"
 #include "gateway/document.h"
 #include "gateway/json_more.h"
+#include "gateway/rerun.h"
 #include "gateway/route.h"
 #include "gateway/run_filter.h"
 #include "rw_gateway_sql.h"
@@ -27,12 +29,15 @@ static const struct bulk_kind {
     const char *states; /* a space between */
     const char *option; /* a member of the body that goes to each run; NULL: none */
     bool is_signed;     /* who asks goes to each run */
+    bool starts_runs;   /* new ones, with the options of :rerun, and no command */
     const char *otherwise;
 } kinds[] = {
-    {"cancel", "pending active paused", "compensate", false, "the run has ended"},
-    {"retry", "failed cancelled timed_out partially_completed", "confirm", false, "it cannot be done again"},
-    {"pause", "pending active", NULL, true, "the run is paused, or has ended"},
-    {"resume", "paused", NULL, true, "the run is not paused"},
+    {"cancel", "pending active paused", "compensate", false, false, "the run has ended"},
+    {"retry", "failed cancelled timed_out partially_completed", "confirm", false, false, "it cannot be done again"},
+    {"pause", "pending active", NULL, true, false, "the run is paused, or has ended"},
+    {"resume", "paused", NULL, true, false, "the run is not paused"},
+    {"rerun", "succeeded failed cancelled timed_out partially_completed compensated compensation_failed", NULL, false,
+     true, "the run has not ended"},
 };
 
 struct bulk {
@@ -116,6 +121,31 @@ static bool read_filter(struct bulk *b, struct str body)
     return true;
 }
 
+/* The members of the body that a run's own :rerun would have. */
+static bool read_rerun(struct bulk *b, struct str body)
+{
+    CLEANUP(buf_deinit) struct buf asked = {0};
+    struct str fields = STR(RERUN_FIELDS);
+    struct rerun_asked ignored;
+    struct jw w;
+
+    if (!rerun_read(b->call, body, &ignored))
+        return false;
+    buf_init(&asked, body.len + 1024);
+    w = jw_to(&asked);
+    jw_obj(&w);
+    while (fields.len > 0) {
+        struct str name = str_cut(&fields, ' ');
+        const char *key = arena_printf(b->call->arena, STR_FMT, STR_ARG(name));
+
+        if (jt_get(body, key).ptr != NULL)
+            jw_kraw(&w, key, jt_get(body, key));
+    }
+    jw_end_obj(&w);
+    b->command = str_arena(b->call->arena, buf_str(&asked));
+    return true;
+}
+
 /* What goes to each run. */
 static bool read_option(struct bulk *b, struct str body)
 {
@@ -124,6 +154,8 @@ static bool read_option(struct bulk *b, struct str body)
     bool flag = false;
     struct jw w;
 
+    if (b->kind->starts_runs)
+        return read_rerun(b, body);
     if (value.ptr != NULL && !read_flag(b->call, body, b->kind->option, &flag))
         return false;
     buf_init(&command, ANSWER_MAX);
@@ -234,12 +266,13 @@ static void on_found(void *ctx, const struct pg_outcome *outcome)
 static void find(struct bulk *b)
 {
     struct pg_batch *batch = call_batch(b->call, false);
-    struct pg_param params[FILTER_PARAMS];
+    struct pg_param params[FILTER_PARAMS + 1];
 
+    params[FILTER_PARAMS] = pg_bool(b->kind->starts_runs);
     filter_params(batch, b, true, params);
-    pg_batch_add(batch, SQL_BULK_FIND, params, FILTER_PARAMS);
+    pg_batch_add(batch, SQL_BULK_FIND, params, FILTER_PARAMS + 1);
     filter_params(batch, b, false, params);
-    pg_batch_add(batch, SQL_BULK_FIND, params, FILTER_PARAMS);
+    pg_batch_add(batch, SQL_BULK_FIND, params, FILTER_PARAMS + 1);
     pg_submit(gateway_read(b->call->gw), batch, on_found, b);
 }
 
@@ -300,7 +333,10 @@ static void on_asked(void *ctx, const struct pg_outcome *outcome)
             RUNS_MAX);
         return;
     }
-    nudge(b->call->gw, pg_get_str(rows, 0, 4));
+    if (b->kind->starts_runs)
+        bulk_reruns_wake(b->call->gw->bulk_reruns);
+    else
+        nudge(b->call->gw, pg_get_str(rows, 0, 4));
     answer_accepted(b, pg_get_uuid(rows, 0, 2), pg_get_int(rows, 0, 3));
 }
 
@@ -318,7 +354,7 @@ static void ask(struct bulk *b)
     more[4] = pg_text(str_of(b->call->caller.prefix));
     more[5] = pg_text(b->key);
     more[6] = b->key.ptr == NULL ? pg_null() : pg_bytea((struct str){(const char *)b->hash, 32});
-    pg_batch_add(batch, SQL_BULK_INSERT, params, FILTER_PARAMS + 7);
+    pg_batch_add(batch, b->kind->starts_runs ? SQL_BULK_RERUN_INSERT : SQL_BULK_INSERT, params, FILTER_PARAMS + 7);
     pg_submit(b->call->gw->writes, batch, on_asked, b);
 }
 
@@ -337,13 +373,13 @@ void route_runs_bulk(struct call *call)
 {
     struct bulk *b = arena_alloc(call->arena, sizeof(*b));
     const struct bulk_kind *kind = kind_of(call->route);
+    const char *options = kind->starts_runs ? RERUN_FIELDS : kind->option;
     struct str body;
 
     *b = (struct bulk){.call = call, .kind = kind};
-    if (!call_body_object(call,
-                          kind->option == NULL ? "filter all dry_run"
-                                               : arena_printf(call->arena, "filter all dry_run %s", kind->option),
-                          &body) ||
+    if (!call_body_object(
+            call, options == NULL ? "filter all dry_run" : arena_printf(call->arena, "filter all dry_run %s", options),
+            &body) ||
         !read_flag(call, body, "all", &b->all) || !read_flag(call, body, "dry_run", &b->dry_run) ||
         !read_filter(b, body) || !read_option(b, body) || !call_idempotency_key(call, &b->key))
         return;
@@ -387,6 +423,8 @@ static void on_got(void *ctx, const struct pg_outcome *outcome)
     jw_ki64(&w, "applied", pg_get_int(rows, 0, 7));
     jw_ki64(&w, "refused", pg_get_int(rows, 0, 8));
     jw_kraw(&w, "refusals", pg_get_str(rows, 0, 9));
+    if (!pg_is_null(rows, 0, 10))
+        jw_kraw(&w, "new_runs", pg_get_str(rows, 0, 10));
     jw_ktime(&w, "created_at", pg_get_time(rows, 0, 3));
     jw_kstr(&w, "created_by", pg_get_str(rows, 0, 4));
     jw_end_obj(&w);

@@ -44,6 +44,10 @@ struct call {
     struct str params[CALL_PARAMS]; /* decoded, in the order of the pattern */
     size_t query_count;
     struct query_value *query;
+    /* What the gateway asks of itself has no http, and this instead: once, with what would have been the answer. code
+     * and detail of a problem, NULL without; errors as call_problem_errors has them. The call lives until it has
+     * returned to the loop. */
+    void (*answered)(struct call *call, int status, const char *code, const char *detail, struct str errors);
 };
 
 bool role_may(enum role role, int32_t organisation, enum right right);

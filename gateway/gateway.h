@@ -28,6 +28,7 @@ struct gateway {
     struct flows *flows;
     struct starts *starts;
     struct backlog *backlog;
+    struct bulk_reruns *bulk_reruns;
     struct live *live;
     struct sandbox *sandbox; /* compiles expressions of what is saved */
     char queue[160];         /* this gateway's own: updates and verdicts arrive here */

@@ -5,6 +5,7 @@
 #include "common/db/migrate.h"
 #include "gateway/auth.h"
 #include "gateway/backlog.h"
+#include "gateway/bulk_rerun.h"
 #include "gateway/flows.h"
 #include "gateway/live.h"
 #include "gateway/route.h"
@@ -42,7 +43,7 @@ struct process {
     struct purpose purposes[GATEWAY_READS_MAX + 3];
     size_t purpose_count;
     uv_timer_t schema, clock;
-    bool checking, http_drained;
+    bool checking, http_drained, reruns_drained;
     struct err schema_err;
 };
 
@@ -211,6 +212,7 @@ static void connect_all(struct process *p)
     gw->flows = flows_new(gw);
     gw->starts = starts_new(gw);
     gw->backlog = backlog_new(gw);
+    gw->bulk_reruns = bulk_reruns_new(gw);
     gw->live = live_new(gw);
     live_start(gw->live);
     p->schema.data = p->clock.data = p;
@@ -229,7 +231,17 @@ static void on_http_drained(void *ctx)
     struct process *p = ctx;
 
     p->http_drained = true;
-    service_stopped(p->gw.service);
+    if (p->reruns_drained)
+        service_stopped(p->gw.service);
+}
+
+static void on_reruns_drained(void *ctx)
+{
+    struct process *p = ctx;
+
+    p->reruns_drained = true;
+    if (p->http_drained)
+        service_stopped(p->gw.service);
 }
 
 static void on_stop(void *ctx)
@@ -239,6 +251,7 @@ static void on_stop(void *ctx)
     p->gw.stopping = true;
     waits_stop(&p->gw);
     streams_stop(&p->gw);
+    bulk_reruns_stop(p->gw.bulk_reruns, on_reruns_drained, p);
     http_server_drain(p->gw.http, on_http_drained, p);
 }
 
@@ -260,6 +273,7 @@ static void close_all(struct process *p)
     uv_close((uv_handle_t *)&p->clock, NULL);
     starts_free(gw->starts);
     backlog_free(gw->backlog);
+    bulk_reruns_free(gw->bulk_reruns);
     live_free(gw->live);
     auth_free(gw->auth);
     flows_free(gw->flows);
@@ -355,7 +369,7 @@ int main(int argc, char **argv)
                   log_i64("port", http_server_port(gw->http)));
     rc = service_run(gw->service);
     log_event(LOG_INFO, "gateway.stopped", log_i64("exit_code", rc));
-    if (rc == 0 && process.http_drained)
+    if (rc == 0 && process.http_drained && process.reruns_drained)
         close_all(&process);
     config_free(config_rows, CONFIG_ROWS, &gw->config);
     return rc;

@@ -42,18 +42,28 @@ static const char *title(int status)
     }
 }
 
+/* Of a call that the gateway makes itself. False: it came by HTTP. */
+static bool tell_ourselves(struct call *call, int status, const char *code, const char *detail, struct str errors)
+{
+    if (call->answered != NULL)
+        call->answered(call, status, code, detail, errors);
+    return call->answered != NULL;
+}
+
 void call_json(struct call *call, int status, struct str body)
 {
     struct http_header headers[] = {{STR("cache-control"), STR("no-store")}};
 
-    http_respond(call->http, status, "application/json", headers, 1, body);
+    if (!tell_ourselves(call, status, NULL, NULL, STR_NONE))
+        http_respond(call->http, status, "application/json", headers, 1, body);
 }
 
 void call_json_at(struct call *call, int status, const char *location, struct str body)
 {
     struct http_header headers[] = {{STR("location"), str_of(location)}, {STR("cache-control"), STR("no-store")}};
 
-    http_respond(call->http, status, "application/json", headers, 2, body);
+    if (!tell_ourselves(call, status, NULL, NULL, STR_NONE))
+        http_respond(call->http, status, "application/json", headers, 2, body);
 }
 
 static struct http_header extra_header(int status)
@@ -71,6 +81,8 @@ static void answer_problem(struct call *call, int status, const char *code, cons
     CLEANUP(buf_deinit) struct buf body = {0};
     struct jw w;
 
+    if (tell_ourselves(call, status, code, detail, errors))
+        return;
     buf_init(&body, PROBLEM_MAX);
     w = jw_to(&body);
     jw_obj(&w);

@@ -6,6 +6,7 @@
 #include "gateway/document.h"
 #include "gateway/history.h"
 #include "gateway/json_more.h"
+#include "gateway/rerun.h"
 #include "gateway/route.h"
 #include "gateway/starting.h"
 #include "rw_gateway_sql.h"
@@ -22,34 +23,31 @@ struct rerunning {
     struct rerun rerun;
     struct call *call;
     const struct history *old;
-    struct str confirm, input; /* input STR_NONE: that of the old run */
-    int64_t version;           /* 0: that of the old run */
+    struct rerun_asked asked;
+    const struct run_id *operation; /* on many runs; NULL: none */
     bool plan;
 };
 
 /* ---- what is asked for ---- */
 
-static bool read_body(struct rerunning *r, struct str body)
+bool rerun_read(struct call *call, struct str body, struct rerun_asked *ret)
 {
-    struct call *call = r->call;
     struct str from = jt_get(body, "from"), version = jt_get(body, "version");
 
-    r->input = jt_get(body, "input");
-    r->rerun.outputs = jt_get(body, "outputs");
-    r->rerun.from = STR_NONE;
-    if (from.ptr != NULL && !jt_string(from, call->arena, &r->rerun.from)) {
+    *ret = (struct rerun_asked){.from = STR_NONE, .input = jt_get(body, "input"), .outputs = jt_get(body, "outputs")};
+    if (from.ptr != NULL && !jt_string(from, call->arena, &ret->from)) {
         call_fault(call, "wrong_type", "/from", "from must be the name of a step");
         return false;
     }
-    if (version.ptr != NULL && (!jt_i64(version, &r->version) || r->version < 1 || r->version > INT32_MAX)) {
+    if (version.ptr != NULL && (!jt_i64(version, &ret->version) || ret->version < 1 || ret->version > INT32_MAX)) {
         call_fault(call, "wrong_type", "/version", "version must be the number of a version");
         return false;
     }
-    if (r->rerun.outputs.ptr != NULL && jt_type(r->rerun.outputs) != JT_OBJECT) {
+    if (ret->outputs.ptr != NULL && jt_type(ret->outputs) != JT_OBJECT) {
         call_fault(call, "wrong_type", "/outputs", "outputs must be an object: outputs by step");
         return false;
     }
-    return read_confirm(call, body, &r->confirm);
+    return read_confirm(call, body, &ret->confirm);
 }
 
 /* ---- the plan ---- */
@@ -132,8 +130,8 @@ static bool check_confirmed(const struct rerunning *r)
     struct str name;
     struct jt_iter it;
 
-    jt_iter_init(&it, r->confirm);
-    while (jt_type(r->confirm) == JT_ARRAY && jt_next(&it)) {
+    jt_iter_init(&it, r->asked.confirm);
+    while (jt_type(r->asked.confirm) == JT_ARRAY && jt_next(&it)) {
         ENSURE(jt_string(it.value, r->call->arena, &name));
         if (plan_find(plan, name) != NO_NODE)
             continue;
@@ -143,7 +141,7 @@ static bool check_confirmed(const struct rerunning *r)
     }
     buf_init(&names, JSON_MAX);
     for (uint32_t i = 0; i < plan->root_count; i++)
-        if (r->rerun.steps[i].needs_confirmation && !is_confirmed(r->call, r->confirm, plan->steps[i].name))
+        if (r->rerun.steps[i].needs_confirmation && !is_confirmed(r->call, r->asked.confirm, plan->steps[i].name))
             buf_printf(&names, "%s'" STR_FMT "'", names.len > 0 ? ", " : "", STR_ARG(plan->steps[i].name));
     if (names.len == 0)
         return true;
@@ -278,18 +276,18 @@ static void submit(struct rerunning *r, const struct flow *flow)
     struct starting *s = &r->starting;
     struct call *call = r->call;
 
-    if (!starting_check_input(call, flow, r->input))
+    if (!starting_check_input(call, flow, r->asked.input))
         return;
     s->start.organisation = call->caller.organisation;
     s->start.workflow = r->old->workflow;
     s->start.version = flow->version;
-    s->start.input = r->input;
+    s->start.input = r->asked.input;
     s->start.labels = r->old->labels.ptr == NULL ? STR("{}") : r->old->labels;
     s->start.start_at = STR_NONE;
     s->start.rerun_of = &r->of;
     s->start.give_up.us = clock_mono().us + KEY_WAIT_US;
     s->start.done = starting_done;
-    r->of = (struct rerun_of){.run = r->old->id};
+    r->of = (struct rerun_of){.run = r->old->id, .operation = r->operation};
     if (!r->rerun.whole) {
         r->of.begins = begins_json(r);
         r->of.given = given_json(r);
@@ -313,8 +311,9 @@ static void on_input(void *ctx, const struct pg_outcome *outcome)
         call_problem(r->call, 404, "not_found", "there is no such run");
         return;
     }
-    r->input = str_arena(r->call->arena, pg_get_str(outcome->results[0], 0, 0));
-    flows_version(r->call->gw->flows, r->call->caller.organisation, r->old->workflow, (int32_t)r->version, on_flow, r);
+    r->asked.input = str_arena(r->call->arena, pg_get_str(outcome->results[0], 0, 0));
+    flows_version(r->call->gw->flows, r->call->caller.organisation, r->old->workflow, (int32_t)r->asked.version,
+                  on_flow, r);
 }
 
 /* False: answered. */
@@ -383,10 +382,12 @@ static void on_history(void *ctx, const struct history *old)
     r->old = old;
     r->rerun.old = old->state;
     r->starting.start.priority = (uint8_t)old->priority;
-    if (r->version == 0)
-        r->version = old->version;
-    if (r->input.ptr != NULL) {
-        flows_version(call->gw->flows, call->caller.organisation, old->workflow, (int32_t)r->version, on_flow, r);
+    r->rerun.from = r->asked.from;
+    r->rerun.outputs = r->asked.outputs;
+    if (r->asked.version == 0)
+        r->asked.version = old->version;
+    if (r->asked.input.ptr != NULL) {
+        flows_version(call->gw->flows, call->caller.organisation, old->workflow, (int32_t)r->asked.version, on_flow, r);
         return;
     }
     batch = call_batch(call, false);
@@ -410,8 +411,18 @@ void route_run_rerun(struct call *call)
     struct str body;
 
     r->call = r->starting.call = call;
-    if (!call_body_object(call, "from version input outputs confirm", &body) || !read_body(r, body) ||
+    if (!call_body_object(call, RERUN_FIELDS, &body) || !rerun_read(call, body, &r->asked) ||
         !read_plan(call, &r->plan) || !call_run_id(call, 0, &run) || !read_key(r, run, body))
         return;
     history_read(call, run, false, on_history, r);
+}
+
+void rerun_of_operation(struct call *call, struct run_id run, struct str body, const struct run_id *operation)
+{
+    struct rerunning *r = arena_alloc(call->arena, sizeof(*r));
+
+    r->call = r->starting.call = call;
+    r->operation = operation;
+    if (rerun_read(call, body, &r->asked))
+        history_read(call, run, false, on_history, r);
 }

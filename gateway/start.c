@@ -292,7 +292,8 @@ static void add_rerun(struct pg_batch *pg, struct group *group, const char *queu
         pg_add(pg, SQL_RERUN_INSERT, pg_uuid(s->run_id), pg_text(s->workflow), pg_i32(s->version),
                pg_i16((int16_t)run_id_slot(s->run_id)), pg_i16(s->priority), pg_time(s->created_at), pg_json(s->input),
                pg_json(s->labels), pg_text(s->key), hash_of(s), pg_text(s->wants_reply ? str_of(queue) : STR_NONE),
-               pg_uuid(s->rerun_of->run), pg_json(s->rerun_of->begins), pg_json(s->rerun_of->given));
+               pg_uuid(s->rerun_of->run), pg_json(s->rerun_of->begins), pg_json(s->rerun_of->given),
+               s->rerun_of->operation == NULL ? pg_null() : pg_uuid(*s->rerun_of->operation));
 }
 
 static void add_insert(struct pg_batch *pg, struct group *group, const char *queue)

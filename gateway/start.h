@@ -20,8 +20,9 @@ enum start_verdict {
 /* A run that does again what another did. */
 struct rerun_of {
     struct run_id run;
-    struct str begins; /* JSON, for people; STR_NONE: all of it is done */
-    struct str given;  /* JSON, as sql/rerun_insert.sql has it; STR_NONE: none */
+    struct str begins;              /* JSON, for people; STR_NONE: all of it is done */
+    struct str given;               /* JSON, as sql/rerun_insert.sql has it; STR_NONE: none */
+    const struct run_id *operation; /* on many runs, in which this is done once; NULL: none */
 };
 
 struct start {

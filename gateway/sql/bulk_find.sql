@@ -2,7 +2,7 @@
 -- $1 uuid lowest id  $2 uuid ids below this one  $3 text workflow or NULL  $4 text[] states
 -- $5 bool of the active ones: those with (true) or without (false) a task out, or NULL  $6 text q or NULL: workflow that begins
 -- so, or exactly the code or the step of the error, or  $7 uuid exactly this run  $8 text[] label keys  $9 text[] label values
--- $10 uuid the parent or NULL  $11 int4 at most so many
+-- $10 uuid the parent or NULL  $11 int4 at most so many  $12 bool no child runs, unless by their parent
 -- Columns: how many int8, ids of the newest 20 text, a comma between. Index: run_by_status. No locks.
 SELECT count(*), array_to_string((array_agg(id ORDER BY id DESC))[1:20], ',')
   FROM (SELECT r.id
@@ -17,5 +17,5 @@ SELECT count(*), array_to_string((array_agg(id ORDER BY id DESC))[1:20], ',')
                             WHERE NOT EXISTS (SELECT FROM run_label x
                                                WHERE x.organisation = current_organisation() AND x.key = l.key
                                                  AND x.value = l.value AND x.run_id = r.id))
-           AND ($10::uuid IS NULL OR r.parent = $10)
+           AND CASE WHEN $12::bool THEN r.parent IS NOT DISTINCT FROM $10::uuid ELSE $10::uuid IS NULL OR r.parent = $10 END
          ORDER BY r.id DESC LIMIT $11) matching

@@ -4,8 +4,9 @@
 -- $8 json labels  $9 text key or NULL  $10 bytea body hash or NULL  $11 text queue of the gateway that waits for the run, or NULL
 -- $12 uuid the old run  $13 json what of it is done, for the run's row, or NULL  $14 json given outcomes or NULL: a list of {step, as, branch, code,
 -- message, detail} with output, or seq: the event that has it, or items: those of a loop's items, null for none
+-- $15 uuid operation on many runs that asks for it, or NULL: it is done once for its row of the old run
 -- Columns: verdict text (made, known, absent, disabled), shard int2.
--- Locks: unique entry of idempotency: waits for an equal key that is being committed. Indexes: primary keys.
+-- Locks: unique entry of idempotency: waits for an equal key that is being committed; the operation's row. Indexes: primary keys.
 WITH judged AS MATERIALIZED (
     SELECT s.shard, o.trigger,
            CASE WHEN w.name IS NULL OR v.version IS NULL OR o.id IS NULL THEN 'absent'
@@ -21,8 +22,14 @@ won AS (
     SELECT current_organisation(), $2, $9, $10, $1, now() + interval '24 hours' FROM judged WHERE verdict = 'made' AND $9 IS NOT NULL
     ON CONFLICT DO NOTHING
     RETURNING run_id),
+counted AS (
+    UPDATE bulk_run SET new_run = $1
+     WHERE organisation = current_organisation() AND operation = $15::uuid AND run_id = $12 AND new_run IS NULL AND code IS NULL
+       AND EXISTS (SELECT FROM judged WHERE verdict = 'made')
+    RETURNING run_id),
 made AS MATERIALIZED (
-    SELECT * FROM judged WHERE verdict = 'made' AND ($9 IS NULL OR EXISTS (SELECT FROM won))),
+    SELECT * FROM judged WHERE verdict = 'made' AND ($9 IS NULL OR EXISTS (SELECT FROM won))
+       AND ($15::uuid IS NULL OR EXISTS (SELECT FROM counted))),
 runs AS (
     INSERT INTO run (id, organisation, workflow, version, priority, created_at, input, labels, trigger, rerun_of, begins)
     SELECT $1, current_organisation(), $2, $3, $5, $6, $7, $8, trigger, $12, $13 FROM made),

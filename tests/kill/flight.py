@@ -31,12 +31,13 @@ AGAIN = {"max_attempts": 5, "initial": "10ms"}
 
 
 def documents(target):
-    """Of a run that has in flight whatever the language has: the child first."""
+    """Of a run that has in flight whatever the language has: the child first; and of one that is done again."""
     def post(path, **more):
         return {"call": "http", "with": {"method": "POST", "url": target + path, "body": {"n": 1}}, "retry": AGAIN, **more}
 
     undo = {"call": "http", "with": {"method": "DELETE", "url": target + "/hello"}, "retry": AGAIN}
     return {"name": "kill-child", "steps": {"effect": post("/child")}}, {
+        "name": "kill-again", "steps": {"one": {"call": "transform", "with": {"value": 1}}}}, {
         "name": "kill-main",
         "steps": {
             "hello": post("/hello", compensate=undo),
@@ -188,6 +189,33 @@ class Flight:
         self.repeated = sum(len(keys) - 1 for keys in seen.values())
         self.unknown = int(unknown and self.kind != "cancelled")  # a request that is cancelled under way is in doubt, too
         return faults
+
+
+class ManyAgain(Flight):
+    """Runs that have ended, and are done again by one request."""
+
+    def __init__(self, lab):
+        super().__init__(lab, "again")
+        self.old = [self.ask("/v1/workflows/kill-again/runs", {"labels": {"many": self.key}}).json()["run_id"] for _ in range(6)]
+        for run in self.old:
+            lab.drive.ended(run)
+
+    def fly(self):
+        body = {"filter": {"label.many": self.key, "status": "succeeded", "created_before": "2999-01-01T00:00:00Z"}}
+        self.ask("/v1/runs:rerun", body, self.key)
+        until("each to be done again", lambda: len(self.made()) >= len(self.old), 90, 0.1)
+        for _, new in self.made():
+            self.lab.drive.ended(new)
+        self.landed_at = time.monotonic()
+        return self
+
+    def made(self):
+        return self.lab.drive.sql("select rerun_of::text, id::text from run where rerun_of = any(%s::uuid[])", self.old)
+
+    def check(self):
+        self.repeated = self.unknown = 0
+        made = sorted(old for old, _ in self.made())
+        return [] if made == sorted(self.old) else [f"of {sorted(self.old)} these were done again: {made}"]
 
 
 class Lab:

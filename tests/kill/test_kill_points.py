@@ -7,12 +7,12 @@ import time
 import pika
 import pytest
 
-from flight import BUILD, CHECKOUT, KINDS, Process, open_lab, until
+from flight import BUILD, CHECKOUT, KINDS, ManyAgain, Process, open_lab, until
 
 PLACES = re.findall(r"^FAULT\((\w+),", (CHECKOUT / "common/base/fault.def").read_text(), re.M)
 
 # At which passage, where it is not the second: some places are passed once by three runs.
-PASSAGE = {"gateway_command_read": 1, "gateway_command_written": 1, "gateway_command_nudged": 1,
+PASSAGE = {"gateway_bulk_rerun_taken": 1, "gateway_command_read": 1, "gateway_command_written": 1, "gateway_command_nudged": 1,
            "scheduler_registered": 1, "scheduler_shard_taken": 1, "scheduler_shard_read": 1, "scheduler_runs_read": 1,
            "scheduler_shard_giving": 3, "scheduler_shard_given": 3, "scheduler_left": 1, "scheduler_started_received": 1,
            "scheduler_child_applied": 1, "scheduler_child_committed": 1, "scheduler_tell_applied": 1,
@@ -86,7 +86,13 @@ def fly_with_what_another_has_dropped(lab, process, order):
     return flights
 
 
-HOW = {"scheduler_registered": start_with_runs_in_flight, "scheduler_shard_taken": start_with_runs_in_flight,
+def fly_and_do_many_again(lab, process, order):
+    many = ManyAgain(lab)
+    return start_and_fly(lab, process, order) + [lab.pool.submit(many.fly)]
+
+
+HOW = {"gateway_bulk_rerun_taken": fly_and_do_many_again, "gateway_bulk_rerun_made": fly_and_do_many_again,
+       "scheduler_registered": start_with_runs_in_flight, "scheduler_shard_taken": start_with_runs_in_flight,
        "scheduler_shard_read": start_with_runs_in_flight, "scheduler_runs_read": start_with_runs_in_flight,
        "scheduler_dead_letter_applied": fly_and_throw_garbage, "scheduler_dead_letter_committed": fly_and_throw_garbage,
        "scheduler_shard_giving": fly_and_share, "scheduler_shard_given": fly_and_share, "scheduler_left": fly_and_stop,

@@ -149,6 +149,123 @@ def test_many_are_paused_and_resumed(stack, api, flow):
     assert done(api, answer.headers["location"])["applied"] == 5
 
 
+def reruns(stack, name):
+    return stack.sql("select rerun_of::text, id::text from run where workflow = %s and rerun_of is not null order by 1", name)
+
+
+def failing(name):
+    return {"name": name, "steps": {"first": {"call": "transform", "with": {"value": "${ .input.n }"}},
+                                    "t": {"needs": ["first"], "call": "transform", "with": {"value": "${ .input.x | error }"}}}}
+
+
+def test_many_are_done_again_in_new_runs(stack, api, other):
+    name = "bulk-" + uuid.uuid4().hex[:8]
+    assert api("PUT", "/v1/workflows/" + name, failing(name)).ok
+    assert api("PUT", "/v1/workflows/" + name, {"name": name, "steps": {"first": {"call": "transform", "with": {"value": 0}},
+               "t": {"needs": ["first"], "call": "transform", "with": {"value": "${ .steps.first.output }"}}}}).ok
+    assert api("POST", f"/v1/workflows/{name}:rollback", {"version": 1}).ok
+    old = [api("POST", f"/v1/workflows/{name}/runs", {"input": {"n": n}, "labels": {"n": str(n)}}).json()["run_id"] for n in range(30)]
+    drive.until("they fail", lambda: by_status(stack, name) == {"failed": 30})
+    asked = {"filter": {"workflow": name, "status": "failed"}, "from": "t", "version": 2}
+    planned = api("POST", "/v1/runs:rerun", {**asked, "dry_run": True}).json()
+    assert planned["would_ask"]["count"] == 30 and not reruns(stack, name), "a dry run does nothing"
+    answer = api("POST", "/v1/runs:rerun", asked)
+    assert answer.status_code == 202 and answer.json()["runs"] == 30, answer.text
+    shown = done(other, answer.headers["location"])
+    assert (shown["applied"], shown["refused"], shown["kind"]) == (30, 0, "rerun"), shown
+    assert sorted(one for one, _ in reruns(stack, name)) == sorted(old), "each once"
+    assert len(shown["new_runs"]) == 20 and {(r["run_id"], r["new_run_id"]) for r in shown["new_runs"]} <= set(reruns(stack, name))
+    drive.until("they succeed", lambda: by_status(stack, name) == {"failed": 30, "succeeded": 30})
+    for run, new in reruns(stack, name)[:5]:
+        run, new = api("GET", "/v1/runs/" + run).json(), api("GET", "/v1/runs/" + new).json()
+        assert new["version"] == 2 and new["labels"] == run["labels"]
+        assert new["steps"]["t"]["output"] == run["input"]["n"] == int(run["labels"]["n"]), "the first step's result was taken over"
+
+
+def test_runs_that_cannot_be_done_again_say_why_and_the_others_go_on(stack, api, no):
+    name, plain = "bulk-" + uuid.uuid4().hex[:8], "bulk-" + uuid.uuid4().hex[:8]
+    steps = {"once": {"call": "http", "delivery": "at_most_once", "with": {"method": "POST", "url": no + "/"}}}
+    label = {"labels": {"both": name}}
+    assert api("PUT", "/v1/workflows/" + name, {"name": name, "steps": steps}).ok
+    assert api("PUT", "/v1/workflows/" + plain, {"name": plain, "steps": {"n": {"call": "noop"}}}).ok
+    once, twice = started(api, name, 2, **label), started(api, plain, 2, **label)
+    drive.until("they end", lambda: by_status(stack, name) == {"failed": 2} and by_status(stack, plain) == {"succeeded": 2})
+    asked = {"filter": {"label.both": name}}
+    shown = done(api, api("POST", "/v1/runs:rerun", asked).headers["location"])
+    assert (shown["applied"], shown["refused"]) == (2, 2), shown
+    assert {(r["run_id"], r["code"]) for r in shown["refusals"]} == {(run, "confirmation_needed") for run in once}
+    assert all("'once'" in r["reason"] for r in shown["refusals"])
+    assert [run for run, _ in reruns(stack, plain)] == sorted(twice) and not reruns(stack, name)
+    asked = {"filter": {"workflow": name}, "from": "nope"}
+    shown = done(api, api("POST", "/v1/runs:rerun", asked).headers["location"])
+    assert {(r["code"], r["reason"]) for r in shown["refusals"]} == {("invalid_rerun", "the run cannot be done again so: /from: the workflow has no such step of its own")}
+    shown = done(api, api("POST", "/v1/runs:rerun", {"filter": {"workflow": name}, "confirm": ["once"]}).headers["location"])
+    assert shown["applied"] == 2, shown
+
+
+@pytest.mark.parametrize("body, code, pointer", [
+    ({"from": 1}, "wrong_type", "/from"), ({"version": 0}, "wrong_type", "/version"), ({"outputs": []}, "wrong_type", "/outputs"),
+    ({"confirm": "yes"}, "wrong_type", "/confirm"), ({"compensate": True}, "unknown_field", "/compensate")])
+def test_a_rerun_that_no_run_could_be_asked_is_refused_as_a_whole(stack, api, body, code, pointer):
+    before = stack.sql("select count(*) from bulk_operation")
+    answer = api("POST", "/v1/runs:rerun", {"filter": {"workflow": "x"}, **body})
+    assert answer.status_code == 422 and [(e["code"], e["pointer"]) for e in answer.json()["errors"]] == [(code, pointer)], answer.text
+    assert stack.sql("select count(*) from bulk_operation") == before
+
+
+def test_child_runs_are_done_again_with_their_parents(stack, api):
+    child, parent = ("bulk-" + uuid.uuid4().hex[:8] for _ in range(2))
+    label = {"labels": {"one": parent}}
+    assert api("PUT", "/v1/workflows/" + child, {"name": child, "steps": {"n": {"call": "noop"}}}).ok
+    assert api("PUT", "/v1/workflows/" + parent, {"name": parent, "steps": {"c": {"call": "workflow", "with": {"name": child}}}}).ok
+    run, = started(api, parent, 1, **label)
+    drive.until("they end", lambda: by_status(stack, parent) == {"succeeded": 1} and by_status(stack, child) == {"succeeded": 1})
+    found = api("POST", "/v1/runs:rerun", {"filter": {"workflow": child}, "dry_run": True}).json()
+    assert (found["would_ask"]["count"], found["would_leave"]["count"]) == (0, 0)
+    assert done(api, api("POST", "/v1/runs:rerun", {"filter": {"workflow": child}}).headers["location"])["runs"] == 0
+    shown = done(api, api("POST", "/v1/runs:rerun", {"filter": {"parent": run}}).headers["location"])
+    assert (shown["runs"], shown["applied"]) == (1, 1) and len(reruns(stack, child)) == 1
+
+
+def test_gateways_that_die_in_the_middle_neither_forget_nor_double_a_rerun():
+    """Two gateways share the work; each is killed in turn while it is under way, the same request is sent again and again."""
+    name, count = "bulk-" + uuid.uuid4().hex[:8], 400
+    with drive.private_stack(gateways=2, schedulers=1, workers=1) as stack:
+        first, second = (Api(url, stack.key) for url in stack.urls)
+        assert first("PUT", "/v1/workflows/" + name, {"name": name, "steps": {"n": {"call": "transform", "with": {"value": 1}}}}).ok
+        threads = [threading.Thread(target=started, args=(Api(stack.urls[i % 2], stack.key), name, count // 8)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        drive.until("all have ended", lambda: by_status(stack, name) == {"succeeded": count}, 60)
+        key, body = {"Idempotency-Key": "again"}, {"filter": {"workflow": name, "created_before": "2999-01-01T00:00:00Z", "status": "succeeded"}}
+        answer = first("POST", "/v1/runs:rerun", body, headers=key)
+        assert answer.status_code == 202 and answer.json()["runs"] == count
+        drive.until("it is under way", lambda: len(reruns(stack, name)) > 5)
+        stack.signal("gateway-1")
+        assert len(reruns(stack, name)) < count, "it was in the middle"
+        assert second("POST", "/v1/runs:rerun", body, headers=key).json() == answer.json()
+        drive.until("the other one goes on", lambda: len(reruns(stack, name)) > count // 2, 60)
+        stack.signal("gateway-2")
+        stack.stack("start", "gateway-1")
+        stack.stack("start", "gateway-2")
+        drive.until("a gateway answers", lambda: api_answers(stack))
+        # what the dead ones had in hand is tried again when nobody holds it any more
+        shown = done(Api(stack.urls[0], stack.key), answer.headers["location"], 90)
+        assert (shown["applied"], shown["refused"]) == (count, 0), shown
+        made = reruns(stack, name)
+        assert len(made) == count and len({old for old, _ in made}) == count, "each was done again, once"
+        drive.until("all have ended", lambda: by_status(stack, name) == {"succeeded": 2 * count}, 60)
+
+
+def api_answers(stack):
+    try:
+        return all(requests.get(url + "/readyz", timeout=5).status_code == 200 for url in stack.urls)
+    except requests.RequestException:
+        return False
+
+
 @pytest.fixture
 def no():
     """A server that has had each request, and wants none."""
@@ -246,6 +363,12 @@ def test_the_command_line_cancels_many(stack, api, flow):
     assert lines.startswith("3 runs would be asked\n") and all(run in lines for run in runs)
     assert cli("cancel", "--all-matching", f"workflow={flow}").stdout == "3 runs asked: 3 done, 0 refused, 0 waiting\n"
     assert json.loads(cli("retry", "--all-matching", f"workflow={flow},status=failed", "-o", "json").stdout)["runs"] == 0
+    drive.until("they end", lambda: by_status(stack, flow) == {"cancelled": 3})
+    assert cli("rerun", "--all-matching", f"workflow={flow}", "--dry-run").stdout.startswith("3 runs would be asked\n")
+    lines = cli("rerun", "--all-matching", f"workflow={flow}", "--from", "w", "--input", '{"n": 1}').stdout.splitlines()
+    assert lines[0] == "3 runs asked: 3 done, 0 refused, 0 waiting" and sorted(lines[1:]) == [f"  {old}  done again as {new}" for old, new in reruns(stack, flow)]
+    assert all(api("GET", "/v1/runs/" + new).json()["input"] == {"n": 1} for _, new in reruns(stack, flow))
+    cli("rerun", "--all-matching", "workflow=x", "--plan", code=2)
     cli("cancel", "--all-matching", "workflow", code=2)
     cli("cancel", "--all-matching", "workflow=x", runs[0], code=2)
     cli("cancel", "--all-matching", "flow=x", code=3)
