@@ -73,6 +73,7 @@ struct step_state {
     bool passed;              /* the run began behind it: its edges count as accepted */
     bool partial;             /* succeeded, but something in it did not, and was to be continued */
     bool doubtful;            /* an attempt may have had its effect without an answer */
+    bool key_used;            /* an attempt was dispatched under this generation of the key */
     uint8_t asked;            /* 1 + purpose of the evaluation that is outstanding, 0: none */
     uint8_t open_kind;        /* enum work_kind */
     uint32_t asked_index;     /* EVAL_CASE: which */
@@ -169,10 +170,11 @@ struct signal_queue {
 /* A step that may have to be undone, in the order in which they ended. */
 struct undo {
     uint32_t node;
-    uint8_t status; /* outcome */
-    bool doubtful;  /* whatever the outcome says, it may have had its effect */
-    uint8_t undone; /* enum step_status: PENDING not tried, or the outcome of the compensation */
-    bool again;     /* it has been tried before: its action is there */
+    uint8_t status;                /* outcome */
+    bool doubtful;                 /* whatever the outcome says, it may have had its effect */
+    uint8_t undone;                /* enum step_status: PENDING not tried, or the outcome of the compensation */
+    bool again;                    /* it has been tried before: its action is there */
+    uint32_t late_seq, late_bytes; /* event that holds the output of a success that came late, 0: none */
 };
 
 /* What bounds the runs that go on at a time: the workflow's `concurrency`, its organisation's limit. Each has keys; a

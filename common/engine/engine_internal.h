@@ -54,6 +54,12 @@ void frames_free(struct run_state *state);
 /* A step that has ended is to be done once more: its attempts go on counting, and what was answered under its key asks
  * for a new one. */
 void step_restart(struct run_state *state, struct step_state *s);
+
+/* The generation of its key that its next attempt takes. Receivers replay the first answer of a key: what was answered
+ * needs a new one. Where nobody knows, or the worker has not said a word, and where no attempt has used it, it stays.
+ */
+uint16_t step_next_generation(const struct step_state *s);
+void step_use_generation(struct step_state *s, uint16_t generation);
 struct step_extra *step_extra(struct run_state *state, struct step_state *s); /* made when there is none */
 /* What a path leads to: a step (node), or an iteration itself (loop and index; frame NULL when it is not in memory). */
 struct place {
@@ -80,6 +86,7 @@ const struct step_state *item_output_source(const struct run_state *state, const
 void undo_note(struct run_state *state, uint32_t node);         /* it has ended, and has a compensation */
 struct undo *undo_find(struct run_state *state, uint32_t node); /* NULL: nothing of it is to be undone */
 void undo_again(struct run_state *state);                       /* undoing begins */
+void undo_show_late_outputs(struct run_state *state);           /* to what undoes their steps */
 void fold_late(struct run_state *state, uint32_t node, const struct event *event);
 enum err_code fold_step_reopened(struct run_state *state, uint32_t node, const struct event *event, struct err *err);
 enum err_code fold_settled(struct run_state *state, uint32_t node, const struct event *event, struct err *err);

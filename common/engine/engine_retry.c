@@ -42,15 +42,6 @@ static const char *cannot_restart(const struct run_state *state, uint32_t node)
     return NULL;
 }
 
-/* Receivers replay the first answer of a key: what was answered needs a new one. Where nobody knows, or the worker has
- * not said a word, it stays. */
-static uint16_t next_generation(const struct step_state *s)
-{
-    bool answered = s->attempt > 0 && !s->doubtful && (s->unheard & 1) == 0;
-
-    return (uint16_t)(s->generation + (answered ? 1 : 0));
-}
-
 static bool add(struct retry_plan *plan, const struct run_state *state, struct arena *arena, uint32_t node)
 {
     const char *why = cannot_restart(state, node);
@@ -63,7 +54,7 @@ static bool add(struct retry_plan *plan, const struct run_state *state, struct a
     }
     plan->steps[plan->count++] =
         (struct retry_step){.node = node,
-                            .generation = next_generation(run_step(state, node)),
+                            .generation = step_next_generation(run_step(state, node)),
                             .again = engine_may_have_acted(state, node),
                             .needs_confirmation = run_plan_step(state, node)->effect == EFFECT_NOT_REPEATABLE &&
                                                   engine_may_have_acted(state, node)};

@@ -99,12 +99,25 @@ static void steps_clear(struct run_state *state, struct frame *frame)
     }
 }
 
+void step_use_generation(struct step_state *s, uint16_t generation)
+{
+    if (generation != s->generation)
+        s->key_used = false;
+    s->generation = generation;
+}
+
+uint16_t step_next_generation(const struct step_state *s)
+{
+    bool answered = s->key_used && !s->doubtful && (s->unheard & 1) == 0;
+
+    return (uint16_t)(s->generation + (answered ? 1 : 0));
+}
+
 void step_restart(struct run_state *state, struct step_state *s)
 {
     if (s->attempt > 0) {
         step_extra(state, s)->attempts_before = s->attempt;
-        if (!s->doubtful)
-            s->generation++;
+        step_use_generation(s, step_next_generation(s));
     }
     mem_free(s->error);
     s->error = NULL;

@@ -382,6 +382,7 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
             fold_error(&state->run_error, &output);
         }
         undo_again(state);
+        undo_show_late_outputs(state);
         break;
     case EVENT_RUN_REOPENED:
         run_reopened(state, event);
@@ -467,7 +468,8 @@ static enum err_code fold_open(struct run_state *state, uint32_t node, const str
         s->unheard <<= 1; /* its bits count back from the newest attempt */
         if (event->generation != s->generation)
             s->doubtful = false; /* what may have happened under the key of before has been answered */
-        s->generation = event->generation;
+        step_use_generation(s, event->generation);
+        s->key_used = true;
         s->dispatch = 1;
         s->began_dispatch = 0;
         s->worker = 0;
@@ -495,7 +497,7 @@ static enum err_code fold_open(struct run_state *state, uint32_t node, const str
         note_doubt(s, event);
         work_opened(state, node, event, WORK_BACKOFF);
         s->status = STEP_WAITING;
-        s->generation = event->generation;
+        step_use_generation(s, event->generation);
         break;
     }
     return ERR_OK;

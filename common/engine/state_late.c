@@ -46,6 +46,23 @@ void undo_again(struct run_state *state)
     }
 }
 
+/* What undoes a step may want to read what it gave. To all else it has failed, and gave nothing. */
+static void show_late_output(struct run_state *state, const struct undo *undo)
+{
+    struct step_state *s = run_step(state, undo->node);
+
+    if (undo->late_seq == 0)
+        return;
+    s->output_seq = undo->late_seq;
+    s->output_bytes = undo->late_bytes;
+}
+
+void undo_show_late_outputs(struct run_state *state)
+{
+    for (uint32_t i = 0; i < state->undo_count; i++)
+        show_late_output(state, &state->undos[i]);
+}
+
 /* One word of each attempt is kept. */
 static void note_heard(struct step_state *s, uint32_t attempt)
 {
@@ -69,8 +86,10 @@ void fold_late(struct run_state *state, uint32_t node, const struct event *event
     if (str_is(event->code, "succeeded")) {
         undo->status = STEP_SUCCEEDED;
         state->undo_at = state->undo_count;
-        s->output_seq = event->output_bytes > 0 ? event->seq : 0; /* what undoes it may want to read it */
-        s->output_bytes = event->output_bytes;
+        undo->late_seq = event->output_bytes > 0 ? event->seq : 0;
+        undo->late_bytes = event->output_bytes;
+        if (state->compensating)
+            show_late_output(state, undo);
     } else if (event->attempt == s->attempt && event->http_status != 0)
         undo->doubtful = false;
 }
@@ -145,7 +164,7 @@ enum err_code fold_step_reopened(struct run_state *state, uint32_t node, const s
         return fold_refuse(event, "the run has ended, or has not started", err);
     undo_drop(state, node);
     step_restart(state, s);
-    s->generation = event->generation;
+    step_use_generation(s, event->generation);
     s->output_seq = 0;
     s->output_bytes = 0;
     for (size_t i = 0; i < step->child_count; i++)

@@ -142,7 +142,7 @@ static void check_cascade(struct sim *sim, struct db_run *parent, struct db_run 
     if (awaited || child->ends > 0 || run_ended(child->status) || has_command_of(sim, child, "cancel"))
         return;
     check_events(sim, child); /* of the same transaction */
-    if (child->history->cancelling || child->history->root->ended == child->plan->root_count)
+    if (child->ends > 0 || child->history->cancelling || child->history->root->ended == child->plan->root_count)
         return;
     sim_fail(sim, "run %u is not to go on, and nobody tells its child, run %u", parent->number, child->number);
 }

@@ -138,6 +138,8 @@ static void attempt_failed(struct history *h, struct past_step *step, const stru
     if (event->dispatch != 0) /* of a poll that was answered in between */
         step->tried = 1;
     history_note_answer(step, event, step->attempt_open);
+    if (event->generation != step->generation) /* nobody has seen the key that the next takes */
+        step->answered = false;
     step->generation = event->generation;
     step->attempt_open = false;
 }

@@ -94,6 +94,7 @@ static void same_step(const struct run_state *state, uint32_t node, const struct
     SAME(doubtful);
     SAME(open_kind);
     SAME(unheard);
+    SAME(key_used);
     SAME(waiting_for);
     SAME(step);
     SAME(open_seq);
