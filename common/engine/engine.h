@@ -290,6 +290,8 @@ void engine_plan_retry(const struct run_state *state, struct arena *arena, struc
 /* May outside effects of this step have happened? Of one that has begun, conservatively. */
 bool engine_may_have_acted(const struct run_state *state, uint32_t node);
 bool event_ends_run(enum event_type type);
+/* As what it ends; RUN_PENDING: it does not. */
+enum run_status event_run_end(enum event_type type);
 
 struct run_state *run_state_new(struct run_id id, int32_t organisation, struct plan *plan, struct wall_us created_at);
 void run_state_free(struct run_state *state); /* accepts NULL */

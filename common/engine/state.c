@@ -141,10 +141,28 @@ uint8_t engine_outcome_bit(enum step_status status)
     return 0;
 }
 
+enum run_status event_run_end(enum event_type type)
+{
+    static const struct {
+        enum event_type type;
+        enum run_status status;
+    } ends[] = {{EVENT_RUN_SUCCEEDED, RUN_SUCCEEDED},
+                {EVENT_RUN_FAILED, RUN_FAILED},
+                {EVENT_RUN_PARTIALLY_COMPLETED, RUN_PARTIALLY_COMPLETED},
+                {EVENT_RUN_CANCELLED, RUN_CANCELLED},
+                {EVENT_RUN_TIMED_OUT, RUN_TIMED_OUT},
+                {EVENT_RUN_COMPENSATED, RUN_COMPENSATED},
+                {EVENT_RUN_COMPENSATION_FAILED, RUN_COMPENSATION_FAILED}};
+
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+        if (ends[i].type == type)
+            return ends[i].status;
+    return RUN_PENDING;
+}
+
 bool event_ends_run(enum event_type type)
 {
-    return (type >= EVENT_RUN_SUCCEEDED && type <= EVENT_RUN_TIMED_OUT) || type == EVENT_RUN_COMPENSATED ||
-           type == EVENT_RUN_COMPENSATION_FAILED;
+    return run_ended(event_run_end(type));
 }
 
 /* Does any step below accept this outcome of the step? Then the run goes on, and whether it was handled is decided at
@@ -321,16 +339,6 @@ static enum err_code fold_queued(struct run_state *state, const struct event *ev
 
 static enum err_code fold_run(struct run_state *state, const struct event *event, struct err *err)
 {
-    static const struct {
-        enum event_type type;
-        enum run_status status;
-    } ends[] = {{EVENT_RUN_SUCCEEDED, RUN_SUCCEEDED},
-                {EVENT_RUN_FAILED, RUN_FAILED},
-                {EVENT_RUN_PARTIALLY_COMPLETED, RUN_PARTIALLY_COMPLETED},
-                {EVENT_RUN_CANCELLED, RUN_CANCELLED},
-                {EVENT_RUN_TIMED_OUT, RUN_TIMED_OUT},
-                {EVENT_RUN_COMPENSATED, RUN_COMPENSATED},
-                {EVENT_RUN_COMPENSATION_FAILED, RUN_COMPENSATION_FAILED}};
     bool verdict = event->type >= EVENT_COMMAND_APPLIED; /* on a command: also of a run that has ended */
 
     if (run_ended((enum run_status)state->status) != (event->type == EVENT_RUN_REOPENED) && !verdict)
@@ -393,9 +401,8 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
         signal_came(state, signal_get(state, event->name), event->seq, event->output_bytes);
         break;
     default: /* verdicts on commands change nothing */
-        for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
-            if (ends[i].type == event->type)
-                run_has_ended(state, event, ends[i].status);
+        if (event_ends_run(event->type))
+            run_has_ended(state, event, event_run_end(event->type));
         break;
     }
     return ERR_OK;

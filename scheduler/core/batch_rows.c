@@ -37,6 +37,8 @@ static void allocate(struct rows *r)
         inputs += work->input_count;
         children += work->fx.child_count;
         told += work->fx.child_cancel_count + work->fx.child_pause_count + work->fx.admission_count;
+        for (size_t i = 0; i < work->fx.event_count; i++)
+            told += event_ends_run(work->fx.events[i].type);
     }
     r->events = arena_array(r->arena, events, sizeof(*r->events));
     r->opens = arena_array(r->arena, opens, sizeof(*r->opens));
@@ -46,7 +48,7 @@ static void allocate(struct rows *r)
     r->deletes = arena_array(r->arena, inputs, sizeof(*r->deletes));
     r->holds = arena_array(r->arena, inputs, sizeof(*r->holds));
     r->children = arena_array(r->arena, children, sizeof(*r->children));
-    r->inserts = arena_array(r->arena, inputs + told + works, sizeof(*r->inserts));
+    r->inserts = arena_array(r->arena, inputs + told, sizeof(*r->inserts));
     r->admissions = arena_array(r->arena, inputs, sizeof(*r->admissions));
     r->dead = arena_array(r->arena, inputs + events, sizeof(*r->dead));
     r->quarantines = arena_array(r->arena, works, sizeof(*r->quarantines));
@@ -267,11 +269,11 @@ static void tell(struct rows *r, const struct work *work, struct run_id run, con
                                       .body = body};
 }
 
-/* Child runs that begin or are to stop, and the parent of a child that has ended. All share the shard by their slot. */
+/* Child runs that begin or are to stop, and the parent of a child that has ended, also when it was opened again at
+ * once: whoever waits for it has heard. All share the shard by their slot. */
 static void add_family(struct rows *r, const struct work *work)
 {
     const struct run_state *run = work->entry->run;
-    const struct event *end = end_of(work);
 
     for (size_t i = 0; i < work->fx.child_count; i++) {
         const struct effect_child *child = &work->fx.children[i];
@@ -293,8 +295,9 @@ static void add_family(struct rows *r, const struct work *work)
     for (size_t i = 0; i < work->fx.child_pause_count; i++)
         tell(r, work, work->fx.child_pauses[i].child, work->fx.child_pauses[i].resume ? "resume" : "pause",
              child_pause_body(r->arena, &work->fx.child_pauses[i]));
-    if (run->has_parent && end != NULL)
-        tell(r, work, run->parent, "child_ended", child_ended_body(r->arena, work->entry, end));
+    for (size_t i = 0; run->has_parent && i < work->fx.event_count; i++)
+        if (event_ends_run(work->fx.events[i].type))
+            tell(r, work, run->parent, "child_ended", child_ended_body(r->arena, work->entry, &work->fx.events[i]));
 }
 
 /* To the owners of keys, of whatever shard. */

@@ -77,7 +77,7 @@ struct str child_ended_body(struct arena *arena, const struct run_entry *entry, 
     jw_obj(&w);
     jw_kcstr(&w, "child", id);
     jw_kstr(&w, "step", entry->parent_step);
-    jw_kcstr(&w, "status", run_status_name(too_large ? RUN_FAILED : (enum run_status)entry->run->status));
+    jw_kcstr(&w, "status", run_status_name(too_large ? RUN_FAILED : event_run_end(end->type)));
     if (too_large) {
         put_error(
             &w, STR("too_large"),

@@ -607,7 +607,7 @@ bool command_unwrap(struct command *command);
 /* children.c */
 /* How the input of a child breaks the input_schema of its workflow: text to free, STR_NONE when it does not. */
 struct str child_input_fault(struct plan_info *plan, struct str input);
-/* Body of the command that tells the parent how the run has ended. */
+/* Body of the command that tells the parent how the run has ended, by the event that says so. */
 struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end);
 
 /* ... and of that which pauses or resumes a child with its parent. */

@@ -76,12 +76,9 @@ static void check_event(struct sim *sim, struct db_run *run, const struct db_eve
         run->asked_to_pause = true;
 }
 
-/* Folds what is new of the run. One that ends, is opened again and ends once more in one transaction has ended once for
- * everybody else. */
+/* Folds what is new of the run. */
 static void check_events(struct sim *sim, struct db_run *run)
 {
-    bool ends = false;
-
     if (run->state == NULL) {
         struct who *who = sim_new(sim, struct who);
 
@@ -91,12 +88,11 @@ static void check_events(struct sim *sim, struct db_run *run)
     }
     for (; run->checked < run->event_count && !sim->failed; run->checked++) {
         check_event(sim, run, &run->events[run->checked]);
-        ends = ends || event_ends_run((enum event_type)run->events[run->checked].type);
+        if (!event_ends_run((enum event_type)run->events[run->checked].type))
+            continue;
+        run->ends++;
+        run->closed_at = sim->now;
     }
-    if (!ends || !run_ended((enum run_status)run->state->status))
-        return;
-    run->ends++;
-    run->closed_at = sim->now;
 }
 
 /* ---- families ---- */

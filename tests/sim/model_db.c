@@ -3,6 +3,7 @@
 #include "common/base/ensure.h"
 #include "common/base/map.h"
 #include "tests/sim/model_commit.h"
+#include "tests/sim/model_lease.h"
 
 #include "common/base/banned.h"
 
@@ -18,6 +19,9 @@ int64_t db_wall(const struct sim *sim)
 
 void db_jump(struct sim *sim, int64_t us)
 {
+    for (size_t i = 0; i < MEMBERS; i++) /* a lease that had run out may seem alive again */
+        if (sim->db.members[i].lease_until <= db_wall(sim))
+            sim->db.members[i].since = sim->now;
     sim->db.clock_offset += us;
     sim_trace(sim, "PostgreSQL's clock jumps by %lld ms", (long long)(us / MS));
 }
