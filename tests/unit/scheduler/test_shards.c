@@ -149,6 +149,35 @@ static void the_rest_of_a_fenced_batch_is_committed(void **state)
     script_free(s);
 }
 
+/* What had been collected behind a fenced batch was dropped with its shard, but went on counting: with as many inputs as a
+ * batch holds every further batch was taken for full, and nothing was committed any more. */
+static void what_was_collected_for_a_lost_shard_leaves_room_for_others(void **state)
+{
+    struct script *s = script_new_with(&(struct sched_settings){.batch_inputs = 3});
+    struct script_run *kept, *next;
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_own(s, 1, 1);
+    s->hold_commits = true;
+    kept = script_run(s, 0, NOOP);
+    script_settle(s);
+    assert_non_null(s->batch);
+    for (int i = 0; i < 3; i++)
+        script_run(s, 1, NOOP);
+    script_advance(s, SEC);
+    assert_int_equal(s->batch->shard_count, 1); /* they wait behind it */
+    script_commit(s, SCHED_FENCED, NULL);
+    script_lose(s, 1);
+    s->hold_commits = false;
+    script_settle(s);
+    assert_int_equal(script_events(s, kept, EVENT_RUN_STARTED), 1);
+    next = script_run(s, 0, NOOP);
+    script_advance(s, SEC);
+    assert_int_equal(script_events(s, next, EVENT_RUN_STARTED), 1);
+    script_free(s);
+}
+
 static void what_was_committed_before_the_loss_is_acknowledged_but_not_published(void **state)
 {
     struct script *s = script_new();
@@ -276,6 +305,7 @@ int main(void)
         cmocka_unit_test(a_granted_task_is_never_published_again),
         cmocka_unit_test(a_lost_shards_messages_are_forgotten_and_its_channel_closed),
         cmocka_unit_test(the_rest_of_a_fenced_batch_is_committed),
+        cmocka_unit_test(what_was_collected_for_a_lost_shard_leaves_room_for_others),
         cmocka_unit_test(what_was_committed_before_the_loss_is_acknowledged_but_not_published),
         cmocka_unit_test(a_result_for_anothers_run_is_passed_on_before_it_is_acknowledged),
         cmocka_unit_test(a_message_of_a_shard_that_is_gone_is_forgotten),
