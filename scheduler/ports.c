@@ -25,9 +25,9 @@ static struct wall_us port_wall(void *ctx)
     return db_clock_now(&shell_of(ctx)->clock);
 }
 
-static void port_fetch_commands(void *ctx, uint64_t fetch, const int16_t *shards, size_t count)
+static void port_fetch_commands(void *ctx, uint64_t fetch, const struct sched_command_want *want)
 {
-    store_fetch_commands(shell_of(ctx)->store, fetch, shards, count);
+    store_fetch_commands(shell_of(ctx)->store, fetch, want);
 }
 
 static void port_load_shard(void *ctx, int16_t shard, int64_t epoch)

@@ -24,7 +24,7 @@ bool store_is_up(const struct store *store);
 struct pg *store_reader(struct store *store); /* for reads of the shell's own */
 
 /* Ports (sched_ports); `ctx` of the ports is the shell's, which passes its store on. */
-void store_fetch_commands(struct store *store, uint64_t fetch, const int16_t *shards, size_t count);
+void store_fetch_commands(struct store *store, uint64_t fetch, const struct sched_command_want *want);
 void store_load_shard(struct store *store, int16_t shard, int64_t epoch);
 void store_load_runs(struct store *store, uint64_t load, const struct run_id *ids, size_t count);
 void store_load_bodies(struct store *store, const struct sched_body_want *wants, size_t count);

@@ -94,17 +94,20 @@ static void commands_fetched(void *ctx, const struct pg_outcome *o)
     read_done(read, o, "commands");
 }
 
-void store_fetch_commands(struct store *store, uint64_t fetch, const int16_t *shards, size_t count)
+void store_fetch_commands(struct store *store, uint64_t fetch, const struct sched_command_want *want)
 {
     struct pg_batch *pg = pg_batch_new(false);
-    struct pg_array *array = pg_array_new(pg, PG_E_I16);
-    struct read *read = read_new(store, count);
+    struct pg_array *shards = pg_array_new(pg, PG_E_I16), *asides = pg_array_new(pg, PG_E_UUID);
+    struct read *read = read_new(store, want->shard_count);
 
     read->fetch = fetch;
-    for (size_t i = 0; i < count; i++)
-        pg_array_add(array, pg_i16(shards[i]));
-    (void)pg_add(pg, SQL_COMMAND_FETCH, pg_array_param(array), pg_i32((int32_t)part_of_each(COMMANDS_MAX, count)),
-                 pg_i64((int64_t)part_of_each(COMMANDS_MAX_BYTES, count)));
+    for (size_t i = 0; i < want->shard_count; i++)
+        pg_array_add(shards, pg_i16(want->shards[i]));
+    for (size_t i = 0; i < want->aside_count; i++)
+        pg_array_add(asides, pg_uuid(want->asides[i]));
+    (void)pg_add(pg, SQL_COMMAND_FETCH, pg_array_param(shards),
+                 pg_i32((int32_t)part_of_each(COMMANDS_MAX, want->shard_count)),
+                 pg_i64((int64_t)part_of_each(COMMANDS_MAX_BYTES, want->shard_count)), pg_array_param(asides));
     pg_submit(store->reader, pg, commands_fetched, read);
 }
 

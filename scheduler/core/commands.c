@@ -21,6 +21,8 @@ void commands_distrust(struct sched *sched)
 void commands_tick(struct sched *sched)
 {
     int16_t shards[256];
+    struct run_id *asides;
+    struct sched_command_want want = {.shards = shards};
     size_t n = 0;
 
     if (sched->fetching || sched->owned_count == 0)
@@ -39,7 +41,11 @@ void commands_tick(struct sched *sched)
     sched->fetch_wanted = false;
     sched->fetch_number++;
     sched->fetch_at = mono_after(sched->now, sched->set.commands_poll_us);
-    sched->ports.fetch_commands(sched->ports.ctx, sched->fetch_number, shards, n);
+    want.shard_count = n;
+    want.aside_count = asides_list(sched, &asides);
+    want.asides = asides;
+    sched->ports.fetch_commands(sched->ports.ctx, sched->fetch_number, &want);
+    mem_free(asides);
 }
 
 static struct command *find(const struct sched *sched, int64_t id)
@@ -150,7 +156,7 @@ void sched_on_commands(struct sched *sched, uint64_t fetch, const struct sched_c
         struct shard *shard = shard_find(sched, rows[i].shard);
 
         if (shard == NULL || !shard->ready || fetch <= shard->fetch_barrier || find(sched, rows[i].id) != NULL ||
-            shard_of_run(sched, rows[i].run) != rows[i].shard)
+            shard_of_run(sched, rows[i].run) != rows[i].shard || aside_is(sched, rows[i].run))
             continue;
         take(sched, shard, &rows[i]);
     }
@@ -168,10 +174,15 @@ void command_done(struct sched *sched, struct command *command)
         command_free(sched, command);
 }
 
-void command_drop(struct sched *sched, struct command *command)
+void command_leave(struct sched *sched, struct command *command)
 {
     sched->commands_waiting--;
     command_free(sched, command);
+}
+
+void command_drop(struct sched *sched, struct command *command)
+{
+    command_leave(sched, command);
     commands_distrust(sched);
 }
 

@@ -431,7 +431,7 @@ struct sched {
     struct link deliveries;
     struct htable forwards;
     uint64_t next_forward;
-    struct htable commands;
+    struct htable commands, asides;
     struct link commands_done;
     size_t commands_waiting;
     uint64_t fetch_number, fetch_barrier; /* the newest asked; answers up to the barrier are of before */
@@ -579,6 +579,9 @@ struct input *input_new_internal(struct run_id run, enum engine_input_kind kind,
 void input_submit(struct sched *sched, struct input *input); /* to the entry of its run, or on to another's inbox */
 void input_done(struct sched *sched, struct input *input);   /* its effects are committed */
 void input_drop(struct sched *sched, struct input *input);   /* it is another's now */
+typedef void (*command_end_fn)(struct sched *sched, struct command *command);
+/* ... of all commands that wait at the run */
+void inputs_give_up_commands(struct sched *sched, struct run_entry *entry, command_end_fn give_up);
 void inputs_put_back(struct sched *sched, struct run_entry *entry, struct input *first, bool drop_commands);
 void forward_confirmed(struct sched *sched, uint64_t id, bool confirmed);
 void forwards_tick(struct sched *sched);
@@ -596,8 +599,21 @@ void commands_want(struct sched *sched);
 void commands_tick(struct sched *sched);
 void command_done(struct sched *sched, struct command *command);
 void command_drop(struct sched *sched, struct command *command);
+void command_leave(struct sched *sched, struct command *command); /* untouched; its run is set aside */
 void commands_distrust(struct sched *sched); /* what is being fetched may be of before something we just learnt */
 void commands_free(struct sched *sched);
+/* asides.c */
+enum aside_until {
+    ASIDE_UNTIL_FORMATS, /* other schedulers come or go, or the shard is lost */
+    ASIDE_UNTIL_LOST,    /* the shard is another's */
+};
+/* Gives up the run's commands that are in hand; none is taken until then. */
+void aside_add(struct sched *sched, struct run_entry *entry, enum aside_until until);
+bool aside_is(const struct sched *sched, struct run_id run);
+void asides_formats_changed(struct sched *sched);
+void asides_shard_lost(struct sched *sched, int16_t shard);
+size_t asides_list(struct sched *sched, struct run_id **ret); /* to free */
+void asides_free(struct sched *sched);
 /* command_body.c */
 /* From the body to command->input; also when the body is no good. False: there is no such kind of command. */
 bool command_decode(struct command *command);

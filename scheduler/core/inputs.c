@@ -136,9 +136,7 @@ void input_submit(struct sched *sched, struct input *input)
     run_kick(sched, entry);
 }
 
-/* Commands of a run are applied in the order in which they were given: what is behind one that has to be fetched again
- * is fetched again, too. */
-static void drop_queued_commands(struct sched *sched, struct run_entry *entry)
+void inputs_give_up_commands(struct sched *sched, struct run_entry *entry, command_end_fn give_up)
 {
     struct input **at = &entry->first;
 
@@ -152,7 +150,7 @@ static void drop_queued_commands(struct sched *sched, struct run_entry *entry)
         *at = input->next;
         entry->input_count--;
         sched->inputs_waiting--;
-        input_drop(sched, input);
+        give_up(sched, input->command);
     }
     entry->last = at;
 }
@@ -176,8 +174,10 @@ void inputs_put_back(struct sched *sched, struct run_entry *entry, struct input 
         }
         first = next;
     }
+    /* Commands of a run are applied in the order in which they were given: what is behind one that has to be fetched
+     * again is fetched again, too. */
     if (dropped)
-        drop_queued_commands(sched, entry);
+        inputs_give_up_commands(sched, entry, command_drop);
     if (count == 0)
         return;
     *last = entry->first;

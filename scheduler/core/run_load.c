@@ -74,14 +74,15 @@ static void note_family(struct run_entry *entry, const struct sched_loaded_run *
         entry->input_fault = child_input_fault(entry->plan, loaded->input);
 }
 
-/* Only a newer release can go on with it. Nothing of it is lost or changed: what comes for it waits here, and goes with
- * the shard. */
+/* Only a newer release can go on with it. Nothing of it is lost or changed: messages for it wait here, commands where
+ * they are, and all go with the shard. */
 static void leave_to_newer(struct sched *sched, struct run_entry *entry, const struct err *err)
 {
     sched_log_run(LOG_WARN, "run.beyond_this_release", entry, err);
     metric_add(METRIC_RUNS_BEYOND, 1);
     run_forget_state(sched, entry);
     entry->state = ENTRY_BEYOND;
+    aside_add(sched, entry, ASIDE_UNTIL_LOST);
     if (sched->ports.needs_newer != NULL)
         sched->ports.needs_newer(sched->ports.ctx, entry->shard->number);
 }

@@ -99,6 +99,7 @@ void sched_free(struct sched *sched)
     runs_free(sched);
     inputs_free(sched);
     commands_free(sched);
+    asides_free(sched);
     tasks_free(sched);
     items_free(sched);
     leases_free(sched);
@@ -160,6 +161,8 @@ void sched_on_broker(struct sched *sched, bool up)
 
 void sched_on_formats(struct sched *sched, int oldest, int newest)
 {
+    if (oldest != sched->format_oldest)
+        asides_formats_changed(sched);
     sched->format_oldest = oldest;
     sched->format_newest = newest;
 }

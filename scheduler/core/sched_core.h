@@ -221,6 +221,11 @@ struct sched_body_want {
     struct run_id run;
     uint32_t seq; /* event whose output is wanted; 0: the run's input */
 };
+struct sched_command_want {
+    size_t shard_count, aside_count;
+    const int16_t *shards;
+    const struct run_id *asides; /* whose commands are left out; any number */
+};
 struct sched_plan_want {
     int32_t organisation;
     struct str workflow;
@@ -233,7 +238,7 @@ struct sched_ports {
     struct wall_us (*wall)(void *ctx); /* PostgreSQL's clock (db_clock_now) */
     /* -> sched_on_commands: commands of these shards with held = false, by id: of each its part of 4,000, or of 64 MiB.
      * One call at a time. */
-    void (*fetch_commands)(void *ctx, uint64_t fetch, const int16_t *shards, size_t count);
+    void (*fetch_commands)(void *ctx, uint64_t fetch, const struct sched_command_want *want);
     /* -> sched_on_open_work: all of the shard's open_work and quarantine rows. */
     void (*load_shard)(void *ctx, int16_t shard, int64_t epoch);
     /* -> sched_on_loaded with the same number, in any grouping; every id is answered (found or not) unless its shard is

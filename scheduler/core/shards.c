@@ -89,6 +89,7 @@ static void lose(struct sched *sched, struct shard *shard)
             entry->lost = true;
     }
     quarantine_shard_lost(sched, shard->number);
+    asides_shard_lost(sched, shard->number);
     log_event(LOG_INFO, "shard.lost", log_i64("shard", shard->number), log_i64("epoch", shard->epoch));
     sched->ports.close_shard(sched->ports.ctx, shard->number);
     shard->works++; /* keeps it until here */

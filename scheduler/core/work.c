@@ -335,11 +335,16 @@ void work_broken(struct sched *sched, struct work *work, const struct err *err)
 }
 
 /* It needs events that a scheduler of an older release could not read: it waits until there is none. What came after it
- * waits with it. */
+ * waits with it: a start in the table, where there may be any number of them, all else at the run. */
 static void set_aside_postponed(struct sched *sched, struct work *work, struct input *input)
 {
+    bool command = input->command != NULL;
+
     inputs_put_back(sched, work->entry, input, false);
-    run_delay(sched, work->entry, POSTPONE_US);
+    if (command)
+        aside_add(sched, work->entry, ASIDE_UNTIL_FORMATS);
+    else
+        run_delay(sched, work->entry, POSTPONE_US);
     metric_add(METRIC_INPUTS_POSTPONED, 1);
 }
 

@@ -1,11 +1,12 @@
 -- What was asked for and is not applied yet, by presence: numbers become visible out of order.
 -- $1 smallint[]: shards; $2 int: at most so many of each shard; $3 bigint: and no more of a shard once their bodies come to so
--- many bytes, as stored. Columns: shard, id, organisation, run_id, kind, body, reply_to. Index: command_waiting. No locks:
+-- many bytes, as stored; $4 uuid[]: runs that are left out, however many. Columns: shard, id, organisation, run_id, kind, body, reply_to. Index: command_waiting. No locks:
 -- only the owner of a shard deletes its commands.
 SELECT c.shard, c.id, c.organisation, c.run_id, c.kind, c.body, c.reply_to
   FROM unnest($1::smallint[]) AS wanted (shard)
  CROSS JOIN LATERAL (
        SELECT oldest.*, sum(pg_column_size(body)) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS before
-         FROM (SELECT * FROM command WHERE command.shard = wanted.shard AND NOT held ORDER BY id LIMIT $2::int) oldest) c
+         FROM (SELECT * FROM command WHERE command.shard = wanted.shard AND NOT held
+                   AND run_id NOT IN (SELECT unnest($4::uuid[])) ORDER BY id LIMIT $2::int) oldest) c
  WHERE coalesce(c.before, 0) < $3::bigint
  ORDER BY c.id

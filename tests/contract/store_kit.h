@@ -124,15 +124,20 @@ static inline size_t events_of(struct run_id run)
     return loaded->event_count;
 }
 
-static inline void fetch(const int16_t *shards, size_t count)
+static inline void fetch_wanted(const struct sched_command_want *want)
 {
     static uint64_t number;
     int before = heard.commands;
 
-    ports.fetch_commands(ports.ctx, ++number, shards, count);
+    ports.fetch_commands(ports.ctx, ++number, want);
     UNTIL(heard.commands == before + 1);
     for (size_t i = 1; i < heard.command_count; i++)
         assert_true(heard.command_rows[i].id > heard.command_rows[i - 1].id);
+}
+
+static inline void fetch(const int16_t *shards, size_t count)
+{
+    fetch_wanted(&(struct sched_command_want){.shard_count = count, .shards = shards});
 }
 
 static inline size_t fetched(void)

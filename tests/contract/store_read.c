@@ -161,6 +161,31 @@ static void more_commands_than_a_part_are_not_complete(void **state)
     assert_true(heard.complete);
 }
 
+/* However many: they take no room from others. */
+static void commands_of_runs_that_are_set_aside_are_left_out(void **state)
+{
+    enum { COUNT = 4100 };
+    struct run_id run = new_run(), aside = new_run();
+    struct sched_command_insert *rows = arena_array(heard.arena, COUNT + 1, sizeof(*rows));
+    struct sched_batch batch = {.command_insert_count = COUNT + 1, .command_inserts = rows};
+    struct sched_command_want want = {.shard_count = 1, .shards = SHARDS, .aside_count = 1, .asides = &aside};
+
+    (void)state;
+    for (size_t i = 0; i < COUNT; i++)
+        rows[i] = (struct sched_command_insert){.shard = SHARD, .run = aside, .organisation = 1, .kind = "cancel"};
+    rows[COUNT] = (struct sched_command_insert){.shard = SHARD, .run = run, .organisation = 1, .kind = "cancel"};
+    assert_commits(&batch);
+    fetch_wanted(&want);
+    assert_true(heard.complete);
+    assert_int_equal(heard.command_count, 1);
+    assert_true(run_id_eq(heard.command_rows[0].run, run));
+    want.asides = &run;
+    fetch_wanted(&want);
+    assert_false(heard.complete);
+    assert_int_equal(heard.command_count, 4000);
+    assert_true(run_id_eq(heard.command_rows[3999].run, aside));
+}
+
 static void a_read_that_cannot_be_made_is_answered(void **state)
 {
     struct run_id run = new_run();
@@ -330,6 +355,7 @@ const struct CMUnitTest store_read_tests[] = {
     STORE_SCENARIO(each_of_many_runs_is_answered_once),
     STORE_SCENARIO(a_shard_is_read_whole_however_much_it_holds),
     STORE_SCENARIO(more_commands_than_a_part_are_not_complete),
+    STORE_SCENARIO(commands_of_runs_that_are_set_aside_are_left_out),
     STORE_SCENARIO(a_read_that_cannot_be_made_is_answered),
     STORE_SCENARIO(a_read_sees_all_of_a_batch_or_nothing),
     STORE_SCENARIO(a_batch_whose_server_process_ends_has_not_happened),

@@ -27,10 +27,10 @@ static struct wall_us wall(void *ctx)
     (void)ctx;
     return clock_wall();
 }
-static void fetch_commands(void *ctx, uint64_t fetch, const int16_t *shards, size_t count)
+static void fetch_commands(void *ctx, uint64_t fetch, const struct sched_command_want *want)
 {
     (void)ctx;
-    store_fetch_commands(w.store, fetch, shards, count);
+    store_fetch_commands(w.store, fetch, want);
 }
 static void load_shard(void *ctx, int16_t shard, int64_t epoch)
 {

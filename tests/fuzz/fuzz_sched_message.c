@@ -26,12 +26,11 @@ static struct wall_us port_wall(void *ctx)
     return (struct wall_us){((struct shell *)ctx)->now};
 }
 
-static void port_fetch(void *ctx, uint64_t fetch, const int16_t *shards, size_t count)
+static void port_fetch(void *ctx, uint64_t fetch, const struct sched_command_want *want)
 {
     (void)ctx;
     (void)fetch;
-    (void)shards;
-    (void)count;
+    (void)want;
 }
 
 static void port_load_shard(void *ctx, int16_t shard, int64_t epoch)

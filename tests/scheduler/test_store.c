@@ -209,6 +209,11 @@ static struct run_id make_run(struct fixture *f, unsigned slot)
 static const int16_t SHARDS[] = {3};
 static const int64_t EPOCHS[] = {7};
 
+static void fetch(struct fixture *f, uint64_t number, const int16_t *shards, size_t count)
+{
+    store_fetch_commands(f->store, number, &(struct sched_command_want){.shard_count = count, .shards = shards});
+}
+
 static void commit(struct fixture *f, struct sched_batch *batch)
 {
     int before = heard.committed;
@@ -371,12 +376,12 @@ static void rows_are_closed_changed_held_and_released(void **state)
     assert_int_equal(must_int(f->admin, "SELECT count(*) FROM command"), 1);
     assert_int_equal(must_int(f->admin, "SELECT count(*) FROM quarantine"), 1);
 
-    store_fetch_commands(f->store, 1, SHARDS, 1);
+    fetch(f, 1, SHARDS, 1);
     assert_true(loop_until(&f->loop, &heard.commands, 1, 5000));
     assert_int_equal(heard.command_count, 0); /* it is held */
     batch = (struct sched_batch){.release_count = 1, .releases = closes};
     commit(f, &batch);
-    store_fetch_commands(f->store, 2, SHARDS, 1);
+    fetch(f, 2, SHARDS, 1);
     assert_true(loop_until(&f->loop, &heard.commands, 2, 5000));
     assert_int_equal(heard.command_count, 1);
     assert_int_equal(heard.ids[0], held.id);
@@ -515,12 +520,12 @@ static void a_shard_with_more_commands_than_its_part_is_not_complete(void **stat
     must_script(f->admin,
                 "INSERT INTO command (shard, organisation, run_id, kind) SELECT 3, 1, gen_random_uuid(), 'x' FROM "
                 "generate_series(1, 2400)");
-    store_fetch_commands(f->store, 1, two, 2);
+    fetch(f, 1, two, 2);
     assert_true(loop_until(&f->loop, &heard.commands, 1, 5000));
     assert_int_equal(heard.command_count, 2000);
     assert_false(heard.complete);
     must_script(f->admin, "DELETE FROM command WHERE id % 2 = 0");
-    store_fetch_commands(f->store, 2, two, 2);
+    fetch(f, 2, two, 2);
     assert_true(loop_until(&f->loop, &heard.commands, 2, 5000));
     assert_int_equal(heard.command_count, 1200);
     assert_true(heard.complete);
@@ -539,12 +544,12 @@ static void commands_with_large_bodies_come_in_slices(void **state)
         "to_json(text) FROM (SELECT string_agg(md5(n::text), '') AS text FROM generate_series(1, 32768) n) t, "
         "generate_series(1, 8); "
         "INSERT INTO command (shard, organisation, run_id, kind) VALUES (4, 1, gen_random_uuid(), 'cancel')");
-    store_fetch_commands(f->store, 1, sixteen, 16);
+    fetch(f, 1, sixteen, 16);
     assert_true(loop_until(&f->loop, &heard.commands, 1, 5000));
     assert_in_range(heard.command_count, 5, 7); /* 4 MiB of the one shard, and the other's */
     assert_false(heard.complete);
     must_script(f->admin, "DELETE FROM command WHERE id < (SELECT max(id) FROM command) - 3");
-    store_fetch_commands(f->store, 2, sixteen, 16);
+    fetch(f, 2, sixteen, 16);
     assert_true(loop_until(&f->loop, &heard.commands, 2, 5000));
     assert_int_equal(heard.command_count, 4);
     assert_true(heard.complete);

@@ -40,12 +40,11 @@ static struct wall_us port_wall(void *ctx)
     return clock_wall();
 }
 
-static void port_fetch(void *ctx, uint64_t fetch, const int16_t *shards, size_t count)
+static void port_fetch(void *ctx, uint64_t fetch, const struct sched_command_want *want)
 {
     struct bench *b = ctx;
 
-    (void)shards;
-    (void)count;
+    (void)want;
     b->fetch = fetch;
     b->fetching = true;
 }

@@ -104,7 +104,7 @@ int64_t db_key_command_add(struct sim *sim, struct run_id key, const char *kind,
 struct question {
     struct node *node;
     uint64_t number;
-    size_t count;
+    size_t count, aside_count;
     int16_t *shards;
     int16_t shard;
     int64_t epoch;
@@ -154,6 +154,14 @@ static void commands_answered(struct sim *sim, void *what)
     node_turn(q->node);
 }
 
+static bool is_aside(const struct question *q, struct run_id run)
+{
+    for (size_t i = 0; i < q->aside_count; i++)
+        if (run_id_eq(q->ids[i], run))
+            return true;
+    return false;
+}
+
 static void commands_read(struct sim *sim, void *what)
 {
     struct question *q = what;
@@ -165,34 +173,40 @@ static void commands_read(struct sim *sim, void *what)
     q->commands = arena_array(sim->arena, sim->db.command_count, sizeof(*q->commands));
     for (size_t i = 0; i < sim->db.command_count && !q->failed; i++) {
         const struct db_command *c = &sim->db.commands[i];
+        struct run_id run = c->run == NO_RUN ? c->key : sim->db.runs[c->run]->id;
 
+        if (is_aside(q, run))
+            continue;
         for (size_t s = 0; s < q->count; s++) {
             if (q->shards[s] != c->shard || c->deleted || c->held || counts[c->shard] == part)
                 continue;
             if (++counts[c->shard] == part)
                 q->complete = false;
-            q->commands[q->row_count++] =
-                (struct sched_command){.shard = c->shard,
-                                       .id = c->id,
-                                       .organisation = 1,
-                                       .run = c->run == NO_RUN ? c->key : sim->db.runs[c->run]->id,
-                                       .kind = str_of(c->kind),
-                                       .body = c->body,
-                                       .reply_to = c->reply_to};
+            q->commands[q->row_count++] = (struct sched_command){.shard = c->shard,
+                                                                 .id = c->id,
+                                                                 .organisation = 1,
+                                                                 .run = run,
+                                                                 .kind = str_of(c->kind),
+                                                                 .body = c->body,
+                                                                 .reply_to = c->reply_to};
         }
     }
     answer(sim, q, commands_answered);
 }
 
-static void fetch_commands(void *ctx, uint64_t fetch, const int16_t *shards, size_t count)
+static void fetch_commands(void *ctx, uint64_t fetch, const struct sched_command_want *want)
 {
     struct node *node = ctx;
     struct question *q = sim_new(node->sim, struct question);
 
     q->number = fetch;
-    q->count = count;
-    q->shards = arena_array(node->sim->arena, count, sizeof(int16_t));
-    memcpy(q->shards, shards, count * sizeof(int16_t));
+    q->count = want->shard_count;
+    q->shards = arena_array(node->sim->arena, q->count, sizeof(int16_t));
+    memcpy(q->shards, want->shards, q->count * sizeof(int16_t));
+    q->aside_count = want->aside_count;
+    q->ids = arena_array(node->sim->arena, q->aside_count, sizeof(struct run_id));
+    if (q->aside_count > 0)
+        memcpy(q->ids, want->asides, q->aside_count * sizeof(struct run_id));
     ask(node, q, commands_read);
 }
 

@@ -26,12 +26,16 @@ static struct wall_us port_wall(void *ctx)
     return (struct wall_us){((struct script *)ctx)->now + 1800000000 * SEC};
 }
 
-static void port_fetch(void *ctx, uint64_t fetch, const int16_t *shards, size_t count)
+static void port_fetch(void *ctx, uint64_t fetch, const struct sched_command_want *want)
 {
     struct script *s = ctx;
 
-    (void)shards;
-    (void)count;
+    s->fetch_shard_count = want->shard_count;
+    memcpy(s->fetch_shards, want->shards, want->shard_count * sizeof(int16_t));
+    s->aside_count = want->aside_count;
+    s->asides = arena_array(s->arena, want->aside_count, sizeof(*s->asides));
+    if (want->aside_count > 0)
+        memcpy(s->asides, want->asides, want->aside_count * sizeof(*s->asides));
     s->fetch_calls++;
     s->fetch = fetch;
     s->fetching = true;
@@ -305,16 +309,27 @@ static struct script_run *find(struct script *s, struct run_id id)
     return NULL;
 }
 
+static bool is_wanted(const struct script *s, const struct sched_command *row)
+{
+    bool wanted = false;
+
+    for (size_t i = 0; i < s->fetch_shard_count; i++)
+        wanted |= s->fetch_shards[i] == row->shard;
+    for (size_t i = 0; i < s->aside_count && wanted; i++)
+        wanted = !run_id_eq(s->asides[i], row->run);
+    return wanted;
+}
+
 static void answer_fetch(struct script *s)
 {
-    struct sched_command rows[1000];
+    struct sched_command rows[SCRIPT_FETCH];
     size_t n = 0;
 
-    for (size_t i = 0; i < s->command_count; i++)
-        if (!s->commands[i].gone && !s->commands[i].held)
+    for (size_t i = 0; i < s->command_count && n < SCRIPT_FETCH; i++)
+        if (!s->commands[i].gone && !s->commands[i].held && is_wanted(s, &s->commands[i].row))
             rows[n++] = s->commands[i].row;
     s->fetching = false;
-    sched_on_commands(s->sched, s->fetch, rows, n, true, false);
+    sched_on_commands(s->sched, s->fetch, rows, n, n < SCRIPT_FETCH, false);
 }
 
 static void answer_shard(struct script *s)

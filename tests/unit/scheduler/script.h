@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #define SCRIPT_RUNS 700
+#define SCRIPT_FETCH 600 /* commands of one answer */
 #define MS US_PER_MS
 #define SEC US_PER_S
 
@@ -60,6 +61,9 @@ struct script {
     const char *limits;  /* of all of them, their own: JSON */
     /* what was asked for and not answered */
     uint64_t fetch;
+    int16_t fetch_shards[16];
+    struct run_id *asides; /* left out of it */
+    size_t fetch_shard_count, aside_count;
     bool fetching;
     struct {
         uint64_t load;

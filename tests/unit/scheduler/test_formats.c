@@ -60,6 +60,37 @@ static void a_start_that_needs_what_is_new_waits_and_others_do_not_wait_for_it(v
     script_free(s);
 }
 
+/* More of them than one answer holds. */
+static void starts_that_wait_do_not_hide_younger_ones(void **state)
+{
+    enum { WAITING = 650 };
+    struct script *s = script_new();
+    struct script_run *waits[WAITING], *other;
+
+    (void)state;
+    sched_on_formats(s->sched, event_format_newest() - 1, event_format_newest());
+    script_own(s, 0, 1);
+    for (size_t i = 0; i < WAITING; i++)
+        waits[i] = script_run(s, 0, WAITS);
+    script_advance(s, 3 * SEC);
+    other = script_run(s, 0, NOOP);
+    script_advance(s, SEC);
+    assert_int_equal(script_events(s, other, EVENT_STEP_DISPATCHED), 1);
+    assert_int_equal(s->aside_count, WAITING);
+    script_own(s, 0, 3); /* a new owner finds out for itself */
+    script_advance(s, 3 * SEC);
+    assert_int_equal(s->aside_count, WAITING);
+    other = script_run(s, 0, NOOP);
+    script_advance(s, SEC);
+    assert_int_equal(script_events(s, other, EVENT_STEP_DISPATCHED), 1);
+    sched_on_formats(s->sched, event_format_newest(), event_format_newest());
+    script_advance(s, 5 * SEC);
+    for (size_t i = 0; i < WAITING; i++)
+        assert_int_equal(script_events(s, waits[i], EVENT_RUN_STARTED), 1);
+    assert_int_equal(s->aside_count, 0);
+    script_free(s);
+}
+
 /* A scheduler of the older release, and a run with a signal in its history, which only the newer one knows.
  */
 static struct script *older_with_a_newer_run(struct script_run **ret)
@@ -158,6 +189,26 @@ static void nothing_of_such_a_run_is_published_or_acknowledged(void **state)
     script_free(s);
 }
 
+static void its_commands_do_not_hide_those_of_others(void **state)
+{
+    struct script_run *run, *other;
+    struct script *s = older_with_a_newer_run(&run);
+
+    (void)state;
+    for (size_t i = 0; i < SCRIPT_FETCH; i++)
+        script_command(s, run, "cancel", NULL);
+    script_advance(s, 2 * SEC);
+    other = script_run(s, 0, NOOP);
+    script_advance(s, SEC);
+    assert_int_equal(script_events(s, other, EVENT_STEP_DISPATCHED), 1);
+    assert_int_equal(s->aside_count, 1);
+    script_lose(s, 0);
+    script_own(s, 1, 1);
+    script_settle(s);
+    assert_int_equal(s->aside_count, 0);
+    script_free(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -166,6 +217,8 @@ int main(void)
         cmocka_unit_test(so_is_one_whose_workflow_asks_for_what_is_new),
         cmocka_unit_test(a_workflow_that_cannot_be_read_is_left_to_a_newer_release_while_there_is_one),
         cmocka_unit_test(nothing_of_such_a_run_is_published_or_acknowledged),
+        cmocka_unit_test(its_commands_do_not_hide_those_of_others),
+        cmocka_unit_test(starts_that_wait_do_not_hide_younger_ones),
         cmocka_unit_test(a_start_that_needs_what_is_new_waits_and_others_do_not_wait_for_it),
     };
 

@@ -149,8 +149,8 @@ static void the_rest_of_a_fenced_batch_is_committed(void **state)
     script_free(s);
 }
 
-/* What had been collected behind a fenced batch was dropped with its shard, but went on counting: with as many inputs as a
- * batch holds every further batch was taken for full, and nothing was committed any more. */
+/* What had been collected behind a fenced batch was dropped with its shard, but went on counting: with as many inputs
+ * as a batch holds every further batch was taken for full, and nothing was committed any more. */
 static void what_was_collected_for_a_lost_shard_leaves_room_for_others(void **state)
 {
     struct script *s = script_new_with(&(struct sched_settings){.batch_inputs = 3});
