@@ -1,11 +1,10 @@
-/* The clocks, and how times and durations are written. Calendar arithmetic is done here, since the library's depends
- * on time zones. */
+/* The clocks, and how times and durations are written. */
+#include "common/base/civil.h"
 #include "common/base/clock.h"
 #include "common/base/ensure.h"
 
 #include "common/base/banned.h"
 
-#define S_PER_DAY INT64_C(86400)
 /* 0000-01-01T00:00:00Z and 9999-12-31T23:59:59Z, the range of RFC 3339. */
 #define WALL_MIN_S INT64_C(-62167219200)
 #define WALL_MAX_S INT64_C(253402300799)
@@ -42,40 +41,9 @@ struct wall_us db_clock_now(const struct db_clock *clock)
     return (struct wall_us){clock_mono().us + clock->offset_us};
 }
 
-/* Days since 1970-01-01 of a date, and back, in the proleptic Gregorian calendar. Years are counted from March, so
- * that the leap day is a year's last (H. Hinnant, "chrono-compatible low-level date algorithms"). Years are >= -1. */
-static int64_t days_of_date(int64_t year, int month, int day)
-{
-    int64_t y = (month <= 2 ? year - 1 : year) + 400; /* never negative */
-    int64_t era = y / 400;
-    int64_t year_of_era = y % 400;
-    int64_t day_of_year = (153 * (month + (month > 2 ? -3 : 9)) + 2) / 5 + day - 1;
-
-    return (era - 1) * 146097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719468;
-}
-
-static void date_of_days(int64_t days, int *ret_year, int *ret_month, int *ret_day)
-{
-    int64_t z = days + 719468 + 146097; /* never negative in our range */
-    int64_t era = z / 146097;
-    int64_t day_of_era = z % 146097;
-    int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-    int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    int64_t month_from_march = (5 * day_of_year + 2) / 153;
-
-    *ret_day = (int)(day_of_year - (153 * month_from_march + 2) / 5 + 1);
-    *ret_month = (int)(month_from_march < 10 ? month_from_march + 3 : month_from_march - 9);
-    *ret_year = (int)(year_of_era + (era - 1) * 400 + (*ret_month <= 2 ? 1 : 0));
-}
-
-static int64_t floor_div(int64_t a, int64_t b)
-{
-    return a / b - (a % b < 0 ? 1 : 0);
-}
-
 void wall_format(struct wall_us t, char ret[WALL_TEXT_SIZE])
 {
-    int64_t seconds = floor_div(t.us, US_PER_S);
+    int64_t seconds = civil_floor_div(t.us, US_PER_S);
     int ms = (int)((t.us % US_PER_S + (t.us % US_PER_S < 0 ? US_PER_S : 0)) / US_PER_MS);
     int64_t days;
     int year, month, day, second;
@@ -88,9 +56,9 @@ void wall_format(struct wall_us t, char ret[WALL_TEXT_SIZE])
         seconds = WALL_MAX_S;
         ms = 999;
     }
-    days = floor_div(seconds, S_PER_DAY);
+    days = civil_floor_div(seconds, S_PER_DAY);
     second = (int)(seconds - days * S_PER_DAY);
-    date_of_days(days, &year, &month, &day);
+    civil_date(days, &year, &month, &day);
     snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", year, month, day, second / 3600,
              second / 60 % 60, second % 60, ms);
     memcpy(ret, text, WALL_TEXT_SIZE - 1);
@@ -136,7 +104,7 @@ static bool take_date(struct str *s, int64_t *ret_days)
         return false;
     if (month < 1 || month > 12 || day < 1 || day > days_in_month(year, month))
         return false;
-    *ret_days = days_of_date(year, month, day);
+    *ret_days = civil_days(year, month, day);
     return true;
 }
 
@@ -195,7 +163,7 @@ bool wall_parse(struct str s, struct wall_us *ret)
         return false;
     seconds = days * S_PER_DAY + hour * INT64_C(3600) + minute * INT64_C(60) + second - offset;
     /* A leap second ends a UTC day (RFC 3339, 5.7) and is the next day's first to us, as it is to POSIX. */
-    if (second == 60 && floor_div(seconds, S_PER_DAY) * S_PER_DAY != seconds)
+    if (second == 60 && civil_floor_div(seconds, S_PER_DAY) * S_PER_DAY != seconds)
         return false;
     if (seconds < WALL_MIN_S || seconds > WALL_MAX_S)
         return false;
