@@ -94,6 +94,27 @@ static void a_key_stays_while_what_was_sent_under_it_may_have_had_its_effect(voi
     }
 }
 
+/* However often it is opened again in between. */
+static void a_key_that_no_attempt_has_used_is_the_next_one(void **unused)
+{
+    (void)unused;
+    for (int how = 0; how < 2; how++) {
+        struct world w;
+        world_init(&w, STEPS("\"a\":{" HTTP "},\"b\":{" HTTP ONCE "}"));
+        world_start(&w);
+        if (how == 1) /* its receiver has answered: the next attempt is of generation 2, and never begins */
+            world_fail(&w, "a", "transient", "http_503", true, true);
+        world_begin(&w, "b", "w1");
+        world_lost(&w, "b");
+        assert_int_equal(world_status(&w, "a"), STEP_CANCELLED);
+        world_settle(&w, "b", "failed", NULL);
+        retry(&w, "true");
+        assert_int_equal(world_step(&w, "a")->generation, how == 1 ? 2 : 1);
+        assert_true(world_open(&w, "a"));
+        world_deinit(&w);
+    }
+}
+
 static void siblings_that_the_stop_cancelled_are_begun_after_all(void **unused)
 {
     struct world w;
@@ -307,6 +328,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_failed_is_done_again_and_the_rest_is_kept),
         cmocka_unit_test(a_key_stays_while_what_was_sent_under_it_may_have_had_its_effect),
+        cmocka_unit_test(a_key_that_no_attempt_has_used_is_the_next_one),
         cmocka_unit_test(siblings_that_the_stop_cancelled_are_begun_after_all),
         cmocka_unit_test(a_failure_that_was_taken_care_of_stays),
         cmocka_unit_test(what_failed_and_was_to_be_continued_is_tried_again),

@@ -216,6 +216,35 @@ static void a_late_success_is_undone_and_its_output_is_known(void **unused)
     world_deinit(&w);
 }
 
+static void a_late_success_gives_nothing_to_a_run_that_goes_on(void **unused)
+{
+    struct world w;
+    struct engine_input late = {.kind = IN_RESULT,
+                                .step = STR("a"),
+                                .attempt = 1,
+                                .dispatch = 1,
+                                .result = RESULT_SUCCEEDED,
+                                .worker = STR("w1"),
+                                .output = STR("7")};
+
+    (void)unused;
+    world_init(&w, STEPS("\"a\":{" NOOP ",\"deadline\":\"5s\",\"on_failure\":\"continue\"" UNDO "},"
+                         "\"b\":{" NOOP "},\"c\":{\"call\":\"transform\",\"needs\":{\"a\":[\"timed_out\"],\"b\":"
+                         "[\"succeeded\"]},\"with\":{\"value\":\"${ .steps.a.output }\"}}"));
+    world_start(&w);
+    world_begin(&w, "a", "w1");
+    world_timer(&w, "a");
+    world_apply(&w, late);
+    assert_string_equal(world_said(&w), "step.late_result a");
+    world_reload(&w);
+    world_succeed(&w, "b", "1");
+    assert_string_equal(world_output(&w, "c"), "null");
+    assert_true(run_ended((enum run_status)w.state->status));
+    world_compensate(&w); /* what undoes it reads what it gave */
+    assert_int_equal(world_step(&w, "a")->output_bytes, 1);
+    world_deinit(&w);
+}
+
 static void a_run_is_undone_when_it_timed_out_or_was_cancelled_so(void **unused)
 {
     (void)unused;
@@ -461,6 +490,7 @@ int main(void)
         cmocka_unit_test(an_undo_that_may_have_happened_keeps_its_key),
         cmocka_unit_test(each_outcome_is_undone_or_in_doubt_as_the_document_says),
         cmocka_unit_test(a_late_success_is_undone_and_its_output_is_known),
+        cmocka_unit_test(a_late_success_gives_nothing_to_a_run_that_goes_on),
         cmocka_unit_test(a_run_is_undone_when_it_timed_out_or_was_cancelled_so),
         cmocka_unit_test(what_ended_well_is_undone_on_request_only),
         cmocka_unit_test(iterations_are_undone_each),

@@ -318,6 +318,33 @@ static void a_commit_that_happened_unheard_starts_no_second_child(void **state)
     script_free(s);
 }
 
+static void a_child_that_is_cancelled_and_retried_at_once_has_ended_for_its_parent(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run, *child;
+
+    (void)state;
+    script_workflow(s, "child", CHILD);
+    script_own(s, 5, 1);
+    run = script_run(s, 5, PARENT);
+    script_settle(s);
+    child = script_child(s, run, 0);
+    s->hold_fetches = true; /* both come in one batch */
+    script_command_body(s, child, "cancel", "{}");
+    script_command_body(s, child, "retry", "{}");
+    s->hold_fetches = false;
+    script_advance(s, 2 * SEC);
+    assert_int_equal(child->status, RUN_ACTIVE);
+    assert_int_equal(count_of(s, run, "child_ended"), 1);
+    assert_true(says(s, body_of(s, run, "child_ended"), "status", "cancelled"));
+    assert_int_equal(run->status, RUN_FAILED);
+    finish(s, "\"status\":\"succeeded\"");
+    assert_int_equal(child->status, RUN_SUCCEEDED);
+    assert_int_equal(count_of(s, run, "child_ended"), 2);
+    assert_int_equal(run->status, RUN_FAILED);
+    script_free(s);
+}
+
 static void a_child_that_is_opened_again_tells_again(void **state)
 {
     struct script *s = script_new();
@@ -381,6 +408,7 @@ int main(void)
         cmocka_unit_test(a_batch_sent_again_starts_the_same_child),
         cmocka_unit_test(a_commit_that_happened_unheard_starts_no_second_child),
         cmocka_unit_test(a_child_that_is_opened_again_tells_again),
+        cmocka_unit_test(a_child_that_is_cancelled_and_retried_at_once_has_ended_for_its_parent),
         cmocka_unit_test(an_output_beyond_a_mebibyte_fails_the_step),
     };
 
