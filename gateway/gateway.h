@@ -6,7 +6,7 @@
 #include "common/io/service.h"
 
 struct gateway_config {
-    char *name, *listen, *pg_url, *amqp_url, *redis_url, *log_level;
+    char *name, *listen, *pg_url, *amqp_url, *redis_url, *master_key_file, *log_level;
     int64_t pg_connections, max_connections, max_streams, start_delay_ms, backlog_min, backlog_max, drain_ms;
     struct limit_settings limits;
     bool pg_pooler;
@@ -25,6 +25,7 @@ struct gateway {
     struct amqp_link *publish, *consume;
     struct db_clock clock;
     struct auth *auth;
+    struct secrets *secrets;
     struct flows *flows;
     struct starts *starts;
     struct backlog *backlog;

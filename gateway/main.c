@@ -9,6 +9,7 @@
 #include "gateway/flows.h"
 #include "gateway/live.h"
 #include "gateway/route.h"
+#include "gateway/secrets.h"
 #include "gateway/start.h"
 #include "gateway/stream.h"
 #include "gateway/wait.h"
@@ -276,6 +277,7 @@ static void close_all(struct process *p)
     bulk_reruns_free(gw->bulk_reruns);
     live_free(gw->live);
     auth_free(gw->auth);
+    secrets_free(gw->secrets);
     flows_free(gw->flows);
     for (int i = 0; i < 50 && uv_run(gw->loop, UV_RUN_NOWAIT) != 0; i++)
         ;
@@ -336,6 +338,10 @@ int main(int argc, char **argv)
     rc = service_args(argc, argv, "gateway", config_rows, CONFIG_ROWS, &gw->config);
     if (rc >= 0)
         return rc;
+    if (secrets_new(gw, &gw->secrets, &err) != ERR_OK) {
+        fprintf(stderr, "ropewalk: ROPEWALK_MASTER_KEY_FILE is '%s': %s\n", gw->config.master_key_file, err.message);
+        ok = false;
+    }
     if (!ok || !log_level_parse(str_of(gw->config.log_level), &level))
         return 2;
     log_init("gateway", gw->config.name, level);

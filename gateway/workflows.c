@@ -7,6 +7,7 @@
 #include "gateway/lineage.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
+#include "gateway/secret_uses.h"
 #include "rw_gateway_sql.h"
 
 #include "common/base/banned.h"
@@ -90,6 +91,7 @@ static void save(struct call *call, struct str name, struct str text, struct str
     pg_add(batch, SQL_WORKFLOW_LOCK_SAVE, pg_text(name));
     pg_add(batch, SQL_WORKFLOW_SAVE, pg_text(name), pg_bytea(text), pg_bytea((struct str){(const char *)hash, 32}),
            pg_text(str_of(call->caller.prefix)), must_be == 0 ? pg_null() : pg_i32((int32_t)must_be));
+    secret_uses_add(call, batch, name, text, hash);
     pg_submit(call->gw->writes, batch, on_saved, s);
 }
 
@@ -313,6 +315,7 @@ void route_workflow_delete(struct call *call)
     batch = call_batch(call, true);
     pg_add(batch, SQL_WORKFLOW_LOCK_STARTS, pg_text(call->params[0]));
     pg_add(batch, SQL_WORKFLOW_DELETE, pg_text(call->params[0]), must_be == 0 ? pg_null() : pg_i32((int32_t)must_be));
+    pg_add(batch, SQL_SECRET_USES_GONE, pg_text(call->params[0]));
     pg_submit(call->gw->writes, batch, on_deleted, call);
 }
 

@@ -108,8 +108,21 @@ static bool secret_allowed(const struct compiler *c)
 {
     struct str pointer = below_root(c);
 
-    return c->options->secrets_allowed && (str_starts(pointer, "/headers/") || str_is(pointer, "/headers") ||
-                                           str_starts(pointer, "/auth/") || str_is(pointer, "/auth"));
+    return c->options->secrets_allowed &&
+           (str_starts(pointer, "/headers/") || str_starts(pointer, "/auth/") || str_is(pointer, "/auth"));
+}
+
+/* ^[A-Za-z_][A-Za-z0-9_]{0,62}$: the names that secrets can have. */
+static bool is_secret_name(struct str name)
+{
+    for (size_t i = 0; i < name.len; i++) {
+        char ch = name.ptr[i];
+        bool digit = ch >= '0' && ch <= '9';
+
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || ch == '_' || (digit && i > 0)))
+            return false;
+    }
+    return name.len > 0 && name.len <= 63;
 }
 
 /* Adds the expression; NULL when it has a fault. */
@@ -124,6 +137,10 @@ static const struct expr *compile_hole(struct compiler *c, struct str source, en
     }
     if (expr->secret && !secret_allowed(c)) {
         fault(c, "a secret cannot be used here", "secrets go into headers and auth of a call");
+        return NULL;
+    }
+    if (expr->secret && !is_secret_name(expr->secret_name)) {
+        fault(c, "no secret can have this name", "names of secrets are ^[A-Za-z_][A-Za-z0-9_]{0,62}$");
         return NULL;
     }
     expr->pointer = str_arena(c->arena, buf_str(&c->pointer));

@@ -245,6 +245,12 @@ def test_every_answer_is_as_described(stack, api):
     ask("GET", "/v1/organisations/default", status=200)
     ask("PATCH", "/v1/organisations/default", {"limits": {"steps": 400, "depth": None}}, 200)
     ask("PATCH", "/v1/organisations/default", {"limits": {"steps": None}}, 200)
+    ask("PUT", "/v1/secrets/described", {"value": "described"}, 201)
+    ask("PUT", "/v1/secrets/described", {"value": "described again"}, 200)
+    ask("GET", "/v1/secrets", status=200)
+    ask("POST", "/v1/secrets:rotate", {}, 200)
+    ask("POST", "/v1/secrets:rewrap", {}, 200)
+    ask("DELETE", "/v1/secrets/described", status=204)
     letters(ask, stack, run_id)
     for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
         ask("GET", path, status=200)
@@ -252,7 +258,8 @@ def test_every_answer_is_as_described(stack, api):
     left = [f"{method.upper()} {pattern}" for pattern, item in ask.description["paths"].items() for method, operation in item.items()
             if not operation.get("x-not-available") and (method.upper(), pattern) not in ask.asked]
     # A quarantined run takes a scheduler that died of it twice, and a deletion has no body to check.
-    assert set(left) <= {"POST /v1/runs/{id}:release", "DELETE /v1/workflows/{name}", "DELETE /v1/api-keys/{id}"}, left
+    assert set(left) <= {"POST /v1/runs/{id}:release", "DELETE /v1/workflows/{name}", "DELETE /v1/api-keys/{id}",
+                         "DELETE /v1/secrets/{name}"}, left
 
 
 def test_the_schema_of_documents_is_part_of_it(api):

@@ -162,16 +162,16 @@ static void secrets_stay_in_place_in_headers_and_auth(void **state)
     struct compiled c;
 
     (void)state;
-    compile(&c, "{\"headers\":{\"X\":\"${ .secrets.shop }\"},\"auth\":\"${.secrets[\\\"a b\\\"]}\"}");
+    compile(&c, "{\"headers\":{\"X\":\"${ .secrets.shop }\"},\"auth\":\"${.secrets[\\\"a_b\\\"]}\"}");
     assert_true(c.good);
     assert_true(c.template.constant);
     assert_int_equal(c.template.expr_count, 2);
     assert_true(c.template.exprs[0].secret && c.template.exprs[1].secret);
     assert_str_eq(c.template.exprs[0].secret_name, "shop");
     assert_str_eq(c.template.exprs[0].pointer, "/headers/X");
-    assert_str_eq(c.template.exprs[1].secret_name, "a b");
+    assert_str_eq(c.template.exprs[1].secret_name, "a_b");
     assert_str_eq(c.template.literal,
-                  "{\"headers\":{\"X\":\"${ .secrets.shop }\"},\"auth\":\"${.secrets[\\\"a b\\\"]}\"}");
+                  "{\"headers\":{\"X\":\"${ .secrets.shop }\"},\"auth\":\"${.secrets[\\\"a_b\\\"]}\"}");
     compiled_free(&c);
     check_renders("{\"headers\":{\"X\":\"${ .secrets.shop }\",\"Y\":\"${ .input.a }\"}}",
                   "{\"headers\":{\"X\":\"${ .secrets.shop }\",\"Y\":1.50}}");
@@ -188,6 +188,8 @@ static void secrets_elsewhere_or_in_parts_are_refused(void **state)
     check_renders("{\"headers\":{\"X\":\"${ .secrets }\"}}", "/headers/X: a secret can only be a whole string\n");
     check_renders("{\"headers\":{\"X\":\"${ {secrets} }\"}}", "/headers/X: a secret can only be a whole string\n");
     check_renders("{\"x\":{\"headers\":\"${ .secrets.shop }\"}}", "/x/headers: a secret cannot be used here\n");
+    check_renders("{\"headers\":\"${ .secrets.shop }\"}", "/headers: a secret cannot be used here\n");
+    check_renders("{\"auth\":\"${ .secrets[\\\"a b\\\"] }\"}", "/auth: no secret can have this name\n");
 }
 
 static void a_rendered_text_beyond_its_bound_is_refused(void **state)

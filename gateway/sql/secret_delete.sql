@@ -1,0 +1,4 @@
+-- Deletes a secret.
+-- $1 text name
+-- Columns: name text; no row when there is none. Primary key. Locks the row.
+DELETE FROM secret WHERE organisation = current_organisation() AND name = $1 RETURNING name
