@@ -12,17 +12,23 @@
 #endif
 #define LOCK_TRIES 60
 #define LOCK_PAUSE_MS 500
+#define STATEMENT_MAX 65536
 
 static const struct migration {
     int number;
     const char *name;
     const char *sql;
+    bool index; /* built concurrently */
 } migrations[] = {
-#define MIGRATION(number, name, text) {number, name, text},
+#define MIGRATION(number, name, text) {number, name, text, false},
+#define INDEX_MIGRATION(number, name, text) {number, name, text, true},
 #include MIGRATIONS_DEF
 #undef MIGRATION
+#undef INDEX_MIGRATION
 };
 #define MIGRATIONS (sizeof(migrations) / sizeof(migrations[0]))
+
+static const struct timespec PAUSE = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
 
 int migrate_newest(void)
 {
@@ -41,35 +47,78 @@ static enum err_code newest_applied(struct pg_session *session, int *ret, struct
     return ERR_OK;
 }
 
-/* The migration and its note in one transaction: both or nothing. */
-static enum err_code apply(struct pg_session *session, const struct migration *m, struct err *err)
+static enum err_code note(struct pg_session *session, const struct migration *m, struct err *err)
 {
-    const struct pg_param note[] = {pg_i32(m->number), pg_text(str_of(m->name))};
+    const struct pg_param params[] = {pg_i32(m->number), pg_text(str_of(m->name))};
+
+    return pg_session_run(session, SQL_MIGRATE_NOTE, params, 2, NULL, err);
+}
+
+/* In a transaction that gives up soon when it has to wait; with the note of a migration, both or nothing. */
+static enum err_code transact(struct pg_session *session, const char *sql, const struct migration *noted,
+                              struct err *err)
+{
     struct err ignored;
     enum err_code rc = pg_session_script(session, SQL_MIGRATE_BEGIN, err);
 
     if (rc == ERR_OK)
-        rc = pg_session_script(session, m->sql, err);
-    if (rc == ERR_OK)
-        rc = pg_session_run(session, SQL_MIGRATE_NOTE, note, 2, NULL, err);
+        rc = pg_session_script(session, sql, err);
+    if (rc == ERR_OK && noted != NULL)
+        rc = note(session, noted, err);
     if (rc == ERR_OK)
         rc = pg_session_script(session, "COMMIT", err);
-    if (rc == ERR_OK)
-        return ERR_OK;
-    rc = err_prefix(err, rc, "migration %04d_%s", m->number, m->name);
-    if (pg_session_script(session, "ROLLBACK", &ignored) != ERR_OK)
+    if (rc != ERR_OK && pg_session_script(session, "ROLLBACK", &ignored) != ERR_OK)
         return rc; /* the connection is gone, and the transaction with it */
     return rc;
+}
+
+/* Statement after statement, each as the catalogues ask for it, until nothing is left: after a crash it goes on. */
+static enum err_code build_index(struct pg_session *session, const struct migration *m, struct err *err)
+{
+    const struct pg_param whole = pg_text(str_of(m->sql));
+
+    for (;;) {
+        CLEANUP(buf_deinit) struct buf statement = {0};
+        struct pg_result *step = NULL;
+        enum err_code rc = pg_session_run(session, SQL_MIGRATE_INDEX_STEP, &whole, 1, &step, err);
+        bool transaction, done;
+
+        if (rc != ERR_OK)
+            return rc;
+        done = pg_rows(step) == 0;
+        transaction = !done && pg_get_bool(step, 0, 1);
+        buf_init(&statement, STATEMENT_MAX);
+        if (!done)
+            buf_append_str(&statement, pg_get_str(step, 0, 0));
+        pg_result_free(step);
+        if (done)
+            return note(session, m, err);
+        rc = transaction ? transact(session, statement.ptr, NULL, err) : pg_session_script(session, statement.ptr, err);
+        if (rc != ERR_OK)
+            return rc;
+    }
+}
+
+static enum err_code apply(struct pg_session *session, const struct migration *m, struct err *err)
+{
+    enum err_code rc = m->index ? build_index(session, m, err) : transact(session, m->sql, m, err);
+
+    return rc == ERR_OK ? ERR_OK : err_prefix(err, rc, "migration %04d_%s", m->number, m->name);
+}
+
+/* 55P03: a lock was not to be had soon. 40P01: a migrator of an older release waits for us, and an index for it. */
+static bool may_work_later(const struct err *err)
+{
+    return strcmp(err->sqlstate, "55P03") == 0 || strcmp(err->sqlstate, "40P01") == 0;
 }
 
 /* A lock that is not to be had soon is not waited for: what queues behind us would wait as long. */
 static enum err_code apply_patiently(struct pg_session *session, const struct migration *m, struct err *err)
 {
-    const struct timespec pause = {.tv_nsec = LOCK_PAUSE_MS * 1000000L};
     enum err_code rc = apply(session, m, err);
 
-    for (int tries = 1; rc != ERR_OK && strcmp(err->sqlstate, "55P03") == 0 && tries < LOCK_TRIES; tries++) {
-        nanosleep(&pause, NULL);
+    for (int tries = 1; rc != ERR_OK && may_work_later(err) && tries < LOCK_TRIES; tries++) {
+        nanosleep(&PAUSE, NULL);
         rc = apply(session, m, err);
     }
     return rc;
@@ -97,6 +146,20 @@ static enum err_code apply_missing(struct pg_session *session, struct migrate_re
     return ERR_OK;
 }
 
+static enum err_code lock(struct pg_session *session, struct err *err)
+{
+    for (;;) {
+        struct pg_result *res = NULL;
+        enum err_code rc = pg_session_run(session, SQL_MIGRATE_LOCK, NULL, 0, &res, err);
+        bool mine = rc == ERR_OK && pg_get_bool(res, 0, 0);
+
+        pg_result_free(res);
+        if (rc != ERR_OK || mine)
+            return rc;
+        nanosleep(&PAUSE, NULL);
+    }
+}
+
 enum err_code migrate_run(const struct migrate_options *options, struct migrate_report *ret, struct err *err)
 {
     CLEANUP(pg_session_cleanup) struct pg_session *session = NULL;
@@ -105,7 +168,7 @@ enum err_code migrate_run(const struct migrate_options *options, struct migrate_
     *ret = (struct migrate_report){0};
     if (rc != ERR_OK)
         return rc;
-    rc = pg_session_script(session, SQL_MIGRATE_LOCK, err);
+    rc = lock(session, err);
     if (rc != ERR_OK)
         return err_prefix(err, rc, "waiting for another migrator");
     rc = pg_session_script(session, SQL_MIGRATE_PREPARE, err);

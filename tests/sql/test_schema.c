@@ -70,6 +70,30 @@ static void migrators_at_the_same_time_wait_for_each_other(void **state)
     database_drop(&other);
 }
 
+/* A file that the migrator does not understand would leave none. */
+static void every_index_migration_leaves_a_valid_index_of_its_name(void **state)
+{
+    static const char *const names[] = {
+#define MIGRATION(number, name, text)
+#define INDEX_MIGRATION(number, name, text) name,
+#include "common/db/migrations.def"
+#undef MIGRATION
+#undef INDEX_MIGRATION
+    };
+    struct pg_session *session = must_open(db.url);
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        char sql[256];
+
+        snprintf(sql, sizeof(sql),
+                 "SELECT count(*) FROM pg_index WHERE indexrelid = to_regclass('ropewalk.%s') AND indisvalid",
+                 names[i]);
+        assert_int_equal(must_int(session, sql), 1);
+    }
+    pg_session_close(session);
+}
+
 static void a_newer_schema_is_refused(void **state)
 {
     const struct migrate_options options = {.admin_url = db.url};
@@ -461,6 +485,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(migrating_again_changes_nothing),
         cmocka_unit_test(migrators_at_the_same_time_wait_for_each_other),
+        cmocka_unit_test(every_index_migration_leaves_a_valid_index_of_its_name),
         cmocka_unit_test(a_newer_schema_is_refused),
         cmocka_unit_test(the_admin_key_works_and_only_its_hash_is_kept),
         cmocka_unit_test(the_owner_role_owns_everything),

@@ -3,6 +3,8 @@
 enum {
     MIGRATIONS_RELEASED = 0
 #define MIGRATION(number, name, text) +1
+#define INDEX_MIGRATION(number, name, text) +1
 #include "common/db/migrations.def"
 #undef MIGRATION
+#undef INDEX_MIGRATION
 };

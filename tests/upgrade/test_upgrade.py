@@ -233,6 +233,51 @@ def test_the_schema_changes_under_load(capsys):
                   "while a reader kept the migrator waiting")
 
 
+def test_an_index_is_built_while_all_goes_on_and_after_it_was_cut():
+    with drive.private_stack(gateways=1, schedulers=1, workers=1) as stack:
+        admin = {"ROPEWALK_ADMIN_PG_URL": stack.env["ROPEWALK_ADMIN_PG_URL"]}
+        valid = "select c.relname, i.indisvalid from pg_index i join pg_class c on c.oid = i.indexrelid where c.relname like %s"
+
+        def migrator():
+            return subprocess.Popen([str(drive.BUILD / "bin/ropewalk-scheduler-next"), "--migrate"], stderr=subprocess.PIPE, text=True, env=admin)
+
+        def waits():
+            return stack.sql("select pid from pg_stat_activity where query like 'CREATE INDEX CONCURRENTLY%%' and wait_event_type = 'Lock'")
+        with psycopg.connect(admin["ROPEWALK_ADMIN_PG_URL"], autocommit=True) as session:
+            with pytest.raises(psycopg.errors.UniqueViolation):     # begun by somebody, and no good
+                session.execute("create unique index concurrently next_slot_by_shard on ropewalk.slot (shard)")
+        assert stack.sql(valid, "next_slot_by_shard") == [("next_slot_by_shard", False)]
+        with Load(stack, threads=2) as load:
+            load.goes_on()
+            with psycopg.connect(admin["ROPEWALK_ADMIN_PG_URL"]) as reader:
+                reader.execute("set transaction isolation level repeatable read")
+                reader.execute("select from pg_class limit 1")      # a snapshot that an index has to wait for
+                first = migrator()
+                (pid,), = drive.until("an index that waits", waits, 30)
+                others = migrator()         # waits for the first, which must not wait for it
+                for thread in load.threads:
+                    thread.longest = 0.0
+                load.goes_on()
+                assert max(thread.held_up() for thread in load.threads) < 4
+                first.kill()
+                stack.sql("select pg_terminate_backend(%s)", pid)
+                first.wait()
+                assert any(not whole for _, whole in stack.sql(valid, "%next_run_by_error"))
+                drive.until("an index that waits again", waits, 30)
+                load.goes_on()
+            assert others.wait(60) == 0, others.stderr.read()
+            load.goes_on()
+            made = dict(stack.sql(valid, "%next_%"))
+            partitions = stack.sql("select count(*) from pg_inherits where inhparent = 'ropewalk.run'::regclass")[0][0]
+            assert all(made.values()) and made["next_slot_by_shard"]
+            assert sum(name.endswith("next_run_by_error") for name in made) == partitions + 1, made
+            # a partition that comes later has it, too
+            stack.sql("select ropewalk.partitions_ensure(now(), 60)")
+            partitions = stack.sql("select count(*) from pg_inherits where inhparent = 'ropewalk.run'::regclass")[0][0]
+            assert stack.sql("select count(*) from pg_inherits where inhparent = 'ropewalk.next_run_by_error'::regclass")[0][0] == partitions
+        load.judge()
+
+
 def test_processes_are_exchanged_one_by_one_under_load(capsys):
     with drive.private_stack(gateways=2, schedulers=2, workers=2) as stack:
         took = {}
