@@ -1,6 +1,7 @@
 /* organisation: what it may, and whose word that is. */
 #include "cli/cli.h"
 #include "common/base/json_text.h"
+#include <inttypes.h>
 
 #include "common/base/banned.h"
 
@@ -66,13 +67,38 @@ static bool put_limit(struct jw *w, const char *word)
     return true;
 }
 
-static enum cli_exit limits(struct cli *cli)
+static enum cli_exit change(struct cli *cli, struct str body)
 {
-    CLEANUP(buf_deinit) struct buf body = {0}, path = {0};
+    CLEANUP(buf_deinit) struct buf path = {0};
+    char *name = api_escape(cli->argv[0]);
     struct answer answer;
     enum cli_exit rc;
+
+    buf_init(&path, 1 << 16);
+    buf_printf(&path, "/v1/organisations/%s", name);
+    mem_free(name);
+    rc = api_call(cli, &(struct api_request){.method = "PATCH", .path = path.ptr, .body = body}, &answer);
+    return show_answer(cli, rc, &answer);
+}
+
+/* Which weights there are the server knows. */
+static enum cli_exit weight(struct cli *cli)
+{
+    char body[64];
+    int64_t n = 0;
+
+    if (!words_left(cli, 2, 2))
+        return CLI_USAGE;
+    if (!parse_i64(str_of(cli->argv[1]), INT64_MIN, INT64_MAX, &n))
+        return usage_error("'%s' is no whole number", cli->argv[1]);
+    snprintf(body, sizeof(body), "{\"weight\":%" PRId64 "}", n);
+    return change(cli, str_of(body));
+}
+
+static enum cli_exit limits(struct cli *cli)
+{
+    CLEANUP(buf_deinit) struct buf body = {0};
     struct jw w;
-    char *name;
 
     if (!words_left(cli, 2, 64))
         return CLI_USAGE;
@@ -86,12 +112,7 @@ static enum cli_exit limits(struct cli *cli)
             return usage_error("'%s' is no limit such as steps=200 or steps=default", cli->argv[i]);
     jw_end_obj(&w);
     jw_end_obj(&w);
-    name = api_escape(cli->argv[0]);
-    buf_init(&path, 1 << 16);
-    buf_printf(&path, "/v1/organisations/%s", name);
-    mem_free(name);
-    rc = api_call(cli, &(struct api_request){.method = "PATCH", .path = path.ptr, .body = buf_str(&body)}, &answer);
-    return show_answer(cli, rc, &answer);
+    return change(cli, buf_str(&body));
 }
 
 enum cli_exit cmd_organisation(struct cli *cli)
@@ -104,5 +125,7 @@ enum cli_exit cmd_organisation(struct cli *cli)
         return show(cli);
     if (strcmp(verb, "limits") == 0)
         return limits(cli);
-    return usage_error("organisation takes show or limits");
+    if (strcmp(verb, "weight") == 0)
+        return weight(cli);
+    return usage_error("organisation takes show, limits or weight");
 }

@@ -2,6 +2,7 @@
  * indexes (each.go); of a child run's step by workflow/path. */
 #include "cli/test_file.h"
 
+#include "common/base/http_status.h"
 #include "common/base/banned.h"
 
 #define ANSWER_FIELDS "output status headers body error takes expect_with"
@@ -216,12 +217,6 @@ static struct str http_output(const struct test_case *test, struct str answer)
                                STR_ARG(body.ptr == NULL ? STR("null") : body)));
 }
 
-/* Which statuses are worth another try: api.md, "Retry". */
-static bool is_transient(int64_t status)
-{
-    return status == 408 || status == 425 || status == 429 || (status >= 500 && status != 501 && status != 505);
-}
-
 static void http_answer(const struct test_case *test, struct str answer, struct rehearsal_answer *ret)
 {
     struct str after = jt_get(jt_get(answer, "headers"), "retry-after"), text = after;
@@ -237,7 +232,7 @@ static void http_answer(const struct test_case *test, struct str answer, struct 
     ret->end = END_FAILED;
     ret->http_status = (int32_t)status;
     ret->code = str_of(arena_printf(test->arena, "http_%d", (int)status));
-    ret->error_class = is_transient(status) ? STR("transient") : STR("permanent");
+    ret->error_class = http_status_is_transient(status) ? STR("transient") : STR("permanent");
     ret->message = str_of(arena_printf(test->arena, "the answer's status was %d", (int)status));
     ret->detail = http_output(test, answer);
     (void)jt_string(after, test->arena, &text);

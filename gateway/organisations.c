@@ -1,5 +1,5 @@
-/* Organisations: made by admins of the first one, read by their own,
- * limited by their own admins within what the installation allows. */
+/* Organisations: made by admins of the first one, who also say what share each has, read by their own, limited by their
+ * own admins within what the installation allows. */
 #include "gateway/auth.h"
 #include "gateway/document.h"
 #include "gateway/json_more.h"
@@ -8,6 +8,8 @@
 #include <inttypes.h>
 
 #include "common/base/banned.h"
+
+#define WEIGHT_MAX 1000 /* as the table has it */
 
 struct founding {
     struct call *call;
@@ -161,35 +163,78 @@ static bool check_limit(struct call *call, struct str name, struct str value)
     return true;
 }
 
-static void on_changed(void *ctx, const struct pg_outcome *outcome)
+static void answer_change(struct call *call, const struct pg_outcome *outcome, size_t last)
 {
-    struct call *call = ctx;
-
     if (!call_committed(call, outcome))
         return;
     auth_forget(call->gw->auth); /* what a key may comes with it */
-    answer_organisation(call, outcome->results[0]);
+    answer_organisation(call, outcome->results[last]);
 }
 
-void route_organisation_change(struct call *call)
+static void on_changed(void *ctx, const struct pg_outcome *outcome)
 {
-    struct pg_batch *batch;
-    struct str body, limits;
+    answer_change(ctx, outcome, 0);
+}
+
+static void on_both_changed(void *ctx, const struct pg_outcome *outcome)
+{
+    answer_change(ctx, outcome, 1);
+}
+
+/* False: answered. */
+static bool check_limits(struct call *call, struct str limits)
+{
     struct jt_iter it;
 
-    if (!call_body_object(call, "limits", &body))
-        return;
-    limits = jt_get(body, "limits");
     if (jt_type(limits) != JT_OBJECT) {
         call_fault(call, limits.ptr == NULL ? "missing_field" : "wrong_type", "/limits",
                    "limits must be an object of limits: {\"steps\": 200}; null gives one back to the installation");
-        return;
+        return false;
     }
     jt_iter_init(&it, limits);
     while (jt_next(&it))
         if (!check_limit(call, jt_key(&it, call->arena), it.value))
-            return;
+            return false;
+    return true;
+}
+
+/* A share is what the others have not: who has one does not choose it. False: answered. */
+static bool check_weight(struct call *call, struct str weight, int64_t *ret)
+{
+    if (!role_may(call->caller.role, call->caller.organisation, RIGHT_FOUND)) {
+        call_problem(
+            call, 403, "forbidden",
+            "an organisation's weight is its share beside the others: admins of the first organisation set it");
+        return false;
+    }
+    if (jt_i64(weight, ret) && *ret >= 1 && *ret <= WEIGHT_MAX)
+        return true;
+    call_fault(call, jt_type(weight) == JT_NUMBER ? "out_of_range" : "wrong_type", "/weight",
+               arena_printf(call->arena, "weight must be a whole number from 1 to %d", WEIGHT_MAX));
+    return false;
+}
+
+void route_organisation_change(struct call *call)
+{
+    struct str body, limits, weight;
+    struct pg_batch *batch;
+    int64_t number = 0;
+
+    if (!call_body_object(call, "limits weight", &body))
+        return;
+    limits = jt_get(body, "limits");
+    weight = jt_get(body, "weight");
+    if ((weight.ptr != NULL && !check_weight(call, weight, &number)) ||
+        ((weight.ptr == NULL || limits.ptr != NULL) && !check_limits(call, limits)))
+        return;
+    if (limits.ptr != NULL && !str_is(call->params[0], call->caller.organisation_name)) { /* limits are their own */
+        call_problem(call, 404, "not_found", "there is no such organisation");
+        return;
+    }
     batch = call_batch(call, true);
-    pg_add(batch, SQL_ORGANISATION_LIMITS, pg_text(call->params[0]), pg_json(limits));
-    pg_submit(call->gw->writes, batch, on_changed, call);
+    if (weight.ptr != NULL)
+        pg_add(batch, SQL_ORGANISATION_WEIGH, pg_text(call->params[0]), pg_i32((int32_t)number));
+    if (limits.ptr != NULL)
+        pg_add(batch, SQL_ORGANISATION_LIMITS, pg_text(call->params[0]), pg_json(limits));
+    pg_submit(call->gw->writes, batch, weight.ptr != NULL && limits.ptr != NULL ? on_both_changed : on_changed, call);
 }

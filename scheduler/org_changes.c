@@ -26,6 +26,7 @@ static void on_changed(void *ctx, const struct pg_outcome *outcome)
 {
     struct org_changes *changes = ctx;
     const struct pg_result *rows;
+    bool room = false;
 
     changes->asked = false;
     if (changes->closed) {
@@ -43,8 +44,10 @@ static void on_changed(void *ctx, const struct pg_outcome *outcome)
                                                .weight = (uint32_t)pg_get_int(rows, i, 1),
                                                .limits = pg_get_str(rows, i, 2)};
 
-        sched_on_organisations(*changes->options.sched, &row, 1);
+        room |= sched_on_organisations(*changes->options.sched, &row, 1);
     }
+    if (room)
+        changes->options.room(changes->options.ctx);
 }
 
 static void on_turn(uv_timer_t *timer)

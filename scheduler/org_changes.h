@@ -10,6 +10,8 @@ struct org_changes_options {
     uv_loop_t *loop;
     struct pg *pg;              /* must outlive it */
     struct sched *const *sched; /* NULL inside until there is one */
+    void (*room)(void *ctx);    /* more runs of an organisation may go on at a time than before */
+    void *ctx;
 };
 struct org_changes *org_changes_new(const struct org_changes_options *options);
 void org_changes_free(struct org_changes *changes); /* before its pg: answers that come later are ignored */

@@ -274,6 +274,13 @@ static bool open_journal(struct shell *shell)
     return false;
 }
 
+static void look_for_room(void *ctx)
+{
+    const struct shell *shell = ctx;
+
+    watch_slots(shell->watch);
+}
+
 struct shell *shell_new(struct service *service, const struct config *config)
 {
     struct shell *shell = mem_alloc(sizeof(*shell));
@@ -310,8 +317,11 @@ struct shell *shell_new(struct service *service, const struct config *config)
                                                      .sched = &shell->sched,
                                                      .woken = shell_woken,
                                                      .ctx = shell});
-    shell->org_changes = org_changes_new(
-        &(struct org_changes_options){.loop = shell->loop, .pg = store_reader(shell->store), .sched = &shell->sched});
+    shell->org_changes = org_changes_new(&(struct org_changes_options){.loop = shell->loop,
+                                                                       .pg = store_reader(shell->store),
+                                                                       .sched = &shell->sched,
+                                                                       .room = look_for_room,
+                                                                       .ctx = shell});
     return shell;
 }
 

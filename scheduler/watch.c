@@ -190,6 +190,12 @@ static void look_at_admissions(struct watch *watch)
     pg_submit(watch->options.pg, batch, on_admissions, watch);
 }
 
+void watch_slots(struct watch *watch)
+{
+    if (!watch->closed && *watch->options.sched != NULL)
+        look_at_admissions(watch);
+}
+
 static void on_turn(uv_timer_t *timer)
 {
     struct watch *watch = timer->data;

@@ -18,4 +18,6 @@ struct watch_options {
     void *ctx;
 };
 struct watch *watch_new(const struct watch_options *options);
+/* Looks at who waits for a slot now, and not with the next sweep. */
+void watch_slots(struct watch *watch);
 void watch_free(struct watch *watch); /* before its pg: answers that come later are ignored */

@@ -222,13 +222,6 @@ void http_output_write(struct buf *out, int status, const struct http_headers *h
     jw_end_obj(&w);
 }
 
-bool http_status_is_transient(int status)
-{
-    if (status == 408 || status == 425 || status == 429)
-        return true;
-    return status >= 500 && status != 501 && status != 505;
-}
-
 static int month_of(struct str name)
 {
     static const char names[] = "JanFebMarAprMayJunJulAugSepOctNovDec";

@@ -1,4 +1,5 @@
 /* One HTTP request of a step, redirects included; see http_task.h. The loop's side of libcurl is http_client.c. */
+#include "common/base/http_status.h"
 #include "common/base/fault.h"
 #include "common/base/ensure.h"
 #include "common/base/metrics.h"
@@ -464,7 +465,7 @@ void http_task_transferred(struct http_task *http, CURLcode code)
         return;
     }
     snprintf(name, sizeof(name), "http_%ld", status);
-    answer_failed(http, (int)status, name, http_status_is_transient((int)status));
+    answer_failed(http, (int)status, name, http_status_is_transient(status));
 }
 
 struct http_task *http_task_new(struct http_client *client, const struct task *task, int64_t bound_us, bool once,

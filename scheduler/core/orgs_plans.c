@@ -32,16 +32,24 @@ void org_set_limits(struct sched *sched, struct org *org, struct str own)
     limits_of(&sched->set.limits, own, &org->limits);
 }
 
-void sched_on_organisations(struct sched *sched, const struct sched_organisation *rows, size_t count)
+bool sched_on_organisations(struct sched *sched, const struct sched_organisation *rows, size_t count)
 {
+    bool more = false;
+
     for (size_t i = 0; i < count; i++) {
         struct org *org = map_get(sched->orgs, (struct str){(const char *)&rows[i].id, sizeof(rows[i].id)});
 
-        if (org == NULL) /* its first run brings it all */
+        int64_t before = org == NULL ? 0 : org->limits.of[LIMIT_RUNNING_RUNS];
+
+        if (org == NULL) { /* its first run brings it all; its key may be of a shard of ours all the same */
+            more = true;
             continue;
+        }
         org->weight = rows[i].weight;
         org_set_limits(sched, org, rows[i].limits);
+        more = more || org->limits.of[LIMIT_RUNNING_RUNS] > before;
     }
+    return more;
 }
 
 static uint64_t plan_hash(int32_t organisation, struct str workflow, int32_t version)

@@ -327,7 +327,8 @@ struct sched_organisation {
     uint32_t weight;
     struct str limits; /* its own: JSON */
 };
-void sched_on_organisations(struct sched *sched, const struct sched_organisation *rows, size_t count);
+/* True: runs may go on at a time that could not before, as far as is known here. */
+bool sched_on_organisations(struct sched *sched, const struct sched_organisation *rows, size_t count);
 
 struct sched_event_loaded {
     uint32_t seq;

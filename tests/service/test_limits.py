@@ -21,7 +21,8 @@ def installation():
         (where / "etc").mkdir(parents=True)
         for kind in ("gateway", "scheduler"):
             (where / f"etc/{kind}.env").write_text("ROPEWALK_LIMIT_OUTPUT_BYTES_MAX=1200000\nROPEWALK_LIMIT_CHILD_LEVELS_MAX=5\n"
-                                                   + ("ROPEWALK_LIMIT_STEPS=4\nROPEWALK_LIMIT_STEPS_MAX=6\n" if kind == "gateway" else ""))
+                                                   + ("ROPEWALK_LIMIT_STEPS=4\nROPEWALK_LIMIT_STEPS_MAX=6\n" if kind == "gateway"
+                                                      else "ROPEWALK_WATCH_SWEEP_MS=3600000\n"))
     with drive.private_stack(gateways=2, schedulers=2, workers=1, before_up=settings) as one:
         yield one
 
@@ -247,7 +248,7 @@ def test_what_the_installation_allows_no_more_is_cut(org, installation):
     ({"limits": {"steps": 1.5}}, 422, "wrong_type", "/limits/steps", "whole number"),
     ({"limits": []}, 422, "wrong_type", "/limits", "object"),
     ({}, 422, "missing_field", "/limits", "limits"),
-    ({"limits": {}, "weight": 9}, 422, "unknown_field", "/weight", "limits"),
+    ({"limits": {}, "share": 9}, 422, "unknown_field", "/share", "limits"),
 ])
 def test_what_cannot_be_is_refused_and_changes_nothing(org, body, status, code, pointer, words):
     org.limit(depth=5)
@@ -256,6 +257,53 @@ def test_what_cannot_be_is_refused_and_changes_nothing(org, body, status, code, 
     (fault,) = answer.json()["errors"]
     assert (fault["code"], fault["pointer"]) == (code, pointer) and words in fault["message"], fault
     assert org.api("GET", org.path).json()["limits"] == {"depth": 5}
+
+
+@pytest.mark.parametrize("weight, code, words", [(0, "out_of_range", "from 1 to 1000"), (1001, "out_of_range", "from 1 to 1000"),
+                                                 (1.5, "out_of_range", "whole number"), ("two", "wrong_type", "whole number"), (None, "wrong_type", "whole number")])
+def test_a_weight_has_bounds(org, installation, weight, code, words):
+    first = Api(installation.url, installation.key)
+    for good in (1000, 1):
+        assert first("PATCH", org.path, {"weight": good}).json()["weight"] == good
+    answer = first("PATCH", org.path, {"weight": weight})
+    assert answer.status_code == 422, answer.text
+    (fault,) = answer.json()["errors"]
+    assert (fault["code"], fault["pointer"]) == (code, "/weight") and words in fault["message"], fault
+    assert org.api("GET", org.path).json()["weight"] == 1
+
+
+def test_admins_of_the_first_organisation_alone_say_what_share_each_has(org, installation):
+    first = Api(installation.url, installation.key)
+    answer = org.api("PATCH", org.path, {"weight": 9})
+    assert (answer.status_code, answer.json()["code"]) == (403, "forbidden") and "first organisation" in answer.json()["detail"]
+    assert first.as_role("editor")("PATCH", org.path, {"weight": 9}).status_code == 403
+    assert first("PATCH", "/v1/organisations/nobody", {"weight": 9}).status_code == 404
+    assert first("PATCH", org.path, {"weight": 9, "limits": {"steps": 1}}).status_code == 404, "limits are its own admins'"
+    assert org.api("GET", org.path).json()["weight"] == 1, "as a whole or not at all"
+    assert first("PATCH", org.path, {"weight": 9}).json()["name"] == org.name
+    assert org.api("GET", org.path).json()["weight"] == 9
+    both = first("PATCH", "/v1/organisations/default", {"weight": 2, "limits": {"depth": 99}}).json()
+    assert both["weight"] == 2 and both["limits"]["depth"] == 99
+    assert first("PATCH", "/v1/organisations/default", {"weight": 1, "limits": {"depth": None}}).json()["weight"] == 1
+
+
+def test_a_raised_limit_of_running_runs_lets_those_go_on_that_wait(org):
+    """Without a sweep: the schedulers of this installation make one an hour."""
+    assert org.save("bounded", {"w": {"call": "wait_signal", "with": {"signal": "go"}}}).status_code == 201
+    org.limit(max_running_runs=1)
+
+    def status(run):
+        return org.api("GET", "/v1/runs/" + run).json()["status"]
+
+    runs = [org.api("POST", "/v1/workflows/bounded/runs", {}).json()["run_id"]]
+    drive.until("the first goes on", lambda: status(runs[0]) == "waiting")
+    runs += [org.api("POST", "/v1/workflows/bounded/runs", {}).json()["run_id"] for _ in range(3)]
+    drive.until("the others wait", lambda: all(org.api("GET", f"/v1/runs/{run}/explain").json()["reason"] == "concurrency" for run in runs[1:]))
+    org.limit(max_running_runs=2)
+    drive.until("one more goes on", lambda: sum(status(run) == "waiting" for run in runs) == 2, 30)
+    assert [status(run) for run in runs] == ["waiting", "waiting", "pending", "pending"], "in the order of their starts"
+    org.limit(max_running_runs=None)
+    drive.until("all go on", lambda: all(status(run) == "waiting" for run in runs), 30)
 
 
 def test_only_admins_of_the_organisation_change_it(org, installation):

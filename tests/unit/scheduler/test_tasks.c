@@ -215,6 +215,31 @@ static void the_backlog_is_released_round_robin_by_weight(void **state)
     script_free(s);
 }
 
+/* Of a backlog that is in memory, too. */
+static void a_changed_weight_holds_from_the_next_turn_on(void **state)
+{
+    struct script *s = script_new_with(&(struct sched_settings){.window_min = 4, .window_max = 4});
+    const struct sched_organisation changed = {.id = 2, .weight = 3, .limits = STR("{}")};
+    size_t of[3] = {0};
+
+    (void)state;
+    s->weights[1] = s->weights[2] = 1;
+    script_own(s, 0, 1);
+    for (int i = 0; i < 40; i++)
+        script_run(s, 0, NOOP)->organisation = i < 20 ? 1 : 2;
+    script_settle(s);
+    assert_int_equal(to_queue(s), 4);
+    assert_false(sched_on_organisations(s->sched, &changed, 1)); /* no limit of running runs was raised */
+    for (int round = 0; round < 4; round++) {
+        script_advance(s, 100 * MS);
+        script_depth(s, QUEUE, 0, 1);
+    }
+    for (size_t i = 4; i < 20; i++)
+        of[str_is(jt_get(s->sent[i].body, "organisation"), "\"org1\"") ? 1 : 2]++;
+    assert_in_range(of[2], 11, 13); /* one turn was of the old weight when the change came */
+    script_free(s);
+}
+
 /* Windows are each queue's own: neither a full one nor a long backlog holds up another class. */
 static void a_critical_task_passes_a_backlog_of_background_ones(void **state)
 {
@@ -639,6 +664,7 @@ int main(void)
         cmocka_unit_test(a_window_grows_fast_while_workers_find_the_queue_empty_and_shrinks_when_they_do_not),
         cmocka_unit_test(a_queue_that_others_keep_full_has_places_for_each_organisation),
         cmocka_unit_test(the_backlog_is_released_round_robin_by_weight),
+        cmocka_unit_test(a_changed_weight_holds_from_the_next_turn_on),
         cmocka_unit_test(a_critical_task_passes_a_backlog_of_background_ones),
         cmocka_unit_test(what_is_not_confirmed_is_published_again_after_a_pause),
         cmocka_unit_test(nothing_is_published_while_the_broker_is_away),

@@ -1,4 +1,5 @@
 /* Answers as outputs: JSON as it came, text, base64; headers joined; Retry-After in all its forms. */
+#include "common/base/http_status.h"
 #include "worker/http_output.h"
 #include <setjmp.h>
 #include <stdarg.h>
