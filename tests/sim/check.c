@@ -19,6 +19,8 @@ static bool has_work(const struct db_run *run)
     return false;
 }
 
+#define AFTER_CRASH (5 * SEC)
+
 struct who {
     struct sim *sim;
     struct db_run *run;
@@ -33,6 +35,32 @@ static void rule_broken(void *ctx, const char *text)
 
 /* ---- new events ---- */
 
+void stats_operation(struct sim *sim, enum operation operation)
+{
+    sim->stats->operations[operation]++;
+    sim->stats->crashed[operation] += sim->last[DECIDE_CRASH] != 0 && sim->now - sim->last[DECIDE_CRASH] < AFTER_CRASH;
+}
+
+static void note_operation(struct sim *sim, const struct event *event)
+{
+    if (event->type == EVENT_RUN_CANCELLING)
+        stats_operation(sim, !str_is(event->code, "concurrency_limit") ? OPERATION_CANCEL
+                             : str_starts(event->message, "no slot")   ? OPERATION_SKIP
+                                                                       : OPERATION_OUST);
+    else if (event->type == EVENT_RUN_PAUSED)
+        stats_operation(sim, OPERATION_PAUSE);
+    else if (event->type == EVENT_RUN_RESUMED)
+        stats_operation(sim, OPERATION_RESUME);
+    else if (event->type == EVENT_RUN_REOPENED && str_is(event->code, "retry"))
+        stats_operation(sim, OPERATION_RETRY);
+    else if (event->type == EVENT_STEP_SETTLED)
+        stats_operation(sim, OPERATION_SETTLE);
+    else if (event->type == EVENT_STEP_GIVEN)
+        stats_operation(sim, OPERATION_GIVEN);
+    else if (event->type == EVENT_RUN_ADMITTED)
+        stats_operation(sim, OPERATION_ADMIT);
+}
+
 static void note_stats(struct sim_stats *stats, const struct event *event)
 {
     bool item = event->step.len > 0 && event->step.ptr[event->step.len - 1] == ']';
@@ -43,7 +71,6 @@ static void note_stats(struct sim_stats *stats, const struct event *event)
     stats->signals += event->type == EVENT_SIGNAL_RECEIVED;
     stats->settled += event->type == EVENT_STEP_SETTLED;
     stats->reopened += event->type == EVENT_RUN_REOPENED;
-    stats->paused += event->type == EVENT_RUN_PAUSED;
 }
 
 static void check_event(struct sim *sim, struct db_run *run, const struct db_event *row)
@@ -68,7 +95,10 @@ static void check_event(struct sim *sim, struct db_run *run, const struct db_eve
         check_output(sim, run, &event);
     if (!sim->failed)
         check_admission(sim, run, &event);
+    if (!sim->failed && event.type == EVENT_STEP_GIVEN && run->given.ptr != NULL)
+        check_given(sim, run, &event);
     note_stats(sim->stats, &event);
+    note_operation(sim, &event);
     /* it was, or could not be */
     if (event.type == EVENT_RUN_PAUSED ||
         (event.type == EVENT_COMMAND_REFUSED &&

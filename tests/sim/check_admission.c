@@ -38,7 +38,7 @@ static void admitted(struct sim *sim, struct db_run *run, const struct event *ev
         return;
     scope = scope_of(&queued);
     key = run->state->admissions[scope].key;
-    run->holds[scope] = scope == ADMISSION_WORKFLOW ? queued.count : sim->db.max_running_runs;
+    run->holds[scope] = scope == ADMISSION_WORKFLOW ? queued.count : sim->db.most_running_runs;
     for (uint32_t i = 0; i < sim->db.run_count; i++) {
         uint32_t bound = sim->db.runs[i]->holds[scope], now = going_on(sim, scope, key, bound);
 

@@ -26,7 +26,7 @@ static void put_list(const struct db_run *run, const struct past_step *loop, str
 }
 
 /* What `.steps.NAME.output` reads. */
-static struct str output_of(struct sim *sim, const struct db_run *run, const struct past_step *step)
+struct str check_output_of(struct sim *sim, const struct db_run *run, const struct past_step *step)
 {
     struct str text;
     struct buf list;
@@ -100,7 +100,7 @@ void check_output(struct sim *sim, struct db_run *run, const struct event *event
     if (event->type == EVENT_RUN_SUCCEEDED && run->plan->has_output) {
         from = handed_on(run, run->history->root, &run->plan->output);
         if (from != NULL)
-            expect(sim, run, event, "the output", event->output, output_of(sim, run, from));
+            expect(sim, run, event, "the output", event->output, check_output_of(sim, run, from));
         return;
     }
     if (event->type != EVENT_STEP_SUCCEEDED || (step = history_step(run->history, event->step)) == NULL ||
@@ -109,7 +109,7 @@ void check_output(struct sim *sim, struct db_run *run, const struct event *event
     with = &step->plan->with;
     from = handed_on(run, step->place, with);
     if (from != NULL)
-        expect(sim, run, event, "the output", event->output, output_of(sim, run, from));
+        expect(sim, run, event, "the output", event->output, check_output_of(sim, run, from));
     else if (memmem(with->source.ptr, with->source.len, ".run.id", 7) != NULL)
         check_echo(sim, run, step, event);
 }

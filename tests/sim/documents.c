@@ -476,9 +476,7 @@ void documents_make(struct sim *sim)
     struct db_workflow *off;
     bool calls = false;
 
-    if (rng_chance(&limits, 1000))
-        sim->db.max_running_runs = 1 + rng_below(&limits, 3);
-
+    operators_make_limits(sim, &limits);
     for (uint32_t i = 0; i < count; i++)
         calls = make_workflow(sim, arena_printf(sim->arena, "w%u", i), 0, 1) || calls;
     for (uint32_t i = 0; i < 4 && calls; i++)

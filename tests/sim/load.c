@@ -5,7 +5,7 @@
 
 #include "common/base/banned.h"
 
-static void nudge(struct sim *sim, int16_t shard)
+void load_nudge(struct sim *sim, int16_t shard)
 {
     broker_put(sim, arena_printf(sim->arena, "ropewalk.inbox.%d", shard), "nudge", "n",
                str_of(arena_printf(sim->arena, "{\"v\":1,\"shard\":%d}", shard)));
@@ -38,7 +38,7 @@ static void accept(struct sim *sim, void *what)
     sim_trace(sim, "somebody asks to %s run %u " STR_FMT, r->kind, r->run->number, STR_ARG(r->body));
     db_command_add(sim, r->run->number, r->kind, r->body,
                    !sim->quiet && rng_chance(&sim->streams[DECIDE_REQUEST], 3000) ? STR("gateway.1") : STR_NONE);
-    nudge(sim, r->run->shard);
+    load_nudge(sim, r->run->shard);
 }
 
 static void request(struct sim *sim, struct db_run *run, const char *kind, struct str body, int64_t at)
@@ -112,7 +112,17 @@ static void meddle(struct sim *sim, void *what)
     struct db_run *run = sim->db.runs[rng_below(rng, sim->db.run_count)];
     struct str unknown = unknown_step(run);
 
-    switch (rng_below(rng, 13)) {
+    switch (rng_below(rng, 17)) {
+    case 16:
+        operators_ask_all(sim, rng);
+        break;
+    case 15:
+    case 14:
+        operators_rerun(sim, rng, run);
+        break;
+    case 13:
+        operators_change_limits(sim, rng);
+        break;
     case 11:
     case 12:
         request(sim, run, "retry", rng_chance(rng, 5000) ? STR("{\"confirm\":true}") : STR_NONE, sim->now);
@@ -172,12 +182,14 @@ static void look_after(struct sim *sim, void *what)
             request(sim, run, "settle", settle_body(sim, rng, unknown_step(run)), sim->now);
         if (run_ended(run->status) && run->status != RUN_SUCCEEDED && run->ends < 4 && rng_chance(rng, 500))
             request(sim, run, "retry", STR("{\"confirm\":true}"), sim->now);
+        if (!sim->healed && rng_chance(rng, 100))
+            operators_rerun(sim, rng, run);
     }
     sim_at(sim, sim->now + rng_between(rng, 3 * SEC, 6 * SEC), NULL, look_after, what);
 }
 
 /* Of a UUIDv7 all but the time, which nobody looks at here. */
-static struct run_id make_id(struct rng *rng)
+struct run_id load_make_id(struct rng *rng)
 {
     uint64_t bits[2] = {rng_next(rng), rng_next(rng)};
     struct run_id id;
@@ -214,7 +226,7 @@ static struct str begin_body(struct sim *sim, struct rng *rng)
 static void generate_run(struct sim *sim, const struct db_workflow *workflow)
 {
     struct rng own = sim_rng(sim, DECIDE_RUN, sim->db.run_count), *rng = &own;
-    struct db_run *run = db_run_add(sim, make_id(rng), workflow, 1);
+    struct db_run *run = db_run_add(sim, load_make_id(rng), workflow, 1);
     int64_t at = rng_between(rng, 0, 15 * SEC);
 
     run->input = str_of(arena_printf(sim->arena, "{\"x\":%u,\"list\":[%s]}", rng_below(rng, 5),

@@ -117,6 +117,20 @@ static void report_effects(const struct sim_stats *s)
     printf("\n");
 }
 
+static void report_operations(const struct sim_stats *s)
+{
+    static const char *const names[] = {
+#define OPERATION(id, what) what,
+#include "tests/sim/operations.def"
+#undef OPERATION
+    };
+
+    printf("operations (within 5 s of a process's death):");
+    for (int i = 0; i < OPERATIONS; i++)
+        printf("%s %s %" PRIu64 " (%" PRIu64 ")", i == 0 ? "" : ",", names[i], s->operations[i], s->crashed[i]);
+    printf("\n");
+}
+
 static void report(const struct sim_stats *s, double seconds, double cpu)
 {
     printf("%" PRIu64 " histories in %.1f s: %.0f histories/s, %.0f a second of processor, %.0f events each\n",
@@ -130,8 +144,9 @@ static void report(const struct sim_stats *s, double seconds, double cpu)
            s->crashes, s->freezes, s->outages, s->duplicates, s->sends, s->quarantined);
     printf("dead letters %" PRIu64 ", released %" PRIu64 "\n", s->dead_letters, s->released);
     printf("children %" PRIu64 ", iterations %" PRIu64 ", signals %" PRIu64 ", actions %" PRIu64 ", settled %" PRIu64
-           ", reopened %" PRIu64 ", paused %" PRIu64 ", queued %" PRIu64 "\n",
-           s->children, s->items, s->signals, s->actions, s->settled, s->reopened, s->paused, s->queued);
+           ", reopened %" PRIu64 "\n",
+           s->children, s->items, s->signals, s->actions, s->settled, s->reopened);
+    report_operations(s);
     report_effects(s);
     for (int i = RUN_SUCCEEDED; i <= RUN_COMPENSATION_FAILED; i++)
         printf("%s %" PRIu64 "%s", run_status_name((enum run_status)i), s->ended[i],

@@ -118,7 +118,7 @@ static void asked(struct telling *t, const struct sched_admission_row *row, stru
         tell(t, run, "slot_grant", arena_printf(sim->arena, "{\"seq\":%u,\"refused\":true}", row->seq));
     } else {
         (void)add(sim, row, run, false);
-        sim->stats->queued++;
+        stats_operation(sim, OPERATION_QUEUE);
     }
     if (str_is(row->mode, "cancel_oldest"))
         make_room(t, row);
@@ -127,14 +127,10 @@ static void asked(struct telling *t, const struct sched_admission_row *row, stru
 /* Others wait and may go on, but not by this batch. */
 static void admit_later(struct telling *t, const struct sched_admission_row *row)
 {
-    const struct db *db = &t->sim->db;
     char id[UUID_TEXT_SIZE];
-    bool asked = false;
 
-    for (size_t i = 0; i < db->command_count; i++)
-        asked |= !db->commands[i].deleted && db->commands[i].run == NO_RUN && run_id_eq(db->commands[i].key, row->key);
     run_id_format(row->key, id);
-    if (!asked)
+    if (!db_key_is_asked(t->sim, row->key))
         (void)db_key_command_add(t->sim, row->key, "slot_release",
                                  str_of(arena_printf(t->sim->arena, "{\"run\":\"%s\",\"seq\":0}", id)));
     told_shard(t, row->shard);

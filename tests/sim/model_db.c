@@ -98,6 +98,17 @@ int64_t db_key_command_add(struct sim *sim, struct run_id key, const char *kind,
                  .shard = (int16_t)(run_id_slot(key) % SHARDS), .run = NO_RUN, .key = key, .kind = kind, .body = body});
 }
 
+bool db_key_is_asked(const struct sim *sim, struct run_id key)
+{
+    for (size_t i = 0; i < sim->db.command_count; i++) {
+        const struct db_command *command = &sim->db.commands[i];
+
+        if (!command->deleted && command->run == NO_RUN && run_id_eq(command->key, key))
+            return true;
+    }
+    return false;
+}
+
 /* ---- reads: read at one moment, answered at another ---- */
 #define COMMANDS_MAX 4000 /* of one answer: of each shard its part */
 
@@ -298,28 +309,25 @@ static void read_run(struct sim *sim, const struct db_run *run, struct sched_loa
                                                 .attempt = run->events[i].attempt,
                                                 .data = run->events[i].data,
                                                 .output_bytes = (uint32_t)run->events[i].output.len};
-    *ret = (struct sched_loaded_run){
-        .id = run->id,
-        .found = true,
-        .organisation = 1,
-        .organisation_name = STR("default"),
-        .weight = 1,
-        .workflow = str_of(run->workflow->name),
-        .version = run->version,
-        .priority = run->priority,
-        .created_at = {run->created_at},
-        .input = run->input,
-        .trigger = run->trigger,
-        .has_parent = run->parent != NULL,
-        .parent_step = run->parent_step,
-        .depth = run->depth,
-        .limits = sim->db.max_running_runs == 0
-                      ? STR_NONE
-                      : str_of(arena_printf(sim->arena, "{\"max_running_runs\":%u}", sim->db.max_running_runs)),
-        .event_count = run->event_count,
-        .events = events,
-        .work_count = read_work(run, work),
-        .work = work};
+    *ret = (struct sched_loaded_run){.id = run->id,
+                                     .found = true,
+                                     .organisation = 1,
+                                     .organisation_name = STR("default"),
+                                     .weight = 1,
+                                     .workflow = str_of(run->workflow->name),
+                                     .version = run->version,
+                                     .priority = run->priority,
+                                     .created_at = {run->created_at},
+                                     .input = run->input,
+                                     .trigger = run->trigger,
+                                     .has_parent = run->parent != NULL,
+                                     .parent_step = run->parent_step,
+                                     .depth = run->depth,
+                                     .limits = sim->db.limits,
+                                     .event_count = run->event_count,
+                                     .events = events,
+                                     .work_count = read_work(run, work),
+                                     .work = work};
     if (run->parent != NULL)
         ret->parent = run->parent->id;
 }

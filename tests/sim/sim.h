@@ -120,6 +120,7 @@ struct db_run {
     struct run_state *state;
     struct history *history;
     size_t checked;
+    struct str given; /* of a rerun: the outcomes that were copied for it; STR_NONE: it is none, or does all of it */
     uint32_t holds[ADMISSION_SCOPES]; /* the limit it was admitted by, 0: not, or it has ended since */
 };
 #define NO_RUN UINT32_MAX
@@ -162,7 +163,9 @@ struct db {
     struct db_command *commands;
     size_t command_count, command_cap;
     struct db_admission *admissions;
-    uint32_t max_running_runs; /* of the organisation, 0: it has no limit */
+    uint32_t max_running_runs;  /* of the organisation, 0: it has no limit */
+    uint32_t most_running_runs; /* ... that it has had so far; UINT32_MAX: it had none for a while */
+    struct str limits;          /* all of its own, JSON; STR_NONE: none */
     struct db_shard shards[SHARDS];
     struct db_member members[SCHEDULERS + 1];
     bool stranger; /* one of them is nobody of ours */
@@ -182,6 +185,7 @@ struct db_run *db_run_add(struct sim *sim, struct run_id id, const struct db_wor
 struct db_workflow *db_workflow_find(struct sim *sim, struct str name);
 int64_t db_command_add(struct sim *sim, uint32_t run, const char *kind, struct str body, struct str reply_to);
 int64_t db_key_command_add(struct sim *sim, struct run_id key, const char *kind, struct str body);
+bool db_key_is_asked(const struct sim *sim, struct run_id key); /* is a command for it on its way? */
 /* NULL: the run neither holds a slot of the key nor waits for one. */
 struct db_admission *db_find_admission(struct sim *sim, struct run_id key, const struct db_run *run);
 void db_make_scheduler_ports(struct sched_ports *ports);
@@ -344,6 +348,15 @@ void documents_add(struct sim *sim, const char *name, struct str document);
 void load_start(struct sim *sim, void *run);
 void load_request(struct sim *sim, struct db_run *run, const char *kind, struct str body);
 void load_look_after(struct sim *sim);
+void load_nudge(struct sim *sim, int16_t shard);
+struct run_id load_make_id(struct rng *rng);
+/* operators.c: of all runs at once; a run once more in a new one; other limits of the organisation. */
+#define RERUNS_UP_TO 40 /* runs, reruns and children among them */
+void operators_ask_all(struct sim *sim, struct rng *rng);
+void operators_rerun(struct sim *sim, struct rng *rng, const struct db_run *old);
+void operators_change_limits(struct sim *sim, struct rng *rng);
+void operators_make_limits(struct sim *sim, struct rng *rng); /* of the beginning */
+void check_given(struct sim *sim, const struct db_run *run, const struct event *event);
 void stranger_sends(struct sim *sim, const struct db_run *run, const char *kind, const char *task);
 void world_tell_sends(struct sim *sim, struct buf *out);
 void faults_plan(struct sim *sim);
@@ -367,15 +380,24 @@ bool check_excused(struct sim *sim, const struct db_run *run); /* it, or a child
 void check_end(struct sim *sim);
 /* check_data.c: is the output of this event what the documents before it say? */
 void check_output(struct sim *sim, struct db_run *run, const struct event *event);
+struct str check_output_of(struct sim *sim, const struct db_run *run, const struct past_step *step);
 __attribute__((format(printf, 2, 3))) void sim_fail(struct sim *sim, const char *format, ...);
 
 /* One line to stderr with the virtual time, with --log; else its arguments are not even looked at. */
 #define sim_trace(sim, ...) ((sim)->verbose ? sim_trace_line((sim), __VA_ARGS__) : (void)0)
 __attribute__((format(printf, 2, 3))) void sim_trace_line(struct sim *sim, const char *format, ...);
 
+/* What operators and limits do to runs. */
+enum operation {
+#define OPERATION(id, what) OPERATION_##id,
+#include "tests/sim/operations.def"
+#undef OPERATION
+    OPERATIONS
+};
 struct sim_stats {
+    uint64_t operations[OPERATIONS], crashed[OPERATIONS]; /* crashed: soon after a process had died */
     uint64_t happened[DECISIONS], repeated, repeated_by[DECISIONS];
-    uint64_t dead_letters, released, children, items, signals, actions, settled, reopened, paused, queued;
+    uint64_t dead_letters, released, children, items, signals, actions, settled, reopened;
     uint64_t histories, runs, events, commits, conflicts, fenced, refused, unknown, crashes, freezes, outages,
         republished, duplicates, sends, quarantined, ended[16];
 };
@@ -420,6 +442,7 @@ struct sim {
     uint32_t lose, duplicate, reorder, unknown_commit, refuse_commit, fail_load, late_answers, strangers, suspect;
     struct sim_stats *stats;
 };
+void stats_operation(struct sim *sim, enum operation operation);
 /* What a history follows from. */
 struct play {
     uint64_t seed;
