@@ -10,7 +10,7 @@ import fairness  # noqa: E402
 from fairness import quantile  # noqa: E402
 
 
-@pytest.mark.parametrize("schedulers, capacity", [(1, 64), (2, 64)])
+@pytest.mark.parametrize("schedulers, capacity", [(1, 16), (2, 16), (2, 64)])
 def test_twenty_thousand_steps_of_another_do_not_double_the_time_of_a_run(capsys, schedulers, capacity):
     with fairness.few_slots(capacity, schedulers=schedulers) as stack, fairness.Target() as target:
         alone, beside, pace = fairness.notice(stack, target)

@@ -19,8 +19,6 @@ static bool has_work(const struct db_run *run)
     return false;
 }
 
-#define AFTER_CRASH (5 * SEC)
-
 struct who {
     struct sim *sim;
     struct db_run *run;
@@ -34,12 +32,6 @@ static void rule_broken(void *ctx, const char *text)
 }
 
 /* ---- new events ---- */
-
-void stats_operation(struct sim *sim, enum operation operation)
-{
-    sim->stats->operations[operation]++;
-    sim->stats->crashed[operation] += sim->last[DECIDE_CRASH] != 0 && sim->now - sim->last[DECIDE_CRASH] < AFTER_CRASH;
-}
 
 static void note_operation(struct sim *sim, const struct event *event)
 {

@@ -3,6 +3,8 @@
 
 #include "common/base/banned.h"
 
+#define AFTER_CRASH (5 * SEC)
+
 /* Until workers have said again that they live, which they say to Redis every 2 s, the living look dead. */
 #define HOLDER_US (2 * SEC)
 
@@ -131,6 +133,12 @@ void sim_happened(struct sim *sim, enum decision kind, int64_t until)
         until += HOLDER_US;
     if (until > sim->last[kind])
         sim->last[kind] = until;
+}
+
+void stats_operation(struct sim *sim, enum operation operation)
+{
+    sim->stats->operations[operation]++;
+    sim->stats->crashed[operation] += sim->last[DECIDE_CRASH] != 0 && sim->now - sim->last[DECIDE_CRASH] < AFTER_CRASH;
 }
 
 struct rng sim_rng(const struct sim *sim, enum decision kind, uint64_t number)
