@@ -2,6 +2,7 @@
  * version or another, with outputs that are given. With plan=true it only says what would be done. */
 #include "common/engine/rerun.h"
 #include "common/base/ensure.h"
+#include "gateway/child_effects.h"
 #include "gateway/confirm.h"
 #include "gateway/document.h"
 #include "gateway/history.h"
@@ -70,7 +71,7 @@ static void put_list(struct jw *w, const struct rerunning *r, bool done)
                      ? step_status_name(step->what == RERUN_OVERRIDDEN ? STEP_SUCCEEDED : STEP_PENDING)
                      : step_status_name((enum step_status)run_step(r->old->state, step->old)->status));
         if (done) {
-            jw_kcstr(w, "effect", plan_effect_name((enum plan_effect)plan->steps[i].effect));
+            jw_kcstr(w, "effect", plan_effect_name((enum plan_effect)r->rerun.effects[i]));
             jw_kbool(w, "again", step->again);
             jw_kbool(w, "new_key", true);
         } else {
@@ -299,7 +300,7 @@ static void submit(struct rerunning *r, const struct flow *flow)
     starts_submit(call->gw->starts, &s->start);
 }
 
-static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct err *err);
+static void read_flow(struct rerunning *r);
 
 static void on_input(void *ctx, const struct pg_outcome *outcome)
 {
@@ -312,8 +313,7 @@ static void on_input(void *ctx, const struct pg_outcome *outcome)
         return;
     }
     r->asked.input = str_arena(r->call->arena, pg_get_str(outcome->results[0], 0, 0));
-    flows_version(r->call->gw->flows, r->call->caller.organisation, r->old->workflow, (int32_t)r->asked.version,
-                  on_flow, r);
+    read_flow(r);
 }
 
 /* False: answered. */
@@ -345,6 +345,23 @@ static void release_plan(void *plan)
     plan_unref(plan);
 }
 
+static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct err *err);
+
+static void read_flow(struct rerunning *r)
+{
+    flows_version(r->call->gw->flows, r->call->caller.organisation, r->old->workflow, (int32_t)r->asked.version,
+                  on_flow, r);
+}
+
+static void on_effects(void *ctx, const uint8_t *effects)
+{
+    struct rerunning *r = ctx;
+
+    r->rerun.effects = effects;
+    read_flow(r);
+}
+
+/* Comes twice: for the effects of its child runs, and when these are known. */
 static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct err *err)
 {
     struct rerunning *r = ctx;
@@ -365,6 +382,10 @@ static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct
     }
     r->rerun.plan = plan_ref(flow->plan);
     arena_defer(call->arena, release_plan, flow->plan);
+    if (r->rerun.effects == NULL) {
+        child_effects(call, flow->plan, on_effects, r);
+        return;
+    }
     if (!check_plan(r))
         return;
     if (r->plan)
@@ -387,7 +408,7 @@ static void on_history(void *ctx, const struct history *old)
     if (r->asked.version == 0)
         r->asked.version = old->version;
     if (r->asked.input.ptr != NULL) {
-        flows_version(call->gw->flows, call->caller.organisation, old->workflow, (int32_t)r->asked.version, on_flow, r);
+        read_flow(r);
         return;
     }
     batch = call_batch(call, false);

@@ -138,6 +138,13 @@ static void decide(struct planning *p, uint32_t step)
     }
 }
 
+static bool is_repeatable(const struct rerun *r, uint32_t step)
+{
+    uint8_t effect = r->effects == NULL ? r->plan->steps[step].effect : r->effects[step];
+
+    return effect != EFFECT_NOT_REPEATABLE;
+}
+
 void rerun_plan(struct rerun *r, struct arena *arena)
 {
     const struct plan_scope *root = &r->plan->scopes[0];
@@ -157,6 +164,6 @@ void rerun_plan(struct rerun *r, struct arena *arena)
         decide(&p, at);
         r->whole = r->whole && one->what == RERUN_DONE;
         one->again = one->what == RERUN_DONE && one->old != NO_NODE && engine_may_have_acted(r->old, one->old);
-        one->needs_confirmation = one->again && r->plan->steps[at].effect == EFFECT_NOT_REPEATABLE;
+        one->needs_confirmation = one->again && !is_repeatable(r, at);
     }
 }

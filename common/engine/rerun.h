@@ -24,6 +24,7 @@ struct rerun {
     const struct plan *plan; /* of the new run */
     struct str from;         /* STR_NONE: from the beginning */
     struct str outputs;      /* JSON object: outputs that are given, by step; STR_NONE: none */
+    const uint8_t *effects;  /* enum plan_effect by step of the plan's root, child runs looked into; NULL: the plan's */
     /* the answer */
     struct rerun_step *steps; /* by step of the plan's root */
     bool whole;               /* all is done: a start like any other */

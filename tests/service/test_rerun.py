@@ -182,6 +182,56 @@ def test_what_may_not_be_repeated_needs_a_word(stack, world):
     assert len(world.requests("/charge")) == 2
 
 
+def child(name, **more):
+    return {"call": "workflow", "with": {"name": name}, **more}
+
+
+def test_child_runs_have_the_strongest_effect_of_what_they_do(stack, world):
+    once = {"steps": {"charge": http(world, "/charge-child", delivery="at_most_once")}}
+    documents = {"rerun-pure": {"steps": {"t": {"call": "transform", "with": {"value": 1}}}},
+                 "rerun-sends": {"steps": {"a": http(world, "/sends"), "p": child("rerun-pure")}},
+                 "rerun-once": once, "rerun-deep": {"steps": {"d": child("rerun-sends"), "e": child("rerun-once")}},
+                 "rerun-said": {"steps": {"c": child("rerun-once", effect="idempotent")}}}
+    for name, document in documents.items():
+        stack.save({"name": name, **document})
+
+    def loop(*names):
+        return {"call": "foreach", "with": {"items": [1], "steps": {name.partition("-")[2]: child(name) for name in names}}}
+
+    stack.save({"name": "rerun-parent", "steps": {
+        "pure": child("rerun-pure"), "sends": child("rerun-sends"), "once": child("rerun-once"), "deep": child("rerun-deep"),
+        "said": child("rerun-said"), "over": child("rerun-once", effect="pure"), "loop": loop("rerun-pure", "rerun-sends"),
+        "loop_once": loop("rerun-pure", "rerun-deep"),
+        "old": {"call": "workflow", "with": {"name": "rerun-once", "version": 1}}}})
+    old = stack.ended(stack.start("rerun-parent"))
+
+    def plan():
+        said = stack.call("POST", f"/v1/runs/{old['id']}:rerun?plan=true").json()
+        return {s["step"]: s["effect"] for s in said["executed"]}, said["needs_confirmation"]
+
+    assert plan() == ({"pure": "pure", "sends": "idempotent", "once": "not_repeatable", "deep": "not_repeatable", "said": "idempotent", "over": "pure",
+                       "loop": "idempotent", "loop_once": "not_repeatable", "old": "not_repeatable"},
+                      ["once", "deep", "loop_once", "old"])
+    refused = stack.call("POST", f"/v1/runs/{old['id']}:rerun", {"confirm": ["once", "deep", "loop_once"]})
+    assert refused.status_code == 409 and refused.json()["code"] == "confirmation_needed" and "step 'old';" in refused.json()["detail"]
+    stack.save({"name": "rerun-once", "steps": {"charge": http(world, "/charge-child")}})    # the newest version counts, unless one is named
+    effects, confirm = plan()
+    assert (effects["once"], effects["deep"], effects["old"], confirm) == ("idempotent", "idempotent", "not_repeatable", ["old"])
+    before = len(world.requests("/charge-child"))
+    stack.ended(rerun(stack, old["id"], {"confirm": ["old"]})["run_id"])
+    assert len(world.requests("/charge-child")) == before + 6, "what was planned is what is done: once, deep, said, over, loop_once, old"
+
+
+def test_a_run_of_pure_children_is_done_again_without_a_word(stack, world):
+    stack.save({"name": "rerun-leaf", "steps": {"t": {"call": "transform", "with": {"value": 1}}}})
+    stack.save({"name": "rerun-root", "steps": {"c": child("rerun-leaf")}})
+    old = stack.ended(stack.start("rerun-root"))
+    assert stack.ended(rerun(stack, old["id"])["run_id"])["status"] == "succeeded"
+    assert stack.call("DELETE", "/v1/workflows/rerun-leaf").status_code == 204
+    answer = stack.call("POST", f"/v1/runs/{old['id']}:rerun")
+    assert answer.status_code == 409 and answer.json()["code"] == "confirmation_needed", "nobody can say what it would do"
+
+
 def test_the_same_key_makes_one_run(stack, world):
     stack.save(flow(world, "rerun-key"))
     old = stack.ended(stack.start("rerun-key", {"n": 2}))
