@@ -1,5 +1,6 @@
 /* The ports of the core, each handed on to who can do it. */
 #include "common/base/metrics.h"
+#include "scheduler/secrets.h"
 #include "scheduler/shell_internal.h"
 
 #include "common/base/banned.h"
@@ -57,7 +58,12 @@ static void port_commit(void *ctx, const struct sched_batch *batch)
 
 static void port_publish(void *ctx, const struct sched_publish *publish)
 {
-    broker_publish(shell_of(ctx)->broker, publish, port_wall(ctx));
+    struct shell *shell = ctx;
+
+    if (publish->secret_count > 0)
+        secrets_publish(shell->store, shell->broker, publish, port_wall(ctx));
+    else
+        broker_publish(shell->broker, publish, port_wall(ctx));
 }
 
 static void port_ack(void *ctx, void *delivery)

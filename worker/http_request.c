@@ -197,7 +197,7 @@ static enum err_code read_field(struct jt_iter *it, struct arena *arena, struct 
         return err_set(err, ERR_INVALID, "header '" STR_FMT "' must be a string, a number or a boolean", STR_ARG(name));
     if (str_starts(value, "${"))
         return err_set(err, ERR_NOT_AVAILABLE,
-                       "header '" STR_FMT "' refers to a secret, which this release cannot read", STR_ARG(name));
+                       "header '" STR_FMT "' refers to a secret that did not come with the task", STR_ARG(name));
     if (!is_header_value(value))
         return err_set(err, ERR_INVALID, "header '" STR_FMT "' has a line break, another control character or no end",
                        STR_ARG(name));

@@ -117,6 +117,8 @@ static bool check_config(struct worker *worker, enum log_level *ret_level)
         good = setting_fault("POOLS", "must be names of letters, digits, - and _, at most 32, a comma between");
     if (config->holder_ttl_ms < 2 * config->heartbeat_ms)
         good = setting_fault("HOLDER_TTL_MS", "must be at least two heartbeats (ROPEWALK_HEARTBEAT_MS)");
+    if (keyring_new(config->master_key_file, &worker->keyring, &err) != ERR_OK)
+        good = setting_fault("MASTER_KEY_FILE", err.message);
     if (egress_new(str_of(config->egress_allow), &worker->egress, &err) != ERR_OK)
         good = setting_fault("EGRESS_ALLOW", err.message);
     return good;
@@ -234,6 +236,7 @@ int main(int argc, char **argv)
     stop(&worker);
     service_free(worker.service);
     egress_free(worker.egress);
+    keyring_free(worker.keyring);
     config_free(CONFIG_ROWS, CONFIG_COUNT, &worker.config);
     return exit_code;
 }

@@ -2,6 +2,7 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/map.h"
+#include "worker/secrets.h"
 #include "worker/shell.h"
 
 #include "common/base/banned.h"
@@ -12,6 +13,7 @@ struct way_back {
     struct job *job;
     struct batch *batch;
     struct http_task *http;
+    struct secrets *secrets; /* of its task; NULL: it has none */
 };
 
 static struct way_back *way_back(struct worker *worker, struct job *job, struct batch *batch)
@@ -150,17 +152,45 @@ static void on_call_ended(void *ctx, const struct call_outcome *outcome)
 
     FAULT_POINT(worker_answered);
     map_del(way->worker->calls, job_key(&way->job));
-    worker_core_called(way->worker->core, way->job, outcome);
+    if (way->secrets != NULL) {
+        struct call_outcome clean = secrets_mask(way->secrets, outcome);
+
+        worker_core_called(way->worker->core, way->job, &clean);
+    } else {
+        worker_core_called(way->worker->core, way->job, outcome);
+    }
+    secrets_free(way->secrets);
     mem_free(way);
+}
+
+/* False: the call has ended, with the reason. */
+static bool open_secrets(struct worker *worker, const struct task *task, struct secrets **ret, struct job *job)
+{
+    struct call_outcome outcome;
+    struct err err = {0};
+
+    if (keyring_refresh(worker->keyring, clock_mono(), &err) != ERR_OK)
+        log_event(LOG_ERROR, "worker.master_keys_unreadable", log_err(&err));
+    if (secrets_open(worker->keyring, task, ret, &outcome, &err) == ERR_OK)
+        return true;
+    worker_core_called(worker->core, job, &outcome);
+    secrets_free(*ret);
+    return false;
 }
 
 static void port_begin(void *ctx, struct job *job, const struct task *task, int64_t bound_us, bool once)
 {
     struct worker *worker = ctx;
 
+    struct way_back *way = way_back(worker, job, NULL);
+
     FAULT_POINT(worker_effect_beginning);
-    struct http_task *http =
-        http_task_new(worker->http, task, bound_us, once, on_call_ended, way_back(worker, job, NULL));
+    if (task_has_secrets(task) && !open_secrets(worker, task, &way->secrets, job)) {
+        mem_free(way);
+        return;
+    }
+    struct http_task *http = http_task_new(worker->http, way->secrets == NULL ? task : secrets_task(way->secrets),
+                                           bound_us, once, on_call_ended, way);
 
     if (http != NULL)
         map_put(worker->calls, job_key(&job), http);

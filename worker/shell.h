@@ -4,6 +4,7 @@
 #include "common/io/amqp.h"
 #include "common/io/cache.h"
 #include "common/io/service.h"
+#include "common/seal/keyring.h"
 #include "worker/http_task.h"
 #include "worker/slots.h"
 #include "worker/worker_core.h"
@@ -12,7 +13,8 @@
 #define CANCEL_EXCHANGE "ropewalk.cancel" /* to every worker: what is not to be begun */
 
 struct config {
-    char *name, *pools, *amqp_url, *redis_url, *listen, *egress_allow, *ca_file, *queue_type, *log_level;
+    char *name, *pools, *amqp_url, *redis_url, *listen, *egress_allow, *ca_file, *master_key_file, *queue_type;
+    char *log_level;
     int64_t capacity, output_max, started_after_ms, heartbeat_ms, claim_ttl_ms, holder_ttl_ms, ack_after_ms, drain_ms;
     int64_t cancel_grace_ms, cache_timeout_ms;
 };
@@ -42,6 +44,7 @@ struct worker {
     struct amqp_link *in, *out;
     struct cache *cache;
     struct egress *egress;
+    struct keyring *keyring;
     struct http_client *http;
     struct worker_core *core;
     uv_timer_t tick;

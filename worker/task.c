@@ -59,6 +59,8 @@ static void read_values(const struct str *fields, struct arena *arena, struct ta
         task->timeout_us == 0)
         task->timeout_us = 1; /* 0 means no bound here; "0s" means at once */
     task->with = fields[TASK_WITH];
+    if (jt_type(fields[TASK_SECRETS]) == JT_ARRAY)
+        task->secrets = fields[TASK_SECRETS];
     if (jt_string(fields[TASK_DELIVERY], arena, &text) && str_is(text, "at_most_once"))
         task->delivery = TASK_AT_MOST_ONCE;
 }

@@ -10,6 +10,7 @@ struct task {
     struct str task_id, token, run_id, step, workflow, organisation, call, reply_to;
     struct str idempotency_key, traceparent; /* may be absent */
     struct str with;                         /* JSON text of an object; STR_NONE when absent or null */
+    struct str secrets;                      /* JSON text of an array; STR_NONE when absent or null */
     int64_t publication, attempt;
     int64_t timeout_us;      /* 0: no bound */
     int64_t max_output;      /* bytes; 0: the worker's own setting */

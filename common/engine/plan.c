@@ -109,16 +109,11 @@ bool plan_template(struct compile *c, struct str value, const char *pointer, con
                    struct template *ret)
 {
     struct fault_at at = {c, pointer};
-    /* a call with a url has headers, where secrets belong: there they are not wrong, only not available yet */
+    /* a call with a url has headers, where secrets belong */
     struct template_options options = {
         .secrets_allowed = request_at != NULL, .url_at_root_url = request_at != NULL, .root = request_at};
-    bool good = template_compile(c->plan->arena, value, &options, template_fault, &at, ret);
 
-    for (size_t i = 0; good && i < ret->expr_count; i++)
-        if (ret->exprs[i].secret)
-            plan_fault(c, "not_available", NULL, "secrets are not available in this release", "%s" STR_FMT, pointer,
-                       STR_ARG(ret->exprs[i].pointer));
-    return good;
+    return template_compile(c->plan->arena, value, &options, template_fault, &at, ret);
 }
 
 bool plan_string_is(struct compile *c, struct str value, const char *literal)

@@ -208,12 +208,21 @@ struct sched_value {
     struct str message; /* VALUE_FAILED: why */
 };
 
+/* A place in a task's `with` where the value of a secret belongs. */
+struct sched_secret {
+    struct str pointer, name;
+};
 struct sched_publish {
     const char *queue;      /* routing key on the default exchange; NULL: to every worker */
     const char *type;       /* "task", "grant", "cancel", "update", "result", "started" */
     const char *message_id; /* NULL: none */
     const char *reply_to;   /* NULL: none */
     struct str body;
+    /* What has to be added to the body before it goes: "secrets", sealed as they are stored. The arrays and their texts
+     * live until the call returns. */
+    int32_t organisation;
+    size_t secret_count;
+    const struct sched_secret *secrets;
     bool persistent;  /* mandatory and confirmed; else fire and forget */
     uint64_t confirm; /* for sched_on_confirm; 0: nobody cares */
 };

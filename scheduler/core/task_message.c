@@ -44,6 +44,29 @@ static void put_traceparent(struct jw *w, struct run_id run, const char *token)
     jw_kcstr(w, "traceparent", text);
 }
 
+/* Where the step's `with` refers to secrets: the values are the shell's to add, since whether there are any, and what
+ * they are, is not history. The call of a poll is below its "with". Returns memory of the caller. */
+static struct sched_secret *secrets_of(const struct plan_step *step, size_t *ret_count)
+{
+    size_t skip = step->kind == CALL_POLL ? strlen("/with") : 0, count = 0;
+    struct sched_secret *secrets;
+
+    *ret_count = 0;
+    for (size_t i = 0; i < step->with.expr_count; i++)
+        count += step->with.exprs[i].secret;
+    if (count == 0)
+        return NULL;
+    secrets = mem_array(count, sizeof(*secrets));
+    for (size_t i = 0; i < step->with.expr_count; i++) {
+        const struct expr *expr = &step->with.exprs[i];
+
+        if (expr->secret)
+            secrets[(*ret_count)++] =
+                (struct sched_secret){{expr->pointer.ptr + skip, expr->pointer.len - skip}, expr->secret_name};
+    }
+    return secrets;
+}
+
 /* Workers begin a first publication without looking whether somebody else has it. */
 static int64_t publication_of(const struct sched *sched, const struct item *item)
 {
@@ -59,6 +82,7 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
     struct jw w = jw_to(&sched->message);
     char run[UUID_TEXT_SIZE], when[WALL_TEXT_SIZE], id[640], buf[STEP_PATH_SIZE];
     struct str path = run_path(entry->run, node, buf);
+    struct sched_secret *secrets;
     struct sched_publish publish = {.queue = item->queue->name,
                                     .type = "task",
                                     .message_id = id,
@@ -96,8 +120,11 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
     jw_kcstr(&w, "reply_to", sched->reply_to);
     jw_end_obj(&w);
     publish.body = buf_str(&sched->message);
+    publish.organisation = entry->run->organisation;
+    publish.secrets = secrets = secrets_of(step, &publish.secret_count);
     metric_add(METRIC_TASKS_PUBLISHED, 1);
     sched->ports.publish(sched->ports.ctx, &publish);
+    mem_free(secrets);
 }
 
 static void send_small(struct sched *sched, const char *type, const char *queue, struct str task_id, const char *field,
