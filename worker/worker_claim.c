@@ -162,9 +162,13 @@ void worker_core_cache_answered(struct worker_core *core, struct job *job, enum 
         job->unread++ < UNREAD_TRIES) {
         watch(core, job);
     } else if (answer == CACHE_ANSWER_FAILED) {
-        if (job->state == JOB_CLAIMING)
-            job->claimed = false;
+        bool in_doubt = job->state == JOB_CLAIMING;
+
         job_abandon(core, job);
+        /* The claim may stand, or come to stand when the cache hears of it late: who has a copy of the task would wait
+         * for us, who live, until it lapses, and then do what was given up long before. */
+        if (in_doubt)
+            claim_finish(core, job);
     } else if (job->state == JOB_READING) {
         if (answer == CACHE_ANSWER_NONE)
             claim_take(core, job);

@@ -458,6 +458,18 @@ static void without_a_cache_repeated_tasks_are_abandoned_and_our_own_lost_claim_
     assert_int_equal(w.begun_count, 0);
 }
 
+static void a_claim_that_nobody_confirmed_is_ended_with_its_task(void **state)
+{
+    (void)state;
+    deliver(1, "t1", "http", "", true);
+    answer(CACHE_ANSWER_NONE, NULL);
+    assert_true(asked("SET rw:claim:t1 rme"));
+    answer(CACHE_ANSWER_FAILED, NULL);
+    assert_non_null(strstr(w.results[0].body, "abandoned"));
+    assert_true(asked("SET rw:claim:t1 f{"));
+    assert_int_equal(w.begun_count, 0);
+}
+
 static void a_cache_that_comes_back_soon_costs_no_attempt(void **state)
 {
     (void)state;
@@ -845,6 +857,7 @@ int main(void)
         TEST(a_finished_claim_answers_the_same_again),
         TEST(a_live_holder_is_looked_at_again_in_a_second),
         TEST(without_a_cache_repeated_tasks_are_abandoned_and_our_own_lost_claim_too),
+        TEST(a_claim_that_nobody_confirmed_is_ended_with_its_task),
         TEST(a_cache_that_comes_back_soon_costs_no_attempt),
         TEST(copies_in_hand_are_acknowledged_together),
         TEST(at_most_once_begins_only_when_granted),
