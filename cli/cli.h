@@ -119,6 +119,7 @@ enum cli_exit cmd_list(struct cli *cli);
 enum cli_exit cmd_events(struct cli *cli);
 enum cli_exit cmd_explain(struct cli *cli);
 enum cli_exit cmd_keys(struct cli *cli);
+enum cli_exit cmd_secret(struct cli *cli);
 enum cli_exit cmd_top(struct cli *cli);
 enum cli_exit cmd_test(struct cli *cli);
 enum cli_exit cmd_mermaid(struct cli *cli);

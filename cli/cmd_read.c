@@ -176,6 +176,17 @@ static void version_row(struct table *table, const json_t *item)
                                            json_text(item, "hash")});
 }
 
+static void secret_row(struct table *table, const json_t *item)
+{
+    char version[24], used[24];
+
+    (void)snprintf(version, sizeof(version), "%lld", json_int(item, "version"));
+    (void)snprintf(used, sizeof(used), "%zu", json_array_size(json_object_get(item, "used_by")));
+    table_row(table, (const char *const[]){json_text(item, "name"), version, json_text(item, "updated_at"),
+                                           json_text(item, "updated_by"), json_text(item, "last_used_at"), used});
+}
+
+static const char *const secret_titles[] = {"SECRET", "VERSION", "UPDATED", "BY", "LAST USED", "PLACES", NULL};
 static const char *const version_titles[] = {"VERSION", "SAVED", "BY", "BYTES", "HASH", NULL};
 static const char *const letter_titles[] = {"LETTER", "STATUS", "AT", "KIND", "RUN", "STEP", "REASON", NULL};
 static const char *const run_titles[] = {"RUN", "WORKFLOW", "VERSION", "STATUS", "CREATED", "TOOK", NULL};
@@ -192,6 +203,7 @@ static const struct {
     {"versions", "/v1/workflows/", version_titles, version_row}, /* of the workflow of --workflow */
     {"keys", "/v1/api-keys", key_titles, key_row},
     {"dead-letters", "/v1/dead-letters", letter_titles, letter_row},
+    {"secrets", "/v1/secrets", secret_titles, secret_row},
 };
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
 
@@ -222,7 +234,7 @@ enum cli_exit list_things(struct cli *cli, const char *what)
     while (at < LIST_COUNT && strcmp(what, lists[at].name) != 0)
         at++;
     if (at == LIST_COUNT)
-        return usage_error("list takes runs, workflows, versions, keys or dead-letters, not '%s'", what);
+        return usage_error("list takes runs, workflows, versions, keys, secrets or dead-letters, not '%s'", what);
     buf_init(&path, 1 << 16);
     buf_append_str(&path, str_of(lists[at].path));
     if (strcmp(what, "versions") == 0 && !versions_path(cli, &path))

@@ -132,6 +132,7 @@ static const struct {
     {"FROM", "/v1/workflows/%s/versions?page_size=100", "version", "created_at"},
     {"TO", "/v1/workflows/%s/versions?page_size=100", "version", "created_at"},
     {"LETTER", "/v1/dead-letters?page_size=100", "id", "reason"},
+    {"SECRET", "/v1/secrets?page_size=500", "name", "updated_at"},
     {"KEY", "/v1/api-keys?page_size=100", "id", "name"},
 };
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))

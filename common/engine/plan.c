@@ -69,16 +69,36 @@ void plan_fault(struct compile *c, const char *code, const char *hint, const cha
     plan_fault_add(c->faults, code, str_of(pointer), str_of(message), str_of(hint));
 }
 
-void plan_warning(struct compile *c, const char *hint, const char *message, const char *pointer_format, ...)
+static void add_warning(struct compile *c, const char *code, const char *hint, const char *message, const char *pointer)
 {
     struct plan_faults *faults = c->faults;
-    struct plan_fault fault = {.code = "no_effect", .message = str_of(message), .hint = str_of(hint)};
+    struct plan_fault fault = {
+        .code = code, .pointer = str_of(pointer), .message = str_of(message), .hint = str_of(hint)};
+
+    append(faults->arena, &faults->warnings, &faults->warning_count, &faults->warning_cap, &fault);
+}
+
+void plan_warning(struct compile *c, const char *hint, const char *message, const char *pointer_format, ...)
+{
+    const char *pointer;
     va_list args;
 
     va_start(args, pointer_format);
-    fault.pointer = str_of(pointer_text(c, pointer_format, args));
+    pointer = pointer_text(c, pointer_format, args);
     va_end(args);
-    append(faults->arena, &faults->warnings, &faults->warning_count, &faults->warning_cap, &fault);
+    add_warning(c, "no_effect", hint, message, pointer);
+}
+
+void plan_warning_of(struct compile *c, const char *code, const char *hint, const char *message,
+                     const char *pointer_format, ...)
+{
+    const char *pointer;
+    va_list args;
+
+    va_start(args, pointer_format);
+    pointer = pointer_text(c, pointer_format, args);
+    va_end(args);
+    add_warning(c, code, hint, message, pointer);
 }
 
 const char *plan_pointer(struct compile *c, uint32_t step)
@@ -113,6 +133,9 @@ bool plan_template(struct compile *c, struct str value, const char *pointer, con
     struct template_options options = {
         .secrets_allowed = request_at != NULL, .url_at_root_url = request_at != NULL, .root = request_at};
 
+    if (request_at != NULL)
+        plan_literal_secrets(c, request_at[0] == '\0' ? value : jt_get(value, request_at + 1),
+                             plan_text(c, "%s%s", pointer, request_at));
     return template_compile(c->plan->arena, value, &options, template_fault, &at, ret);
 }
 

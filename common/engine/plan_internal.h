@@ -19,6 +19,9 @@ void plan_fault(struct compile *c, const char *code, const char *hint, const cha
 /* The same for what is only odd. */
 void plan_warning(struct compile *c, const char *hint, const char *message, const char *pointer_format, ...)
     PRINTF_LIKE(4, 5);
+/* With a code of its own instead of no_effect. */
+void plan_warning_of(struct compile *c, const char *code, const char *hint, const char *message,
+                     const char *pointer_format, ...) PRINTF_LIKE(5, 6);
 /* A text that lives until the faults have been read: pointers and messages. */
 #define plan_text(c, ...) arena_printf((c)->faults->arena, __VA_ARGS__)
 /* Where a step stands in the document: "/steps/NAME" with the name escaped for a JSON Pointer,
@@ -68,6 +71,8 @@ void plan_loop_outputs(struct compile *c);
 /* plan_effect.c: classes of effects; those of loops when all steps are compiled. */
 void plan_effect(struct compile *c, struct str object, const char *pointer, struct plan_step *step);
 void plan_loop_effects(struct compile *c);
+/* plan_literal.c: what looks like a secret in what an http call sends, at its pointer. */
+void plan_literal_secrets(struct compile *c, struct str request, const char *pointer);
 /* plan_action.c: what undoes a step, and what tells of a run's failure. */
 void plan_action(struct compile *c, uint32_t action);
 

@@ -1,5 +1,6 @@
 """Secrets in runs: resolved by the worker where the document refers to them, and found nowhere else."""
 import base64
+import contextlib
 import json
 import subprocess
 import urllib.parse
@@ -188,3 +189,65 @@ def test_polls_compensations_and_loops_resolve_them_too(stack, api, shop):
     assert sorted(one["path"] for one in shop.seen) == ["/item", "/item", "/poll", "/undo"]
     assert {one["headers"]["X-Key"] for one in shop.seen} == {"everywhere-1"}
     stack.ended(run_id)
+
+
+def ropewalk(stack, *words, text=None):
+    return subprocess.run([str(drive.BUILD / "bin/ropewalk"), *words], input=text, capture_output=True, text=True, env=stack.env, timeout=60)
+
+
+def test_the_command_line_takes_the_value_from_standard_input_only(stack, api, shop):
+    name, value = f"cli_{uuid.uuid4().hex[:8]}", "planted-" + uuid.uuid4().hex
+    done = ropewalk(stack, "secret", "set", name, text=value + "\n")
+    assert done.returncode == 0 and done.stdout == f"{name} version 1\n", done
+    run(stack, flow({"a": call(shop.url + "/cli", name)}))
+    assert shop.seen[-1]["headers"]["Authorization"] == value
+    listed = ropewalk(stack, "secret", "list")
+    assert name in listed.stdout and value not in listed.stdout
+    assert ropewalk(stack, "secret", "set", name, value).returncode == 2
+    assert ropewalk(stack, "secret", "set", name, text="").returncode == 2
+    assert ropewalk(stack, "secret", "set", name, text="x" * 65537).returncode == 2
+    assert ropewalk(stack, "secret", "set", "a-b", text=value).returncode == 3
+    assert ropewalk(stack, "secret", "delete", name).returncode == 0
+    assert ropewalk(stack, "secret", "delete", name).returncode == 3
+
+
+def test_a_rotation_whose_gateways_are_killed_is_finished_by_the_next(stack, api, shop):
+    values = {f"kill_{i}_{uuid.uuid4().hex[:6]}": "planted-" + uuid.uuid4().hex for i in range(220)}
+    for name, value in values.items():
+        put(api, value, name)
+    for turn in range(4):
+        rotation = subprocess.Popen([str(drive.BUILD / "bin/ropewalk"), "secret", "rotate"], env=stack.env, stdout=subprocess.DEVNULL,
+                                    stderr=subprocess.DEVNULL)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            rotation.wait(0.02 * turn)
+        stack.signal("gateway-1")
+        rotation.wait(60)
+        stack.stack("start", "gateway-1")
+    done = ropewalk(stack, "secret", "rotate")
+    assert done.returncode == 0, done
+    assert len(stack.sql("select distinct key_version from secret where organisation = 1 and name = any(%s)", list(values))) == 1
+    assert len(stack.sql("select from data_key where organisation = 1")) == 1
+    # every one of them still opens
+    steps = {f"s{i}": {"call": "http", "with": {"url": shop.url + "/kept", "headers": {"X-Key": "${ .secrets.%s }" % name}}}
+             for i, name in enumerate(values)}
+    assert run(stack, flow(steps))["status"] == "succeeded"
+    assert {request["headers"]["X-Key"] for request in shop.requests("/kept")} == set(values.values())
+
+
+def test_a_literal_secret_is_saved_with_a_warning(stack):
+    document = flow({"a": {"call": "http", "with": {"url": "http://x", "headers": {"Authorization": "Bearer abc"}}}})
+    saved = stack.save(document)
+    assert [(one["code"], one["pointer"]) for one in saved["warnings"]] == [("secret_in_document", "/steps/a/with/headers/Authorization")]
+
+
+def test_without_a_master_key_secrets_are_refused_and_everything_else_works(shop):
+    def no_keys(folder):
+        (folder / "etc").mkdir(parents=True)
+        for kind in ("gateway", "worker"):
+            (folder / "etc" / f"{kind}.env").write_text("ROPEWALK_MASTER_KEY_FILE=\n")
+    with drive.private_stack(before_up=no_keys) as bare:
+        answer = bare.call("PUT", "/v1/secrets/x", {"value": "planted"})
+        assert answer.status_code == 422 and answer.json()["code"] == "secrets_not_configured", answer.text
+        assert bare.call("POST", "/v1/secrets:rotate", {}).json()["code"] == "secrets_not_configured"
+        assert bare.ask("GET", "/v1/secrets")["items"] == []
+        assert run(bare, flow({"a": {"call": "http", "with": {"url": shop.url + "/plain"}}}))["status"] == "succeeded"
