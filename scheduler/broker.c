@@ -120,6 +120,7 @@ static void on_deliveries(void *ctx, struct amqp_delivery *first)
         struct sched_message message = {.delivery = delivery,
                                         .shard = inbox->shard,
                                         .large = inbox->large,
+                                        .redelivered = delivery->redelivered,
                                         .type = delivery->type,
                                         .message_id = delivery->message_id,
                                         .body = delivery->body};

@@ -418,7 +418,8 @@ static void add_admissions(struct pg_batch *pg, const struct sched_batch *b, int
 
 static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)
 {
-    struct pg_array *organisation, *kind, *source, *run, *step, *reason, *body, *type, *message_id, *bytes, *ancestor;
+    struct pg_array *organisation, *kind, *source, *run, *step, *reason, *body, *type, *message_id, *bytes, *ancestor,
+        *again;
 
     if (b->dead_letter_count == 0)
         return;
@@ -433,6 +434,7 @@ static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)
     message_id = pg_array_new(pg, PG_E_TEXT);
     bytes = pg_array_new(pg, PG_E_I32);
     ancestor = pg_array_new(pg, PG_E_UUID);
+    again = pg_array_new(pg, PG_E_BOOL);
     for (size_t i = 0; i < b->dead_letter_count; i++) {
         const struct sched_dead_letter *row = &b->dead_letters[i];
         pg_array_add(organisation, row->organisation == 0 ? pg_null() : pg_i32(row->organisation));
@@ -446,10 +448,12 @@ static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)
         pg_array_add(message_id, pg_text(row->message_id));
         pg_array_add(bytes, pg_i32((int32_t)row->bytes));
         pg_array_add(ancestor, row->has_ancestor ? pg_uuid(row->ancestor) : pg_null());
+        pg_array_add(again, pg_bool(row->again));
     }
     (void)pg_add(pg, SQL_BATCH_DEAD_LETTER, pg_array_param(organisation), pg_array_param(kind), pg_array_param(source),
                  pg_array_param(run), pg_array_param(step), pg_array_param(reason), pg_array_param(body),
-                 pg_array_param(type), pg_array_param(message_id), pg_array_param(bytes), pg_array_param(ancestor));
+                 pg_array_param(type), pg_array_param(message_id), pg_array_param(bytes), pg_array_param(ancestor),
+                 pg_array_param(again));
 }
 
 static void add_quarantine(struct pg_batch *pg, const struct sched_batch *b)

@@ -150,6 +150,9 @@ static void unknown(struct sched *sched, struct batch *batch)
         struct work *work = CONTAINER(at, struct work, link);
         struct run_entry *entry = work->entry != NULL && work->entry->lost ? NULL : work->entry;
 
+        for (const struct input *input = work->first; input != NULL; input = input->next)
+            if (input->delivery != NULL)
+                input->delivery->again = true;
         batch->work_count--;
         work_abort(sched, work);
         if (entry == NULL)

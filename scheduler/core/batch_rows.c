@@ -358,7 +358,8 @@ static void add_dead_letter(struct rows *r, const struct work *work, const struc
                                    .run = input->run,
                                    .step = entry == NULL ? STR_NONE : input->in.step,
                                    .reason = reason,
-                                   .bytes = body.len};
+                                   .bytes = body.len,
+                                   .again = input->delivery != NULL && input->delivery->again};
     describe(r, work, input, letter);
     if (body.len > DEAD_LETTER_MAX_BYTES)
         body.len = DEAD_LETTER_MAX_BYTES;

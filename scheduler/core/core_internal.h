@@ -67,6 +67,7 @@ struct delivery {
     int16_t shard; /* of the inbox */
     int64_t epoch;
     uint32_t refs;
+    bool again;                  /* what comes of it may be committed already */
     struct arena *arena;         /* decoded text; NULL while none was needed */
     struct link link;            /* sched.deliveries */
     struct str type, message_id; /* the shell's, as long as the handle */

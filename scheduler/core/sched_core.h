@@ -136,6 +136,7 @@ struct sched_dead_letter {
     const char *reason;
     struct str body; /* any bytes, at most 1 MiB */
     size_t bytes;    /* of all of it */
+    bool again; /* it may have been written before: not if one with this source, type, message id and body is there */
     bool has_ancestor;
     struct run_id ancestor; /* the dead letter that was requeued, and came to this */
 };
@@ -291,9 +292,10 @@ struct sched_shard_change {
 void sched_on_shards(struct sched *sched, const struct sched_shard_change *changes, size_t count);
 
 struct sched_message {
-    void *delivery; /* given back to ack or forget exactly once */
-    int16_t shard;  /* of the inbox */
-    bool large;     /* from the .large inbox */
+    void *delivery;   /* given back to ack or forget exactly once */
+    int16_t shard;    /* of the inbox */
+    bool large;       /* from the .large inbox */
+    bool redelivered; /* somebody had it before, and may have committed what came of it */
     struct str type, message_id, body;
 };
 void sched_on_message(struct sched *sched, const struct sched_message *message);

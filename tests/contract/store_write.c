@@ -401,6 +401,41 @@ static void a_child_that_is_there_is_a_conflict(void **state)
 
 /* ---- what no port reads back ---- */
 
+static void a_dead_letter_that_may_be_there_is_written_once(void **state)
+{
+    const struct sched_dead_letter first = {.kind = "message",
+                                            .source = STR("q"),
+                                            .type = STR("result"),
+                                            .message_id = STR("1"),
+                                            .reason = "undecodable",
+                                            .body = STR("\x00\xff")};
+    struct sched_dead_letter letters[6];
+    struct sched_batch batch = {.dead_letter_count = 1, .dead_letters = letters};
+
+    (void)state;
+    for (size_t i = 0; i < 6; i++)
+        letters[i] = first;
+    assert_commits(&batch);
+    assert_commits(&batch); /* the same was sent twice */
+    assert_int_equal(hand_dead_letters(), 2);
+    letters[0].again = true;
+    letters[0].reason = "other words";
+    assert_commits(&batch);
+    assert_int_equal(hand_dead_letters(), 2);
+    for (size_t i = 0; i < 6; i++)
+        letters[i].again = true;
+    letters[1].body = STR("\x00");
+    letters[2].message_id = STR("2");
+    letters[3].source = STR("other");
+    letters[4].type = STR_NONE;
+    letters[5].message_id = letters[5].body = STR_NONE;
+    batch.dead_letter_count = 6;
+    assert_commits(&batch); /* none of these five was there */
+    assert_int_equal(hand_dead_letters(), 7);
+    assert_commits(&batch);
+    assert_int_equal(hand_dead_letters(), 7);
+}
+
 static void the_row_of_a_run_follows(void **state)
 {
     struct run_id run = new_run();
@@ -444,6 +479,7 @@ const struct CMUnitTest store_write_tests[] = {
     STORE_SCENARIO(a_child_is_a_run_with_a_start_and_a_parent),
     STORE_SCENARIO(a_child_that_cannot_be_started_is_told_to_its_parent),
     STORE_SCENARIO(a_child_that_is_there_is_a_conflict),
+    STORE_SCENARIO(a_dead_letter_that_may_be_there_is_written_once),
     STORE_SCENARIO(the_row_of_a_run_follows),
 };
 const size_t store_write_count = sizeof(store_write_tests) / sizeof(store_write_tests[0]);

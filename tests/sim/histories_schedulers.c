@@ -109,6 +109,17 @@ const struct script histories_schedulers[] = {
      .within = 3 * SEC,
      .histories =
          {"run.started, step.dispatched s0/1, step.failed s0/1 undecodable_result, run.failed s0 undecodable_result"}},
+    /* Its dead letter is committed, and the message comes again. */
+    {.name = "scheduler_dies_before_it_acknowledges_a_dead_letter",
+     .of = "B6d",
+     .documents = {ONE},
+     .lasts = 5 * SEC,
+     .rules = {{"published task 0:s0/1/1", .what = DECIDE_LOSS},
+               {"published task 0:s0/1/1", .what = DECIDE_NONSENSE, .kind = "garbage", .text = "s0/1/1"},
+               {"committed 0:step.failed s0", .what = DECIDE_CRASH, .us = SEC}},
+     .dead_letters = 1,
+     .histories =
+         {"run.started, step.dispatched s0/1, step.failed s0/1 undecodable_result, run.failed s0 undecodable_result"}},
     /* Sent, and its answer is none: nobody knows, so a person says. The worker that might have known is gone. */
     {.name = "unreadable_result_of_what_is_sent_once_waits_for_a_person",
      .of = "B6d, H16",

@@ -23,6 +23,33 @@ struct db_work *db_find_work(struct db_run *run, uint32_t seq)
     return NULL;
 }
 
+static void add_dead_letter(struct sim *sim, const struct sched_dead_letter *letter)
+{
+    struct db *db = &sim->db;
+
+    for (size_t i = 0; i < db->dead_letters && letter->again; i++) {
+        const struct sched_dead_letter *old = &db->letters[i];
+
+        if (str_eq(old->source, letter->source) && str_eq(old->type, letter->type) &&
+            str_eq(old->message_id, letter->message_id) && str_eq(old->body, letter->body))
+            return;
+    }
+    if (db->dead_letters == db->letter_cap) {
+        struct sched_dead_letter *grown;
+
+        db->letter_cap = db->letter_cap == 0 ? 16 : 2 * db->letter_cap;
+        grown = arena_array(sim->arena, db->letter_cap, sizeof(*grown));
+        if (db->dead_letters > 0)
+            memcpy(grown, db->letters, db->dead_letters * sizeof(*grown));
+        db->letters = grown;
+    }
+    db->letters[db->dead_letters++] =
+        (struct sched_dead_letter){.source = str_arena(sim->arena, letter->source),
+                                   .type = str_arena(sim->arena, letter->type),
+                                   .message_id = str_arena(sim->arena, letter->message_id),
+                                   .body = str_arena(sim->arena, letter->body)};
+}
+
 static void insert_event(struct sim *sim, const struct sched_event_row *row)
 {
     struct db_run *run = db_find(sim, row->run);
@@ -221,6 +248,7 @@ void db_write_rows(struct sim *sim, const struct sched_batch *b)
             if (sim->db.commands[c].run == run->number)
                 sim->db.commands[c].held = false;
     }
-    sim->db.dead_letters += b->dead_letter_count;
+    for (size_t i = 0; i < b->dead_letter_count; i++)
+        add_dead_letter(sim, &b->dead_letters[i]);
     sim->db.changed = true;
 }

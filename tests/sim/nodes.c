@@ -456,6 +456,7 @@ void scheduler_deliver(struct node *node, struct sim_delivery *delivery)
     struct sched_message message = {.delivery = delivery,
                                     .shard = delivery->consumer->shard,
                                     .large = delivery->consumer->large,
+                                    .redelivered = delivery->message.redelivered,
                                     .type = delivery->message.type,
                                     .message_id = delivery->message.message_id,
                                     .body = delivery->message.body};

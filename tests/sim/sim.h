@@ -169,7 +169,8 @@ struct db {
     struct db_shard shards[SHARDS];
     struct db_member members[SCHEDULERS + 1];
     bool stranger; /* one of them is nobody of ours */
-    size_t commits, conflicts, fenced, refused, unknown, dead_letters;
+    size_t commits, conflicts, fenced, refused, unknown, dead_letters, letter_cap;
+    struct sched_dead_letter *letters; /* what tells them apart */
     struct transaction *open, *muted;
     bool hold, mute; /* batches go no further than to their first row; their answers do not come */
     int64_t down_until;

@@ -316,6 +316,40 @@ static void garbage_becomes_a_dead_letter_in_the_batch(void **state)
     script_free(s);
 }
 
+/* A scheduler died between the commit and the acknowledgement, or has not heard of its own commit. */
+static void a_dead_letter_that_may_be_written_already_says_so(void **state)
+{
+    struct script *s = script_new();
+    const struct sched_message again = {.delivery = s,
+                                        .redelivered = true,
+                                        .type = STR("result"),
+                                        .message_id = STR("no task id"),
+                                        .body = STR("{\"v\":1,\"results\":[{]}")};
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_settle(s);
+    s->hold_commits = true;
+    script_deliver(s, 0, "result", "no task id", "{\"v\":1,\"results\":[{]}");
+    script_settle(s);
+    assert_int_equal(s->batch->dead_letter_count, 1);
+    assert_false(s->batch->dead_letters[0].again);
+    script_commit(s, SCHED_UNAVAILABLE, NULL); /* certainly not */
+    script_advance(s, SEC);
+    assert_false(s->batch->dead_letters[0].again);
+    script_commit(s, SCHED_UNKNOWN, NULL);
+    script_settle(s);
+    assert_int_equal(s->batch->dead_letter_count, 1);
+    assert_true(s->batch->dead_letters[0].again);
+    script_commit(s, SCHED_COMMITTED, NULL);
+    sched_on_message(s->sched, &again);
+    script_settle(s);
+    assert_int_equal(s->batch->dead_letter_count, 1);
+    assert_true(s->batch->dead_letters[0].again);
+    script_commit(s, SCHED_COMMITTED, NULL);
+    script_free(s);
+}
+
 /* The iteration and the loop fail with the same code; only the task can be done again. */
 static void a_task_that_three_workers_did_not_survive_is_one_dead_letter(void **state)
 {
@@ -561,6 +595,7 @@ int main(void)
         cmocka_unit_test(a_verdict_goes_to_the_gateway_that_asked),
         cmocka_unit_test(who_started_a_run_and_waits_hears_of_its_end_only),
         cmocka_unit_test(garbage_becomes_a_dead_letter_in_the_batch),
+        cmocka_unit_test(a_dead_letter_that_may_be_written_already_says_so),
         cmocka_unit_test(a_task_that_three_workers_did_not_survive_is_one_dead_letter),
         cmocka_unit_test(garbage_that_names_an_open_attempt_ends_it),
         cmocka_unit_test(a_result_that_the_schema_refuses_ends_its_attempt),
