@@ -7,6 +7,9 @@
 #include "common/base/banned.h"
 
 #define FOLLOW_SECONDS 60
+/* What is done soon is told soon; a long operation is asked about twenty times in its first minute. */
+#define FIRST_PAUSE_MS 100
+#define LONGEST_PAUSE_MS 4000
 #define BODY_MAX ((size_t)8 << 20)
 
 /* "workflow=x,status=running" as an object; "all" is every run there is. */
@@ -75,13 +78,18 @@ static void print_operation(const json_t *operation)
     }
 }
 
+static long longer(long pause_ms)
+{
+    return pause_ms * 3 / 2 < LONGEST_PAUSE_MS ? pause_ms * 3 / 2 : LONGEST_PAUSE_MS;
+}
+
 /* Asks until every run has given its verdict. */
 static enum cli_exit follow(const struct cli *cli, const char *id)
 {
-    const struct timespec pause = {.tv_nsec = 250000000};
     const int64_t end = clock_mono().us + FOLLOW_SECONDS * US_PER_S;
 
-    for (;;) {
+    for (long pause_ms = FIRST_PAUSE_MS;; pause_ms = longer(pause_ms)) {
+        const struct timespec pause = {.tv_sec = pause_ms / 1000, .tv_nsec = pause_ms % 1000 * 1000000};
         struct answer answer;
         enum cli_exit rc = api_get(cli, "/v1/operations/", id, "", &answer);
         bool done;

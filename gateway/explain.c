@@ -203,6 +203,15 @@ static void read_place(struct explain_facts *facts, const struct pg_result *rows
     facts->place = place;
 }
 
+/* Where more than could be looked at is open, none is as good as not known. */
+static void read_ahead(struct explain_facts *facts, const struct pg_result *rows)
+{
+    facts->ahead_least = !pg_get_bool(rows, 0, 1);
+    facts->ahead = pg_get_int(rows, 0, 0);
+    if (facts->ahead_least && facts->ahead == 0)
+        facts->ahead = -1;
+}
+
 static void on_facts(void *ctx, const struct pg_outcome *outcome)
 {
     struct explaining *e = ctx;
@@ -216,7 +225,7 @@ static void on_facts(void *ctx, const struct pg_outcome *outcome)
     if (outcome->count > 1 && work->kind == WORK_ADMISSION)
         read_place(&e->facts, outcome->results[1]);
     else if (outcome->count > 1)
-        e->facts.ahead = pg_get_int(outcome->results[1], 0, 0);
+        read_ahead(&e->facts, outcome->results[1]);
     explain(&e->facts, &e->said);
     if (e->above != NULL)
         answer(e->above, e);
@@ -242,7 +251,7 @@ static void on_history(void *ctx, const struct history *history)
     work = explain_decisive(history);
     if (explain_is_queued(history, work))
         pg_add(batch, SQL_WORK_AHEAD, pg_text(work->pool), pg_i16((int16_t)work->priority), pg_time(work->opened_at),
-               pg_i32(AHEAD_MOST));
+               pg_i32(AHEAD_ROWS));
     else if (work != NULL && work->kind == WORK_ADMISSION)
         pg_add(batch, SQL_RUN_ADMISSION, pg_uuid(history->id));
     pg_submit(gateway_read(e->call->gw), batch, on_facts, e);

@@ -195,10 +195,8 @@ static const char *place_in_line(const struct explain_facts *facts, const struct
         return "";
     if (facts->ahead == 0)
         return ", as the first of your organisation";
-    if (facts->ahead >= AHEAD_MOST)
-        return arena_printf(facts->arena, ", behind more than %d others of your organisation", AHEAD_MOST - 1);
-    return arena_printf(facts->arena, ", behind %lld %s of your organisation", (long long)facts->ahead,
-                        facts->ahead == 1 ? "other" : "others");
+    return arena_printf(facts->arena, ", behind %s%lld %s of your organisation", facts->ahead_least ? "at least " : "",
+                        (long long)facts->ahead, facts->ahead == 1 ? "other" : "others");
 }
 
 static const char *say_concurrency(const struct explain_facts *facts)

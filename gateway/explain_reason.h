@@ -43,9 +43,10 @@ struct explain_facts {
     size_t queue_count;
     const struct explain_queue *queues;
     const struct explain_place *place; /* NULL: it waits for no slot, or has just got it */
-    int64_t ahead; /* tasks of the organisation before the decisive one in its pool and priority; -1: not known */
+    int64_t ahead;    /* tasks of the organisation before the decisive one in its pool and priority; -1: not known */
+    bool ahead_least; /* so many at least: not all of open work was looked at */
 };
-#define AHEAD_MOST 10000 /* `ahead` is counted up to here */
+#define AHEAD_ROWS 20000 /* of open work, of all organisations, are looked at for `ahead` */
 
 struct reason {
     enum reason_id id;

@@ -11,8 +11,8 @@ WITH verdict AS MATERIALIZED (
       FROM bulk_run b
       LEFT JOIN command c ON c.id = b.command AND c.run_id = b.run_id AND c.organisation = b.organisation
       LEFT JOIN LATERAL (SELECT x.type, x.data FROM event x
-                          WHERE b.command IS NOT NULL AND c.id IS NULL AND x.run_id = b.run_id AND x.type IN (40, 41)
-                            AND (x.data ->> 'command')::int8 = b.command
+                          WHERE b.command IS NOT NULL AND c.id IS NULL AND x.run_id = b.run_id AND x.seq > b.after_seq
+                            AND x.type IN (40, 41) AND (x.data ->> 'command')::int8 = b.command
                           ORDER BY x.seq LIMIT 1) e ON true
      WHERE b.organisation = current_organisation() AND b.operation = $1)
 SELECT o.kind, o.filter, o.runs, o.created_at, o.created_by, v.waiting, v.held, v.done, v.refused,

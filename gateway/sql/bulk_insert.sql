@@ -39,8 +39,9 @@ asked AS (
     SELECT t.shard, current_organisation(), t.id, $13::text, $14::json FROM target t, made ORDER BY t.id
     RETURNING id, run_id, shard),
 kept AS (
-    INSERT INTO bulk_run (organisation, operation, run_id, command)
-    SELECT current_organisation(), $12, run_id, id FROM asked)
+    INSERT INTO bulk_run (organisation, operation, run_id, command, after_seq)
+    SELECT current_organisation(), $12, run_id, id,
+           coalesce((SELECT e.seq FROM event e WHERE e.run_id = asked.run_id ORDER BY e.seq DESC LIMIT 1), 0) FROM asked)
 SELECT false, true, (SELECT id FROM made), (SELECT count(*)::int4 FROM target),
        (SELECT string_agg(DISTINCT shard::text, ',') FROM asked)
  WHERE NOT EXISTS (SELECT FROM known)

@@ -1,5 +1,4 @@
 -- How many tasks of the organisation opened before this one in its pool and priority, and are still open.
--- $1 text pool  $2 int2 priority  $3 timestamptz when this one opened  $4 int counted up to
--- Columns: count int8. Index: none; open work is what is open now, and one person asks. No locks.
-SELECT count(*) FROM (SELECT FROM open_work WHERE kind = 1 AND organisation = current_organisation() AND pool = $1 AND priority = $2
-                         AND opened_at < $3 LIMIT $4::int) w
+-- $1 text pool  $2 int2 priority  $3 timestamptz when this one opened  $4 int rows of open work that are looked at, of all
+-- Columns: count int8; whole bool, false: there are more rows, and may be more of these. No index, see work_ahead(). No locks.
+SELECT ahead, whole FROM work_ahead($1, $2, $3, $4)

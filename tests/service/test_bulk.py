@@ -60,6 +60,10 @@ def test_every_run_of_the_filter_is_cancelled_and_no_other(stack, api, other, fl
     assert (shown["runs"], shown["applied"], shown["refused"], shown["waiting"], shown["refusals"]) == (20, 20, 0, 0, [])
     assert shown["filter"] == asked["filter"] and shown["kind"] == "cancel" and api.key.startswith(shown["created_by"])
     drive.until("they end", lambda: by_status(stack, flow) == {"cancelled": 20, "active": 5})
+    # a verdict is looked for behind what was there before, however long that is
+    behind = stack.sql("select b.after_seq, min(e.seq) from bulk_run b join event e on e.run_id = b.run_id and e.type in (40, 41) "
+                       "where b.operation = %s group by b.run_id, b.after_seq", answer.json()["id"])
+    assert len(behind) == 20 and all(0 < after == verdict - 1 for after, verdict in behind), behind
     assert all(api("GET", "/v1/runs/" + run).json()["status"] == "waiting" for run in others)
     # those that have ended are counted, and left
     planned = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}, "dry_run": True}).json()

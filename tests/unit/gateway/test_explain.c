@@ -133,7 +133,8 @@ static void queued_far_behind(struct scene *s)
 {
     begin(s, CHARGE);
     after(s, 3600);
-    s->facts.ahead = AHEAD_MOST;
+    s->facts.ahead = 10000;
+    s->facts.ahead_least = true;
 }
 
 static void queued_not_told(struct scene *s)
