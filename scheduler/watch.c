@@ -22,6 +22,7 @@ struct watch {
     bool closed;
     unsigned asked;      /* answers to come */
     struct run_id after; /* the sweep has come so far */
+    struct run_id from;  /* ... and this is where the slice that is being looked at begins */
     bool sweeping;
     struct mono_us next_sweep;
     uint64_t sweep; /* its number */
@@ -143,27 +144,6 @@ static size_t slice_size(const struct watch *watch)
     return size < 1 ? 1 : size > SLICE_MAX ? SLICE_MAX : (size_t)size;
 }
 
-static void on_slice(void *ctx, const struct pg_outcome *outcome)
-{
-    struct watch *watch = ctx;
-
-    watch->asked--;
-    if (watch->closed) {
-        maybe_free(watch);
-        return;
-    }
-    if (outcome->rc != ERR_OK) {
-        log_event(LOG_WARN, "watch.failed", log_err(outcome->err));
-        return;
-    }
-    look(watch, outcome->results[0]);
-    if (pg_rows(outcome->results[0]) >= slice_size(watch))
-        return;
-    watch->sweeping = false;
-    watch->seen_before = watch->seen;
-    watch->events_before = watch->events;
-}
-
 /* The shards that count; false: none. */
 static bool add_shards(const struct watch *watch, struct pg_array *shards)
 {
@@ -178,22 +158,55 @@ static bool add_shards(const struct watch *watch, struct pg_array *shards)
     return any;
 }
 
-/* Concurrency limits, once a sweep. */
-static void look_at_admissions(struct watch *watch)
+/* Concurrency limits of the runs above one and up to another; from the first one on also those of organisations. */
+static void look_at_admissions(struct watch *watch, struct run_id from, struct run_id to)
 {
     struct pg_batch *batch = pg_batch_new(true);
     struct pg_array *shards = pg_array_new(batch, PG_E_I16);
+    const struct run_id none = {{0}};
 
     (void)add_shards(watch, shards);
     watch->asked++;
-    (void)pg_add(batch, SQL_WATCH_ADMISSION, pg_array_param(shards));
+    (void)pg_add(batch, SQL_WATCH_ADMISSION, pg_array_param(shards), pg_uuid(from), pg_uuid(to),
+                 pg_bool(run_id_eq(from, none)));
     pg_submit(watch->options.pg, batch, on_admissions, watch);
 }
 
+/* No run, only the keys of organisations: it is their limits that change. */
 void watch_slots(struct watch *watch)
 {
+    const struct run_id none = {{0}};
+
     if (!watch->closed && *watch->options.sched != NULL)
-        look_at_admissions(watch);
+        look_at_admissions(watch, none, none);
+}
+
+static void on_slice(void *ctx, const struct pg_outcome *outcome)
+{
+    struct watch *watch = ctx;
+    struct run_id to;
+    bool last;
+
+    watch->asked--;
+    if (watch->closed) {
+        maybe_free(watch);
+        return;
+    }
+    if (outcome->rc != ERR_OK) {
+        log_event(LOG_WARN, "watch.failed", log_err(outcome->err));
+        return;
+    }
+    look(watch, outcome->results[0]);
+    last = pg_rows(outcome->results[0]) < slice_size(watch);
+    to = watch->after;
+    if (last) /* as far as there are runs */
+        memset(to.bytes, 0xff, sizeof(to.bytes));
+    look_at_admissions(watch, watch->from, to);
+    if (!last)
+        return;
+    watch->sweeping = false;
+    watch->seen_before = watch->seen;
+    watch->events_before = watch->events;
 }
 
 static void on_turn(uv_timer_t *timer)
@@ -217,8 +230,8 @@ static void on_turn(uv_timer_t *timer)
         watch->after = (struct run_id){{0}};
         watch->seen = watch->events = 0;
         watch->sweep++;
-        look_at_admissions(watch);
     }
+    watch->from = watch->after;
     watch->asked++;
     (void)pg_add(batch, SQL_WATCH_SLICE, pg_uuid(watch->after), pg_i32((int32_t)slice_size(watch)),
                  pg_array_param(shards));
