@@ -80,7 +80,10 @@ size_t asides_list(struct sched *sched, struct run_id **ret)
 {
     size_t n = 0;
 
-    *ret = sched->asides.len == 0 ? NULL : mem_array(sched->asides.len, sizeof(**ret));
+    *ret = NULL;
+    if (sched->asides.len == 0)
+        return 0;
+    *ret = mem_array(sched->asides.len, sizeof(**ret));
     for (size_t i = 0; i < sched->asides.cap; i++)
         for (const struct hnode *at = sched->asides.slots[i]; at != NULL; at = at->next)
             (*ret)[n++] = CONTAINER(at, struct aside, node)->run;
