@@ -67,6 +67,14 @@ bool call_body_or(struct call *call, struct str empty, struct str *ret)
     }
 }
 
+bool idempotency_key_is_valid(struct str key)
+{
+    for (size_t i = 0; i < key.len; i++)
+        if ((unsigned char)key.ptr[i] < 0x20 || (unsigned char)key.ptr[i] >= 0x7f)
+            return false;
+    return key.len >= 1 && key.len <= 255;
+}
+
 bool call_idempotency_key(struct call *call, struct str *ret)
 {
     struct str key = http_header_get(call->http, "idempotency-key");
@@ -74,16 +82,12 @@ bool call_idempotency_key(struct call *call, struct str *ret)
     *ret = key;
     if (key.ptr == NULL)
         return true;
-    if (key.len < 1 || key.len > 255) {
-        call_problem(call, 400, "bad_idempotency_key", "an Idempotency-Key has 1 to 255 bytes");
-        return false;
-    }
-    for (size_t i = 0; i < key.len; i++)
-        if ((unsigned char)key.ptr[i] < 0x20 || (unsigned char)key.ptr[i] >= 0x7f) {
-            call_problem(call, 400, "bad_idempotency_key", "an Idempotency-Key is printable ASCII");
-            return false;
-        }
-    return true;
+    if (idempotency_key_is_valid(key))
+        return true;
+    call_problem(call, 400, "bad_idempotency_key",
+                 key.len < 1 || key.len > 255 ? "an Idempotency-Key has 1 to 255 bytes"
+                                              : "an Idempotency-Key is printable ASCII");
+    return false;
 }
 
 struct fault_list {

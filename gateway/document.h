@@ -16,6 +16,7 @@ struct document {
 bool call_body(struct call *call, struct str *ret);
 /* The same with something else for an empty one. */
 bool call_body_or(struct call *call, struct str empty, struct str *ret);
+bool idempotency_key_is_valid(struct str key); /* 1 to 255 bytes of printable ASCII */
 /* The Idempotency-Key header, STR_NONE without one. False: answered. */
 bool call_idempotency_key(struct call *call, struct str *ret);
 /* A body that is an object of nothing but the fields named (separated by a space). False: answered. */

@@ -116,7 +116,7 @@ bool starting_read_key(struct starting *s, const char *asked, struct str body)
     return true;
 }
 
-static void answer_accepted(struct call *call, struct run_id run)
+void starting_answer_accepted(struct call *call, struct run_id run)
 {
     CLEANUP(buf_deinit) struct buf body = {0};
     char id[UUID_TEXT_SIZE], location[64];
@@ -147,7 +147,7 @@ static void on_waited(struct call *call, struct run_id run, bool ended)
     if (ended)
         history_load(call, run, answer_ended);
     else
-        answer_accepted(call, run);
+        starting_answer_accepted(call, run);
 }
 
 static void refuse(const struct starting *s)
@@ -173,7 +173,7 @@ void starting_done(struct start *start, enum start_verdict verdict, const struct
         if (s->wait_us > 0)
             wait_for_end(call, start->run_id, s->wait_us, verdict == START_MADE, on_waited);
         else
-            answer_accepted(call, start->run_id);
+            starting_answer_accepted(call, start->run_id);
         break;
     case START_KEY_DIFFERS:
         call_problem(call, 422, "idempotency_key_reused", "this Idempotency-Key was used for another body");
@@ -194,6 +194,7 @@ void starting_done(struct start *start, enum start_verdict verdict, const struct
         call_problem(call, 409, "idempotency_in_progress",
                      "another request with this Idempotency-Key has been in flight for 5 s; try again");
         break;
+    case START_REPLAYED: /* of webhooks only */
     case START_UNCLEAR:
         call_problem(call, 503, "outcome_unclear",
                      "the connection to the database broke: the run may or may not have been started; with an "
@@ -247,6 +248,18 @@ bool starting_check_input(struct call *call, const struct flow *flow, struct str
     call_problem_errors(call, 422, "invalid_input", "the input does not keep the workflow's input_schema",
                         buf_str(&out));
     return false;
+}
+
+static void ignore_fault(void *ctx, const char *code, struct str pointer, const char *message, const char *hint)
+{
+    (void)ctx, (void)code, (void)pointer, (void)message, (void)hint;
+}
+
+bool starting_input_fits(const struct flow *flow, struct str input)
+{
+    struct err err = {0};
+
+    return flow->input_schema == NULL || schema_check(flow->input_schema, input, ignore_fault, NULL, &err) == ERR_OK;
 }
 
 bool starting_admit(struct starting *s)

@@ -72,7 +72,10 @@ struct run_id start_run_id(struct gateway *gw, int32_t organisation, struct str 
 
 static size_t bytes_of(const struct start *start)
 {
-    return start->input.len + start->labels.len + (start->rerun_of == NULL ? 0 : start->rerun_of->given.len);
+    const struct start_delivery *delivery = start->delivery;
+
+    return start->input.len + start->labels.len + (start->rerun_of == NULL ? 0 : start->rerun_of->given.len) +
+           (delivery == NULL ? 0 : delivery->trigger.len + delivery->log.len);
 }
 
 static void finish(struct starts *starts, struct start *start, enum start_verdict verdict, const struct err *err)
@@ -109,6 +112,8 @@ static enum start_verdict verdict_named(struct str name)
         return START_MADE;
     if (str_is(name, "known"))
         return START_KNOWN;
+    if (str_is(name, "replayed"))
+        return START_REPLAYED;
     if (str_is(name, "disabled"))
         return START_DISABLED;
     if (str_is(name, "moved"))
@@ -122,7 +127,7 @@ static enum start_verdict judge_key(struct start *start, const struct pg_result 
 {
     struct str hash = pg_get_str(known, row, 1);
 
-    if (verdict == START_MADE || pg_is_null(known, row, 0))
+    if (verdict == START_MADE || verdict == START_REPLAYED || pg_is_null(known, row, 0))
         return verdict == START_KNOWN ? START_IN_PROGRESS : verdict; /* gone between two looks: try again */
     if (hash.len != 32 || memcmp(hash.ptr, start->body_hash, 32) != 0)
         return START_KEY_DIFFERS;
@@ -208,13 +213,13 @@ static void on_checked(void *ctx, const struct pg_outcome *outcome)
 }
 
 /* The connection broke while the commit was on its way. A start with a key is simply made again: it finds its own key.
- * Without one the run is looked for. */
+ * Without one the run is looked for; also that of a webhook, which would find its own nonce. */
 static void find_out(const struct start_batch *batch)
 {
     for (size_t i = 0; i < batch->count; i++) {
         struct start *start = batch->all[i];
 
-        if (batch->lane->kind != LANE_PLAIN) {
+        if (batch->lane->kind != LANE_PLAIN && start->delivery == NULL) {
             start->alone = true;
             put(batch->lane, start);
             continue;
@@ -296,10 +301,40 @@ static void add_rerun(struct pg_batch *pg, struct group *group, const char *queu
                s->rerun_of->operation == NULL ? pg_null() : pg_uuid(*s->rerun_of->operation));
 }
 
+static void add_nonces(struct pg_batch *pg, const struct group *group)
+{
+    struct pg_array *scopes = pg_array_new(pg, PG_E_TEXT), *nonces = pg_array_new(pg, PG_E_TEXT);
+
+    for (size_t i = 0; i < group->count; i++) {
+        const struct start_delivery *delivery = group->starts[i]->delivery;
+
+        if (delivery == NULL || delivery->nonce.ptr == NULL)
+            continue;
+        pg_array_add(scopes, pg_text(delivery->scope));
+        pg_array_add(nonces, pg_text(delivery->nonce));
+    }
+    if (pg_array_count(nonces) > 0)
+        pg_add(pg, SQL_DELIVERY_NONCE_EXPIRE, pg_array_param(scopes), pg_array_param(nonces));
+}
+
+/* The columns of what is not a webhook are NULL. */
+static void add_delivery(struct pg_array *const columns[5], const struct start_delivery *delivery)
+{
+    static const struct start_delivery none = {0};
+    const struct start_delivery *d = delivery == NULL ? &none : delivery;
+
+    pg_array_add(columns[0], pg_json(d->trigger));
+    pg_array_add(columns[1], pg_text(d->scope));
+    pg_array_add(columns[2], pg_text(d->nonce));
+    pg_array_add(columns[3], pg_i32(d->kept_s));
+    pg_array_add(columns[4], pg_json(d->log));
+}
+
 static void add_insert(struct pg_batch *pg, struct group *group, const char *queue)
 {
     static const enum pg_elem types[] = {PG_E_UUID, PG_E_TEXT, PG_E_I32,  PG_E_I16,   PG_E_I16,  PG_E_TIME,
-                                         PG_E_JSON, PG_E_JSON, PG_E_TEXT, PG_E_BYTEA, PG_E_TEXT, PG_E_TEXT};
+                                         PG_E_JSON, PG_E_JSON, PG_E_TEXT, PG_E_BYTEA, PG_E_TEXT, PG_E_TEXT,
+                                         PG_E_JSON, PG_E_TEXT, PG_E_TEXT, PG_E_I32,   PG_E_JSON};
     enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
     struct pg_array *c[COLUMNS];
     struct pg_param params[COLUMNS];
@@ -321,6 +356,7 @@ static void add_insert(struct pg_batch *pg, struct group *group, const char *que
         pg_array_add(c[9], hash_of(s));
         pg_array_add(c[10], pg_text(s->wants_reply ? str_of(queue) : STR_NONE));
         pg_array_add(c[11], pg_text(s->start_at));
+        add_delivery(&c[12], s->delivery);
     }
     for (size_t i = 0; i < COLUMNS; i++)
         params[i] = pg_array_param(c[i]);
@@ -342,6 +378,7 @@ static void add_group(struct pg_batch *pg, struct lane *lane, struct group *grou
     pg_add(pg, SQL_START_LOCK, pg_array_param(names));
     if (lane->kind == LANE_KEYED)
         add_keys(pg, group, SQL_START_EXPIRE, &ignored);
+    add_nonces(pg, group);
     if (group->starts[0]->rerun_of != NULL)
         add_rerun(pg, group, lane->starts->gw->queue);
     else
@@ -427,7 +464,8 @@ static void lane_run(struct lane *lane)
 
 void starts_submit(struct starts *starts, struct start *start)
 {
-    struct lane *lane = start->key.ptr != NULL ? &starts->keyed : &starts->plain;
+    bool unique = start->key.ptr != NULL || (start->delivery != NULL && start->delivery->nonce.ptr != NULL);
+    struct lane *lane = unique ? &starts->keyed : &starts->plain;
 
     FAULT_POINT(gateway_start_read);
     start->alone = start->rerun_of != NULL;

@@ -13,6 +13,7 @@ enum start_verdict {
     START_MOVED,       /* the workflow has another newest version by now: look again */
     START_IN_PROGRESS, /* the key is being used by a request that has not ended for 5 s */
     START_UNCLEAR,     /* may or may not have been made */
+    START_REPLAYED,    /* the delivery was seen before */
     START_REFUSED,     /* nothing was looked for but its key, and that is not known */
     START_FAILED,      /* err says why; nothing was written */
 };
@@ -25,6 +26,15 @@ struct rerun_of {
     const struct run_id *operation; /* on many runs, in which this is done once; NULL: none */
 };
 
+/* What starts with a webhook's run, in its transaction. */
+struct start_delivery {
+    struct str trigger; /* JSON: what the run's expressions read */
+    struct str scope;   /* workflow/trigger: where the nonce is unique */
+    struct str nonce;   /* STR_NONE: it may come again */
+    int32_t kept_s;     /* how long the nonce is known */
+    struct str log;     /* JSON: sql/start_insert.sql */
+};
+
 struct start {
     /* filled by the caller; what it points to must live until `done` */
     int32_t organisation;
@@ -33,10 +43,11 @@ struct start {
     int32_t version;
     uint8_t priority;
     struct wall_us created_at;
-    struct str input, labels;        /* JSON */
-    struct str start_at;             /* step that the run begins at; STR_NONE: where its workflow does */
-    const struct rerun_of *rerun_of; /* what it does again; NULL: nothing */
-    struct str key;                  /* STR_NONE without */
+    struct str input, labels;              /* JSON */
+    struct str start_at;                   /* step that the run begins at; STR_NONE: where its workflow does */
+    const struct rerun_of *rerun_of;       /* what it does again; NULL: nothing */
+    const struct start_delivery *delivery; /* NULL: no webhook */
+    struct str key;                        /* STR_NONE without */
     uint8_t body_hash[32];
     bool only_known;        /* started before or not at all: with a key only */
     bool wants_reply;       /* the scheduler shall tell this gateway how it goes on */

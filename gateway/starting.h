@@ -21,6 +21,10 @@ struct starting {
 bool starting_read_key(struct starting *s, const char *asked, struct str body);
 /* Does the input keep the workflow's input_schema? False: answered. */
 bool starting_check_input(struct call *call, const struct flow *flow, struct str input);
+/* The same without an answer. */
+bool starting_input_fits(const struct flow *flow, struct str input);
+/* 202 with the run. */
+void starting_answer_accepted(struct call *call, struct run_id run);
 /* Is there room for a new run of its priority? False: answered, or only looked for under its key. */
 bool starting_admit(struct starting *s);
 /* start.done: answers. */

@@ -197,14 +197,6 @@ void plan_check_duration(struct compile *c, struct str value, const char *pointe
             "%s", pointer);
 }
 
-static void refuse_later(struct compile *c, struct str object, const char *const *fields, const char *pointer)
-{
-    for (; *fields != NULL; fields++)
-        if (jt_get(object, *fields).ptr != NULL)
-            plan_fault(c, "not_available", "leave it out", "is not available in this release", "%s/%s", pointer,
-                       *fields);
-}
-
 static uint8_t priority_field(struct compile *c, struct str object, uint8_t fallback)
 {
     static const char *const names[] = {"critical", "high", "normal", "low"};
@@ -376,7 +368,6 @@ static void compile_steps(struct compile *c)
 
 static void compile_document(struct compile *c)
 {
-    static const char *const later[] = {"triggers", NULL};
     struct plan *plan = c->plan;
     struct str doc = plan->document;
     struct str schema = jt_get(doc, "input_schema");
@@ -385,8 +376,6 @@ static void compile_document(struct compile *c)
     (void)jt_string(jt_get(doc, "name"), plan->arena, &plan->name);
     (void)jt_string(jt_get(doc, "description"), plan->arena, &plan->description);
     plan->input_schema = schema;
-    /* "triggers": {} asks for nothing */
-    refuse_later(c, doc, jt_count(jt_get(doc, "triggers")) == 0 ? later + 1 : later, "");
     plan->continue_on_failure = plan_string_is(c, jt_get(doc, "on_failure"), "continue");
     plan->priority = priority_field(c, doc, 2);
     plan_concurrency(c, jt_get(doc, "concurrency"));
@@ -400,6 +389,7 @@ static void compile_document(struct compile *c)
     plan->notify = NO_NODE;
     if (plan_collect(c, jt_get(doc, "steps"), jt_get(doc, "on_failure_notify")))
         compile_steps(c);
+    plan_triggers(c, jt_get(doc, "triggers"));
     if (output.ptr != NULL)
         plan->has_output = plan_template(c, output, "/output", NULL, &plan->output);
     plan_check_reads(c);

@@ -4,6 +4,7 @@
 #pragma once
 #include "common/base/map.h"
 #include "common/engine/event.h"
+#include "common/engine/plan_trigger.h"
 #include "common/expr/expr.h"
 
 enum outcome_bit {
@@ -139,6 +140,8 @@ struct plan {
     uint32_t notify;           /* step index of on_failure_notify, NO_NODE */
     bool has_output;
     struct template output;
+    size_t trigger_count;
+    struct plan_trigger *triggers;
 };
 
 struct plan_limits {
@@ -162,7 +165,7 @@ struct plan_faults {
     size_t count, cap;
     struct plan_fault *items;
     size_t warning_count, warning_cap;
-    struct plan_fault *warnings; /* what is allowed, but does not do what it seems to; code "no_effect" */
+    struct plan_fault *warnings; /* what is allowed, but does not do what it seems to ("no_effect"), or more */
 };
 void plan_fault_add(struct plan_faults *faults, const char *code, struct str pointer, struct str message,
                     struct str hint);
@@ -172,7 +175,8 @@ struct plan *plan_compile(struct str document, const struct plan_limits *limits,
 struct plan *plan_ref(struct plan *plan);
 void plan_unref(struct plan *plan);                           /* accepts NULL */
 uint32_t plan_find(const struct plan *plan, struct str step); /* among the workflow's own; NO_NODE when there is none */
-const char *plan_effect_name(enum plan_effect effect);        /* "pure", "idempotent", "not_repeatable" */
+const struct plan_trigger *plan_find_trigger(const struct plan *plan, struct str name); /* NULL: there is none */
+const char *plan_effect_name(enum plan_effect effect); /* "pure", "idempotent", "not_repeatable" */
 uint32_t plan_find_in(const struct plan *plan, uint32_t scope, struct str step); /* among those of one scope */
 /* A step of that name as seen from a scope: in it, or around it. NO_NODE: none. */
 uint32_t plan_find_visible(const struct plan *plan, uint32_t scope, struct str name);

@@ -61,6 +61,10 @@ bool plan_is_expression(struct str value);
 /* plan_concurrency.c: how many runs at a time. */
 void plan_concurrency(struct compile *c, struct str concurrency);
 
+/* plan_trigger.c, when the steps are known; plan_webhook.c: one kind of them. */
+void plan_triggers(struct compile *c, struct str triggers);
+void plan_webhook(struct compile *c, struct plan_webhook *hook, struct str object, const char *pointer);
+
 /* plan_wait.c: calls that wait for something outside of the run. */
 void plan_signal(struct compile *c, struct plan_step *step, struct str with, const char *pointer);
 void plan_poll(struct compile *c, struct plan_step *step, struct str with, const char *pointer);

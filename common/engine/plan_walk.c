@@ -115,4 +115,14 @@ void plan_each_template(const struct plan *plan, plan_template_fn fn, void *ctx)
         fn(ctx, &plan->concurrency.key, STR("/concurrency/key"));
     if (plan->output.expr_count > 0)
         fn(ctx, &plan->output, STR("/output"));
+    for (size_t i = 0; i < plan->trigger_count; i++) {
+        CLEANUP(buf_deinit) struct buf pointer = {0};
+
+        buf_init(&pointer, POINTER_MAX);
+        buf_append_str(&pointer, STR("/triggers"));
+        jt_pointer_add(&pointer, plan->triggers[i].name);
+        buf_append_str(&pointer, STR("/input"));
+        if (plan->triggers[i].input.expr_count > 0)
+            fn(ctx, &plan->triggers[i].input, buf_str(&pointer));
+    }
 }

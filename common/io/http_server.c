@@ -265,6 +265,12 @@ struct str http_header_get(const struct http_request *request, const char *lower
     return STR_NONE;
 }
 
+const struct http_header *http_headers(const struct http_request *request, size_t *ret_count)
+{
+    *ret_count = request->head.header_count;
+    return request->head.headers;
+}
+
 struct str http_peer(const struct http_request *request)
 {
     return str_of(request->peer);

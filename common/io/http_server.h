@@ -44,7 +44,8 @@ struct str http_path(const struct http_request *request);  /* raw, without query
 struct str http_query(const struct http_request *request); /* raw, without ? */
 struct str http_body(const struct http_request *request);
 struct str http_header_get(const struct http_request *request, const char *lower_name); /* STR_NONE when absent */
-struct str http_peer(const struct http_request *request);                               /* "127.0.0.1:51234" */
+const struct http_header *http_headers(const struct http_request *request, size_t *ret_count); /* all, in order */
+struct str http_peer(const struct http_request *request);                                      /* "127.0.0.1:51234" */
 struct mono_us http_received_at(const struct http_request *request);
 
 /* The client went away before the answer, or said that it sends no more: called at most once, never from inside

@@ -7,7 +7,7 @@
 -- parent_step text, depth int2.
 -- Index: run_by_time. No locks.
 SELECT r.id, r.workflow, r.version, r.status, w.out, r.priority, r.created_at, r.started_at, r.ended_at, r.labels, r.parent,
-       r.rerun_of, r.error_code, r.error_step, r.error_text, r.trigger, r.parent_step, r.depth
+       r.rerun_of, r.error_code, r.error_step, r.error_text, CASE WHEN r.trigger IS NOT NULL THEN json_build_object('name', r.trigger -> 'name', 'kind', r.trigger -> 'kind') END, r.parent_step, r.depth
   FROM run r
   CROSS JOIN LATERAL (SELECT r.status = 'active' AND EXISTS (SELECT FROM open_work o WHERE o.run_id = r.id AND o.kind = 1) AS out) w
  WHERE r.organisation = current_organisation() AND r.id >= $1 AND r.id < $2

@@ -1,0 +1,54 @@
+/* Triggers of a plan: what starts runs of the workflow besides requests for one. The engine never looks at them; the
+ * gateway does. */
+#pragma once
+#include "common/base/cidr.h"
+#include "common/expr/expr.h"
+
+/* The way in of a webhook, in this order. */
+enum hook_stage {
+    HOOK_ADDRESS,
+    HOOK_SIZE,
+    HOOK_SIGNATURE,
+    HOOK_REPLAY,
+    HOOK_RATE_LIMIT,
+    HOOK_IDEMPOTENCY,
+    HOOK_STAGES,
+};
+enum hook_mode { HOOK_ENFORCE, HOOK_AUDIT /* told, not refused */, HOOK_OFF };
+extern const char *const HOOK_STAGE_NAMES[HOOK_STAGES];
+
+#define WEBHOOK_SECRETS_MAX 2
+#define WEBHOOK_WINDOW_US (300 * INT64_C(1000000))
+
+struct plan_secret {
+    bool named; /* ${ .secrets.NAME }: text is the name */
+    struct str text;
+};
+
+struct plan_webhook {
+    struct str scheme; /* STR_NONE: unsigned */
+    struct str url;    /* where schemes that sign it expect to be called; STR_NONE */
+    /* of the scheme `generic` only; STR_NONE where the document says nothing */
+    struct str header, algorithm, encoding, prefix, signed_text, timestamp_header, id_header;
+    size_t secret_count;
+    struct plan_secret secrets[WEBHOOK_SECRETS_MAX];
+    size_t allow_count, deny_count;
+    struct cidr *allow, *deny;
+    int64_t max_body_bytes; /* 0: what the organisation may */
+    int64_t window_us;
+    int64_t rate_limit, rate_per_us; /* requests in a time; 0: none */
+    enum hook_mode modes[HOOK_STAGES];
+    size_t hidden_count;
+    struct str *hidden; /* headers that are stored nowhere, lower case */
+};
+
+enum trigger_kind { TRIGGER_WEBHOOK };
+struct plan_trigger {
+    struct str name;
+    enum trigger_kind kind;
+    bool enabled;
+    struct str start_at; /* step; STR_NONE: where the workflow begins */
+    bool has_input;
+    struct template input; /* reads .trigger only */
+    struct plan_webhook webhook;
+};

@@ -1,0 +1,229 @@
+/* `webhook` of a trigger: signature, addresses, bounds, and how strict each stage is. The scheme's names are the
+ * schema's. */
+#include "common/base/banned.h"
+#include "common/base/clock.h"
+#include "common/engine/plan_internal.h"
+
+#define BYTES_MAX ((int64_t)32 << 20)
+
+const char *const HOOK_STAGE_NAMES[HOOK_STAGES] = {"address", "size",       "signature",
+                                                   "replay",  "rate_limit", "idempotency"};
+
+static bool is_among(struct str name, const char *const *names)
+{
+    for (; *names != NULL; names++)
+        if (str_is(name, *names))
+            return true;
+    return false;
+}
+
+static struct str string_of(struct compile *c, struct str object, const char *field)
+{
+    struct str text;
+
+    return jt_string(jt_get(object, field), c->plan->arena, &text) ? text : STR_NONE;
+}
+
+static struct str lower(struct compile *c, struct str text)
+{
+    char *copy;
+
+    if (text.ptr == NULL)
+        return text;
+    copy = arena_dup(c->plan->arena, text.ptr, text.len);
+    for (size_t i = 0; i < text.len; i++)
+        if (copy[i] >= 'A' && copy[i] <= 'Z')
+            copy[i] = (char)(copy[i] + 'a' - 'A');
+    return (struct str){copy, text.len};
+}
+
+/* "${ .secrets.NAME }" as a whole. */
+static bool secret_name(struct str text, struct str *ret)
+{
+    static const char begin[] = ".secrets.";
+
+    text = str_trim(text);
+    if (!str_starts(text, "${") || text.ptr[text.len - 1] != '}')
+        return false;
+    text = str_trim((struct str){text.ptr + 2, text.len - 3});
+    if (!str_starts(text, begin) || text.len == sizeof(begin) - 1)
+        return false;
+    *ret = (struct str){text.ptr + sizeof(begin) - 1, text.len - (sizeof(begin) - 1)};
+    for (size_t i = 0; i < ret->len; i++) {
+        char ch = ret->ptr[i];
+
+        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '_'))
+            return false;
+    }
+    return true;
+}
+
+static void read_secret(struct compile *c, struct plan_webhook *hook, struct str text, const char *pointer, size_t i)
+{
+    struct plan_secret *secret = &hook->secrets[hook->secret_count++];
+    const char *place = plan_text(c, "%s/signature/secrets/%zu", pointer, i);
+
+    secret->text = text;
+    if (!str_starts(str_trim(text), "${")) {
+        plan_warning_of(c, "secret_in_document", "keep it as a secret and write \"${ .secrets.NAME }\"",
+                        "whoever may read the workflow reads this secret", "%s", place);
+        return;
+    }
+    secret->named = secret_name(text, &secret->text);
+    if (!secret->named)
+        plan_fault(c, "bad_expression", "write \"${ .secrets.NAME }\"", "is not a secret as a whole", "%s", place);
+    else
+        plan_fault(c, "not_available", NULL, "named secrets are not available for signatures in this release", "%s",
+                   place);
+}
+
+static void read_secrets(struct compile *c, struct plan_webhook *hook, struct str secrets, const char *pointer)
+{
+    struct jt_iter it;
+    struct str text;
+
+    jt_iter_init(&it, secrets);
+    while (jt_next(&it) && hook->secret_count < WEBHOOK_SECRETS_MAX)
+        if (jt_string(it.value, c->plan->arena, &text))
+            read_secret(c, hook, text, pointer, it.index);
+}
+
+/* Fields that only a signature of one's own making has. */
+static void read_generic(struct compile *c, struct plan_webhook *hook, struct str signature, const char *pointer)
+{
+    static const char *const fields[] = {"header", "algorithm",        "encoding", "prefix",
+                                         "signed", "timestamp_header", "id_header"};
+    bool generic = str_is(hook->scheme, "generic");
+
+    for (size_t i = 0; !generic && i < sizeof(fields) / sizeof(fields[0]); i++)
+        if (jt_get(signature, fields[i]).ptr != NULL)
+            plan_fault(c, "unknown_field", "the scheme says it; with the scheme generic it can be said here",
+                       "is not of this scheme", "%s/signature/%s", pointer, fields[i]);
+    if (!generic)
+        return;
+    hook->header = lower(c, string_of(c, signature, "header"));
+    hook->algorithm = string_of(c, signature, "algorithm");
+    hook->encoding = string_of(c, signature, "encoding");
+    hook->prefix = string_of(c, signature, "prefix");
+    hook->signed_text = string_of(c, signature, "signed");
+    hook->timestamp_header = lower(c, string_of(c, signature, "timestamp_header"));
+    hook->id_header = lower(c, string_of(c, signature, "id_header"));
+    if (hook->header.ptr == NULL)
+        plan_fault(c, "missing_field", NULL, "a signature of one's own making says in which header it comes",
+                   "%s/signature/header", pointer);
+}
+
+/* Does "{name}" stand in the text? */
+static bool has_part(struct compile *c, struct str text, const char *name)
+{
+    return strstr(plan_text(c, STR_FMT, STR_ARG(text)), plan_text(c, "{%s}", name)) != NULL;
+}
+
+/* What is signed covers the body, and a time or an id counts only when it is signed. */
+static void check_signed(struct compile *c, const struct plan_webhook *hook, const char *pointer)
+{
+    struct str text = hook->signed_text.ptr == NULL ? STR("{body}") : hook->signed_text, rest = text;
+    static const char *const parts[] = {"timestamp", "id", "body", "url", "method", NULL};
+
+    if (!has_part(c, text, "body"))
+        plan_fault(c, "missing_field", "{timestamp}.{body}, say", "what is signed must have {body} in it",
+                   "%s/signature/signed", pointer);
+    if ((hook->timestamp_header.ptr != NULL) != has_part(c, text, "timestamp"))
+        plan_fault(c, "missing_field", NULL, "timestamp_header and {timestamp} in signed belong together",
+                   "%s/signature/signed", pointer);
+    if ((hook->id_header.ptr != NULL) != has_part(c, text, "id"))
+        plan_fault(c, "missing_field", NULL, "id_header and {id} in signed belong together", "%s/signature/signed",
+                   pointer);
+    (void)str_cut(&rest, '{');
+    while (rest.ptr != NULL) {
+        if (!is_among(str_cut(&rest, '}'), parts))
+            plan_fault(c, "out_of_range", "{timestamp}, {id}, {body}, {url} and {method}", "there is no such part",
+                       "%s/signature/signed", pointer);
+        if (rest.ptr != NULL)
+            (void)str_cut(&rest, '{');
+    }
+}
+
+static void read_signature(struct compile *c, struct plan_webhook *hook, struct str signature, const char *pointer)
+{
+    static const char *const with_url[] = {"twilio", "square", "hubspot", NULL};
+    bool needs_url;
+
+    hook->scheme = string_of(c, signature, "scheme");
+    hook->url = string_of(c, signature, "url");
+    read_secrets(c, hook, jt_get(signature, "secrets"), pointer);
+    read_generic(c, hook, signature, pointer);
+    if (str_is(hook->scheme, "generic"))
+        check_signed(c, hook, pointer);
+    needs_url =
+        is_among(hook->scheme, with_url) || (hook->signed_text.ptr != NULL && has_part(c, hook->signed_text, "url"));
+    if (needs_url && hook->url.ptr == NULL)
+        plan_fault(c, "missing_field", "as it is configured there, to the letter",
+                   "this scheme signs the URL that is called: it has to be known", "%s/signature/url", pointer);
+    if (!needs_url && hook->url.ptr != NULL)
+        plan_fault(c, "unknown_field", NULL, "this scheme does not sign a URL", "%s/signature/url", pointer);
+}
+
+static struct cidr *read_networks(struct compile *c, struct str list, const char *field, const char *pointer,
+                                  size_t *ret_count)
+{
+    struct cidr *networks = arena_array(c->plan->arena, jt_count(list) + 1, sizeof(*networks));
+    struct jt_iter it;
+    struct str text;
+
+    jt_iter_init(&it, list);
+    while (jt_next(&it)) {
+        if (!jt_string(it.value, c->plan->arena, &text))
+            continue;
+        if (cidr_parse(text, &networks[*ret_count]))
+            (*ret_count)++;
+        else
+            plan_fault(c, "out_of_range", "192.0.2.0/24 or 2001:db8::/32, with nothing behind the prefix",
+                       "is no network", "%s/%s/%zu", pointer, field, it.index);
+    }
+    return networks;
+}
+
+static void read_modes(struct compile *c, struct plan_webhook *hook, struct str modes)
+{
+    for (int i = 0; i < HOOK_STAGES; i++) {
+        struct str mode = jt_get(modes, HOOK_STAGE_NAMES[i]);
+
+        if (plan_string_is(c, mode, "off"))
+            hook->modes[i] = HOOK_OFF;
+        else if (plan_string_is(c, mode, "audit"))
+            hook->modes[i] = HOOK_AUDIT;
+    }
+}
+
+static void read_hidden(struct compile *c, struct plan_webhook *hook, struct str list)
+{
+    struct jt_iter it;
+    struct str text;
+
+    hook->hidden = arena_array(c->plan->arena, jt_count(list) + 1, sizeof(*hook->hidden));
+    jt_iter_init(&it, list);
+    while (jt_next(&it))
+        if (jt_string(it.value, c->plan->arena, &text))
+            hook->hidden[hook->hidden_count++] = lower(c, text);
+}
+
+void plan_webhook(struct compile *c, struct plan_webhook *hook, struct str object, const char *pointer)
+{
+    struct str signature = jt_get(object, "signature"), limit = jt_get(object, "rate_limit");
+
+    hook->window_us =
+        plan_duration(c, jt_get(object, "replay"), "window", plan_text(c, "%s/replay", pointer), WEBHOOK_WINDOW_US);
+    hook->rate_per_us = plan_duration(c, limit, "per", plan_text(c, "%s/rate_limit", pointer), US_PER_S);
+    (void)jt_i64(jt_get(limit, "limit"), &hook->rate_limit);
+    (void)jt_i64(jt_get(object, "max_body_bytes"), &hook->max_body_bytes);
+    hook->allow = read_networks(c, jt_get(object, "allow"), "allow", pointer, &hook->allow_count);
+    hook->deny = read_networks(c, jt_get(object, "deny"), "deny", pointer, &hook->deny_count);
+    read_hidden(c, hook, jt_get(object, "hide_headers"));
+    read_modes(c, hook, jt_get(object, "modes"));
+    if (jt_type(signature) == JT_OBJECT)
+        read_signature(c, hook, signature, pointer);
+    if (hook->scheme.ptr == NULL || hook->modes[HOOK_SIGNATURE] != HOOK_ENFORCE)
+        plan_warning_of(c, "unsigned_webhook", "give it a signature, or an allow list of addresses",
+                        "whoever knows the URL can start runs", "%s", pointer);
+}

@@ -1,0 +1,169 @@
+/* POST /hooks/{organisation}/{workflow}/{trigger}: the stages in their order. */
+#include "gateway/hooks/hook.h"
+#include "gateway/backlog.h"
+#include "gateway/document.h"
+#include "gateway/route.h"
+
+#include "common/base/banned.h"
+
+#define KEY_WAIT_US (5 * US_PER_S)
+
+static void not_found(struct hook *hook)
+{
+    metric_add(METRIC_HOOKS_UNKNOWN, 1);
+    call_problem(hook->call, 404, "not_found", "there is no such webhook");
+}
+
+static void submit(struct hook *hook)
+{
+    struct gateway *gw = hook->call->gw;
+    struct start *start = &hook->start;
+
+    start->run_id = start_run_id(gw, start->organisation, start->workflow, start->key, &start->created_at);
+    hook->delivery.trigger = hook_trigger_json(hook);
+    hook->delivery.log = hook_log_json(hook);
+    starts_submit(gw->starts, start);
+}
+
+static void on_flow_again(void *ctx, struct flow *flow, enum err_code rc, const struct err *err)
+{
+    struct hook *hook = ctx;
+    if (rc != ERR_OK)
+        hook_refuse(hook, "start", "unavailable", 503, "unavailable", err->message);
+    else if (flow == NULL)
+        not_found(hook);
+    else if (!starting_input_fits(flow, hook->start.input))
+        hook_refuse(hook, "start", "invalid_input", 422, "invalid_input",
+                    "the input does not keep the workflow's input_schema");
+    else
+        submit(hook);
+}
+
+static void with_input(struct hook *hook)
+{
+    flows_version(hook->call->gw->flows, hook->start.organisation, hook->start.workflow, hook->version, on_flow_again,
+                  hook);
+}
+
+static bool admit(struct hook *hook)
+{
+    enum admission_verdict verdict =
+        backlog_ask(hook->call->gw->backlog, hook->start.organisation, hook->start.priority, &hook->after_s);
+
+    if (verdict == ADMISSION_TAKEN)
+        return true;
+    if (verdict == ADMISSION_SHARE)
+        hook_refuse(hook, "start", "organisation_busy", 429, "organisation_busy", "too much work waits; send it again");
+    else
+        hook_refuse(hook, "start", "overloaded", 503, "overloaded", "too many starts wait; send it again");
+    return false;
+}
+
+static bool read_key(struct hook *hook)
+{
+    struct start *start = &hook->start;
+
+    start->key = STR_NONE;
+    if (hook->trigger->webhook.modes[HOOK_IDEMPOTENCY] == HOOK_OFF)
+        return true;
+    start->key = http_header_get(hook->call->http, "idempotency-key");
+    if (start->key.ptr != NULL && !idempotency_key_is_valid(start->key)) {
+        hook_refuse(hook, "idempotency", "bad_idempotency_key", 400, "bad_idempotency_key",
+                    "an Idempotency-Key has 1 to 255 bytes of printable ASCII");
+        return false;
+    }
+    sha256(hook->raw, start->body_hash);
+    return true;
+}
+
+static void write_delivery(struct hook *hook)
+{
+    const struct plan_webhook *webhook = &hook->trigger->webhook;
+    struct start_delivery *delivery = &hook->delivery;
+
+    delivery->scope = str_of(arena_printf(hook->call->arena, STR_FMT "/" STR_FMT, STR_ARG(hook->start.workflow),
+                                          STR_ARG(hook->trigger->name)));
+    delivery->kept_s = (int32_t)(2 * webhook->window_us / US_PER_S) + 1;
+    delivery->nonce = STR_NONE;
+    if (hook->genuine && hook->verdict.nonce[0] != '\0' && webhook->modes[HOOK_REPLAY] == HOOK_ENFORCE)
+        delivery->nonce = str_of(hook->verdict.nonce);
+    hook->start.delivery = delivery;
+}
+
+static void go_in(struct hook *hook)
+{
+    if (!hook_check_address(hook) || !hook_check_size(hook) || !hook_check_signature(hook))
+        return;
+    if (!hook->trigger->enabled) {
+        hook_refuse(hook, "start", "trigger_disabled", 409, "trigger_disabled", "this trigger is switched off");
+        return;
+    }
+    if (!hook_read_body(hook) || !hook_check_rate(hook) || !read_key(hook) || !admit(hook))
+        return;
+    write_delivery(hook);
+    hook_make_input(hook, with_input);
+}
+
+static void hold_plan(struct hook *hook, struct flow *flow)
+{
+    hook->plan = plan_ref(flow->plan);
+    arena_defer(hook->call->arena, (void (*)(void *))plan_unref, hook->plan);
+    hook->trigger = plan_find_trigger(hook->plan, hook->call->params[2]);
+    hook->version = hook->start.version = flow->version;
+    hook->start.priority = flow->plan->priority;
+}
+
+static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct err *err)
+{
+    struct hook *hook = ctx;
+
+    if (rc != ERR_OK) {
+        call_error(hook->call, err);
+        return;
+    }
+    if (flow != NULL && flow->plan != NULL)
+        hold_plan(hook, flow);
+    if (hook->trigger == NULL || hook->trigger->kind != TRIGGER_WEBHOOK) {
+        not_found(hook);
+        return;
+    }
+    hook->start.start_at = hook->trigger->start_at;
+    hook_write_request(hook);
+    go_in(hook);
+}
+
+void hook_look_up(struct hook *hook, bool fresh)
+{
+    hook->trigger = NULL;
+    flows_newest(hook->call->gw->flows, hook->start.organisation, hook->start.workflow, fresh, on_flow, hook);
+}
+
+static void with_organisation(struct hook *hook)
+{
+    if (hook->call->caller.organisation == 0) {
+        not_found(hook);
+        return;
+    }
+    hook->start.organisation = hook->call->caller.organisation;
+    hook_look_up(hook, false);
+}
+
+void route_hook(struct call *call)
+{
+    struct hook *hook = arena_alloc(call->arena, sizeof(*hook));
+
+    hook->call = call;
+    hook->at = db_clock_now(&call->gw->clock);
+    hook->id = run_id_make(hook->at, (unsigned)(random_u64() % SLOT_COUNT));
+    hook->raw = http_body(call->http);
+    buf_init(&hook->audit, 1024);
+    arena_defer(call->arena, (void (*)(void *))buf_deinit, &hook->audit);
+    hook->start.workflow = call->params[1];
+    hook->start.labels = STR("{}");
+    hook->start.give_up.us = clock_mono().us + KEY_WAIT_US;
+    hook->start.done = hook_started;
+    if (!name_is_valid(call->params[0]) || !name_is_valid(call->params[1]) || !name_is_valid(call->params[2]))
+        not_found(hook);
+    else
+        hook_find_organisation(hook, call->params[0], with_organisation);
+}

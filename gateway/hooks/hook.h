@@ -1,0 +1,59 @@
+/* A webhook on its way: what came, what has been found out about it, and where it ended. Lives in the request's arena.
+ * Loop thread only. */
+#pragma once
+#include "common/base/metrics.h"
+#include "gateway/flows.h"
+#include "gateway/hooks/scheme.h"
+#include "gateway/starting.h"
+
+#define HOOK_EXCERPT_MAX 4096
+
+struct hook {
+    struct start start; /* first: start.done gives it back */
+    struct start_delivery delivery;
+    struct call *call;
+    struct plan *plan; /* held */
+    int32_t version;
+    const struct plan_trigger *trigger;
+    struct run_id id; /* of the delivery */
+    struct wall_us at;
+    uint8_t address[16];
+    struct str raw;     /* the body as it came */
+    struct str body;    /* as JSON */
+    struct str request; /* JSON for the log: {"headers", "query"} */
+    struct hook_verdict verdict;
+    bool genuine; /* the signature fits, or none is asked for */
+    struct buf audit;
+    int64_t after_s; /* Retry-After */
+    int moves;
+};
+
+/* hook_answer.c: ends it. `stage` and `reason` are for the log, `detail` is for the caller. */
+void hook_refuse(struct hook *hook, const char *stage, const char *reason, int status, const char *code,
+                 const char *detail);
+void hook_started(struct start *start, enum start_verdict verdict, const struct err *err);
+/* A stage that did not let it pass: true when it goes on all the same, because the stage only tells. */
+bool hook_passes(struct hook *hook, enum hook_stage stage, const char *reason);
+
+/* hook_stages.c. False: answered. */
+bool hook_check_address(struct hook *hook);
+bool hook_check_size(struct hook *hook);
+bool hook_check_signature(struct hook *hook);
+bool hook_check_rate(struct hook *hook);
+
+/* hook_request.c: the body by its type, and what expressions and the log see. False: answered. */
+bool hook_read_body(struct hook *hook);
+void hook_write_request(struct hook *hook);
+struct str hook_trigger_json(struct hook *hook);
+
+/* hook_input.c: what the run gets. */
+void hook_make_input(struct hook *hook, void (*done)(struct hook *hook));
+/* hook_log.c: a delivery that started nothing, or whose run is another's. */
+void hook_log(struct hook *hook, int status, const char *stage, const char *reason, const struct run_id *run);
+struct str hook_log_json(struct hook *hook); /* of one that starts a run */
+/* hook.c: from the workflow on, once more when it has moved. */
+void hook_look_up(struct hook *hook, bool fresh);
+
+/* hook_organisations.c */
+typedef void (*hook_organisation_fn)(struct hook *hook);
+void hook_find_organisation(struct hook *hook, struct str name, hook_organisation_fn done);

@@ -1,0 +1,233 @@
+/* The stages that look at a request: address, size, signature, rate. */
+#include "common/base/ensure.h"
+#include "common/base/log.h"
+#include "common/base/map.h"
+#include "gateway/hooks/hook.h"
+
+#include "common/base/banned.h"
+
+#define BUCKETS_MAX 10000
+
+bool hook_passes(struct hook *hook, enum hook_stage stage, const char *reason)
+{
+    ENSURE(hook->trigger->webhook.modes[stage] != HOOK_OFF);
+    if (hook->trigger->webhook.modes[stage] != HOOK_AUDIT)
+        return false;
+    metric_add(METRIC_HOOKS_AUDITED, 1);
+    buf_printf(&hook->audit, "%s%s:%s", hook->audit.len > 0 ? " " : "", HOOK_STAGE_NAMES[stage], reason);
+    return true;
+}
+
+/* --- address */
+
+/* Behind n proxies of ours the n-th entry from the right is what the outermost of them saw. */
+static struct str forwarded_for(const struct http_request *http, int64_t depth)
+{
+    size_t count;
+    const struct http_header *headers = http_headers(http, &count);
+    struct str last = STR_NONE;
+
+    for (size_t i = count; i > 0 && depth > 0; i--) {
+        struct str rest = headers[i - 1].value;
+
+        if (!str_is(headers[i - 1].name, "x-forwarded-for"))
+            continue;
+        while (rest.len > 0 && depth > 0) {
+            size_t begin = rest.len;
+
+            while (begin > 0 && rest.ptr[begin - 1] != ',')
+                begin--;
+            last = str_trim((struct str){rest.ptr + begin, rest.len - begin});
+            rest.len = begin > 0 ? begin - 1 : 0;
+            depth--;
+        }
+    }
+    return last;
+}
+
+static bool is_among(const struct cidr *networks, size_t count, const uint8_t address[16])
+{
+    for (size_t i = 0; i < count; i++)
+        if (cidr_holds(&networks[i], address))
+            return true;
+    return false;
+}
+
+bool hook_check_address(struct hook *hook)
+{
+    const struct plan_webhook *webhook = &hook->trigger->webhook;
+    struct str told = forwarded_for(hook->call->http, hook->call->gw->config.trusted_proxies);
+    bool known = address_parse(told.ptr == NULL ? http_peer(hook->call->http) : told, hook->address);
+    const char *reason = NULL;
+
+    if (!known)
+        memset(hook->address, 0, sizeof(hook->address));
+    if (webhook->modes[HOOK_ADDRESS] == HOOK_OFF || webhook->allow_count + webhook->deny_count == 0)
+        return true;
+    if (!known)
+        reason = "address_unknown";
+    else if (is_among(webhook->deny, webhook->deny_count, hook->address))
+        reason = "address_denied";
+    else if (webhook->allow_count > 0 && !is_among(webhook->allow, webhook->allow_count, hook->address))
+        reason = "address_not_allowed";
+    if (reason == NULL || hook_passes(hook, HOOK_ADDRESS, reason))
+        return true;
+    hook_refuse(hook, "address", reason, 403, "address_refused", "not from this address");
+    return false;
+}
+
+/* --- size: the server has refused what no organisation may send before it read the rest */
+
+bool hook_check_size(struct hook *hook)
+{
+    int64_t most = hook->call->caller.limits.of[LIMIT_BODY_BYTES], own = hook->trigger->webhook.max_body_bytes;
+    bool beyond_own = own > 0 && (int64_t)hook->raw.len > own && hook->trigger->webhook.modes[HOOK_SIZE] != HOOK_OFF;
+
+    if ((int64_t)hook->raw.len <= most && (!beyond_own || hook_passes(hook, HOOK_SIZE, "too_large")))
+        return true;
+    hook_refuse(hook, "size", "too_large", 413, "too_large", "the body is too large for this webhook");
+    return false;
+}
+
+/* --- signature */
+
+static struct str header_of(void *ctx, const char *name)
+{
+    return http_header_get(ctx, name);
+}
+
+static const char *or_text(struct arena *arena, struct str s, const char *fallback)
+{
+    return s.ptr == NULL ? fallback : arena_printf(arena, STR_FMT, STR_ARG(s));
+}
+
+/* The row of the table, or what a document makes of the generic one. */
+static struct hook_scheme scheme_of(const struct plan_webhook *webhook, struct arena *arena)
+{
+    const struct hook_scheme *row = hook_scheme_find(webhook->scheme);
+    struct hook_scheme scheme;
+
+    ENSURE(row != NULL); /* the schema lists them */
+    scheme = *row;
+    scheme.header = or_text(arena, webhook->header, scheme.header);
+    scheme.prefix = or_text(arena, webhook->prefix, scheme.prefix);
+    scheme.signed_text = or_text(arena, webhook->signed_text, scheme.signed_text);
+    scheme.time_at = or_text(arena, webhook->timestamp_header, scheme.time_at);
+    scheme.id_at = or_text(arena, webhook->id_header, scheme.id_at);
+    if (str_is(webhook->algorithm, "sha1"))
+        scheme.digest = DIGEST_SHA1;
+    else if (str_is(webhook->algorithm, "sha384"))
+        scheme.digest = DIGEST_SHA384;
+    else if (str_is(webhook->algorithm, "sha512"))
+        scheme.digest = DIGEST_SHA512;
+    if (str_is(webhook->encoding, "base64"))
+        scheme.encoding = ENCODING_BASE64;
+    else if (str_is(webhook->encoding, "base64url"))
+        scheme.encoding = ENCODING_BASE64URL;
+    return scheme;
+}
+
+/* The URL as it is configured there, with the query that it was called with. */
+static struct str url_of(const struct hook *hook)
+{
+    struct str url = hook->trigger->webhook.url, query = http_query(hook->call->http);
+
+    if (query.len == 0 || url.ptr == NULL || memchr(url.ptr, '?', url.len) != NULL)
+        return url;
+    return str_of(arena_printf(hook->call->arena, STR_FMT "?" STR_FMT, STR_ARG(url), STR_ARG(query)));
+}
+
+static void tell_old_secret(const struct hook *hook)
+{
+    if (hook->verdict.secret == 0)
+        return;
+    metric_add(METRIC_HOOKS_OLD_SECRET, 1);
+    log_event(LOG_WARN, "hook.old_secret", log_cstr("organisation", hook->call->caller.organisation_name),
+              log_str("workflow", hook->start.workflow), log_str("trigger", hook->trigger->name));
+}
+
+bool hook_check_signature(struct hook *hook)
+{
+    const struct plan_webhook *webhook = &hook->trigger->webhook;
+    struct arena *arena = hook->call->arena;
+    struct str secrets[WEBHOOK_SECRETS_MAX];
+    struct hook_message message = {http_method(hook->call->http), url_of(hook), hook->raw, header_of, hook->call->http};
+
+    hook->genuine = webhook->scheme.ptr == NULL || webhook->modes[HOOK_SIGNATURE] == HOOK_OFF;
+    if (hook->genuine)
+        return true;
+    struct hook_scheme scheme = scheme_of(webhook, arena);
+
+    for (size_t i = 0; i < webhook->secret_count; i++)
+        secrets[i] = webhook->secrets[i].text;
+    hook_scheme_check(&scheme, &message, secrets, webhook->secret_count, hook->at, webhook->window_us, arena,
+                      &hook->verdict);
+    hook->genuine = hook->verdict.refused == NULL;
+    if (hook->genuine) {
+        tell_old_secret(hook);
+        return true;
+    }
+    if (hook_passes(hook, HOOK_SIGNATURE, hook->verdict.refused))
+        return true;
+    hook_refuse(hook, "signature", hook->verdict.refused, 401, "unauthorized", "the signature is missing or not valid");
+    return false;
+}
+
+/* --- rate */
+
+struct bucket {
+    double tokens;
+    struct mono_us at;
+};
+static struct map *buckets; /* "organisation/workflow/trigger" */
+
+static struct bucket *bucket_of(const struct hook *hook)
+{
+    struct str key = str_of(arena_printf(hook->call->arena, "%d/" STR_FMT "/" STR_FMT, (int)hook->start.organisation,
+                                         STR_ARG(hook->start.workflow), STR_ARG(hook->trigger->name)));
+    struct bucket *bucket;
+    struct str other;
+    size_t pos = 0;
+    void *value;
+
+    if (buckets == NULL)
+        buckets = map_new();
+    bucket = map_get(buckets, key);
+    if (bucket != NULL)
+        return bucket;
+    if (map_len(buckets) >= BUCKETS_MAX && map_next(buckets, &pos, &other, &value)) {
+        map_del(buckets, other);
+        mem_free(value);
+    }
+    bucket = mem_alloc(sizeof(*bucket));
+    bucket->tokens = (double)hook->trigger->webhook.rate_limit;
+    bucket->at = clock_mono();
+    map_put(buckets, key, bucket);
+    return bucket;
+}
+
+bool hook_check_rate(struct hook *hook)
+{
+    const struct plan_webhook *webhook = &hook->trigger->webhook;
+    double per_us = (double)webhook->rate_limit / (double)webhook->rate_per_us;
+    struct mono_us now = clock_mono();
+    struct bucket *bucket;
+
+    if (webhook->rate_limit == 0 || webhook->modes[HOOK_RATE_LIMIT] == HOOK_OFF)
+        return true;
+    bucket = bucket_of(hook);
+    bucket->tokens += (double)(now.us - bucket->at.us) * per_us;
+    if (bucket->tokens > (double)webhook->rate_limit)
+        bucket->tokens = (double)webhook->rate_limit;
+    bucket->at = now;
+    if (bucket->tokens >= 1) {
+        bucket->tokens -= 1;
+        return true;
+    }
+    if (hook_passes(hook, HOOK_RATE_LIMIT, "rate_limited"))
+        return true;
+    hook->after_s = (int64_t)((1 - bucket->tokens) / per_us / (double)US_PER_S) + 1;
+    hook_refuse(hook, "rate_limit", "rate_limited", 429, "rate_limited",
+                "too many requests to this webhook; send it again");
+    return false;
+}
