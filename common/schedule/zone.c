@@ -243,7 +243,7 @@ struct zone_span zone_span_at(const struct zone *zone, int64_t t)
 {
     struct zone_span span = {INT64_MIN, INT64_MAX, zone->first};
     size_t low = 0, high = zone->count;
-    struct change around[6];
+    struct change around[6] = {{0}};
 
     while (low < high) {
         size_t middle = low + (high - low) / 2;

@@ -252,6 +252,10 @@ def test_every_answer_is_as_described(stack, api):
     ask("POST", "/v1/secrets:rotate", {}, 200)
     ask("POST", "/v1/secrets:rewrap", {}, 200)
     ask("DELETE", "/v1/secrets/described", status=204)
+    ask("PUT", flow + "-hooked", {"name": name + "-hooked", "triggers": {"t": {"webhook": {}}}, "steps": {"a": {"call": "noop"}}}, 201)
+    ended(ask, ask("POST", f"/hooks/default/{name}-hooked/t", {"x": 1}, 202)["run_id"])
+    ask("POST", f"/hooks/default/{name}-hooked/not-there", {}, 404)
+    ask("DELETE", flow + "-hooked", status=204)
     letters(ask, stack, run_id)
     for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
         ask("GET", path, status=200)
