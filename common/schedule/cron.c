@@ -1,5 +1,6 @@
 /* The next local time that matches a cron expression: months, then days as a bit mask, then hours and minutes. */
 #include "common/base/civil.h"
+#include "common/base/ensure.h"
 #include "common/schedule/cron.h"
 
 #include "common/base/banned.h"
@@ -55,6 +56,7 @@ static uint32_t days_of(const struct cron *cron, int year, int month)
     int first_weekday = civil_weekday(civil_days(year, month, 1));
     uint32_t all = (uint32_t)((UINT64_C(2) << length) - 2);
 
+    ENSURE(length >= 28 && length <= 31);
     if ((cron->months >> month & 1) == 0)
         return 0;
     if (cron->any_day && cron->any_weekday)
