@@ -342,6 +342,8 @@ void history_reopened(struct history *h, struct past_step *step, const struct ev
         history_fault(h, event, "what was sent under its key may have had its effect, and it gets another");
     if (step->answered && !step->doubtful && !step->unheard && event->generation == step->generation)
         history_fault(h, event, "its receiver has answered its key, and it gets no other");
+    if (event->generation != step->generation) /* nobody has seen it yet */
+        step->answered = false;
     step->generation = event->generation;
     step->retries++;
     step->retried_after = step->attempt;
