@@ -78,6 +78,7 @@ class Task:
     idempotency_key: str | None
     traceparent: str | None
     output_max: int             # bytes
+    secrets: tuple              # names of the sealed values that belong into `with`
 
 
 def text_of(fields, name, most, optional=False, least=1):
@@ -99,6 +100,15 @@ def number_of(fields, name, most, least=1, otherwise=None):
     return value
 
 
+def secrets_of(fields):
+    entries = fields.get("secrets")
+    if entries is None:
+        return ()
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError("'secrets' must be a list of objects")
+    return tuple(text_of(entry, "name", 63) for entry in entries if text_of(entry, "pointer", 4096))
+
+
 def read(fields):
     if fields.get("v") != 1:
         raise ValueError("'v' must be 1")
@@ -118,7 +128,8 @@ def read(fields):
                 deadline=None if deadline is None else moment(deadline),
                 idempotency_key=text_of(fields, "idempotency_key", 1024, True),
                 traceparent=text_of(fields, "traceparent", 128, True),
-                output_max=number_of(fields, "max_output_bytes", 32 << 20, 1024, OUTPUT_MAX))
+                output_max=number_of(fields, "max_output_bytes", 32 << 20, 1024, OUTPUT_MAX),
+                secrets=secrets_of(fields))
 
 
 def refuse(word):

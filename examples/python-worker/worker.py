@@ -145,6 +145,8 @@ class Worker:
         if again and not once:          # it may have been begun elsewhere: nothing here remembers that
             self.end(job, "abandoned")
             return
+        if job.task.secrets:            # it has no master key, and would send the references
+            raise Failed("secrets_not_configured", "this worker opens no secrets, and the step needs " + ", ".join(job.task.secrets))
         call = self.bind(job)
         if once and not await self.is_granted(job):
             self.forget(job)            # somebody else does it, or did

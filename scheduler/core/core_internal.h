@@ -712,6 +712,7 @@ struct item *item_add(struct sched *sched, const struct sched_work_row *row, str
 void item_del(struct sched *sched, struct item *item);
 void items_hold(struct sched *sched, struct run_id run);  /* its run is paused */
 void items_go_on(struct sched *sched, struct run_id run); /* ... and is not any more */
+void items_offer(struct sched *sched, struct run_id run); /* its tasks that nobody has: it is out of quarantine */
 void items_drop_unseen(struct sched *sched, struct run_id run, uint64_t mark);
 void items_free(struct sched *sched);
 

@@ -195,10 +195,15 @@ static void hold(struct sched *sched, struct item *item)
         task_unready(sched, item);
 }
 
-static void go_on(struct sched *sched, struct item *item)
+static void offer(struct sched *sched, struct item *item)
 {
     if (item->kind == WORK_TASK && item->state == ITEM_IDLE && !item->deferred)
         task_ready(sched, item, false);
+}
+
+static void go_on(struct sched *sched, struct item *item)
+{
+    offer(sched, item);
     if (item->due_at.us != 0 && !item->firing)
         timer_set(sched, item, item->due_at);
 }
@@ -222,6 +227,11 @@ void items_hold(struct sched *sched, struct run_id run)
 void items_go_on(struct sched *sched, struct run_id run)
 {
     each_of_run(sched, run, go_on);
+}
+
+void items_offer(struct sched *sched, struct run_id run)
+{
+    each_of_run(sched, run, offer);
 }
 
 void items_free(struct sched *sched)

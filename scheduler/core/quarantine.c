@@ -73,12 +73,7 @@ void quarantine_del(struct sched *sched, struct run_id run)
         return;
     htable_del(&sched->quarantine, &q->node);
     mem_free(q);
-    for (struct hnode *n = htable_chain(&sched->items, run_hash(run)); n != NULL; n = n->next) {
-        struct item *item = CONTAINER(n, struct item, node);
-
-        if (run_id_eq(item->run, run) && item->kind == WORK_TASK && item->state == ITEM_IDLE && !item->deferred)
-            task_ready(sched, item, false);
-    }
+    items_offer(sched, run);
 }
 
 void sched_suspect(struct sched *sched, struct run_id run)

@@ -541,6 +541,37 @@ static void a_suspect_is_quarantined_its_inputs_kept_and_freed_by_a_release(void
     script_free(s);
 }
 
+static void a_task_that_the_quarantine_kept_back_goes_after_the_release(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_settle(s);
+    sched_on_broker(s->sched, false);
+    run = script_run(s, 0, NOOP);
+    script_advance(s, 2 * SEC);
+    assert_int_equal(script_events(s, run, EVENT_STEP_DISPATCHED), 1);
+    s->hold_commits = true;
+    script_command_body(s, run, "signal", "{\"name\":\"go\"}");
+    script_advance(s, 2 * SEC);
+    script_commit(s, SCHED_REFUSED, NULL);
+    script_settle(s);
+    assert_int_equal(s->batch->quarantine_count, 1);
+    script_commit(s, SCHED_UNKNOWN, NULL); /* so it is read while it is in quarantine */
+    s->hold_commits = false;
+    script_settle(s);
+    sched_on_broker(s->sched, true);
+    script_advance(s, 20 * SEC);
+    script_advance(s, 2 * SEC);
+    assert_int_equal(script_count(s, "task"), 0);
+    script_command(s, run, "release", "gateway.1");
+    script_advance(s, 2 * SEC);
+    assert_int_equal(script_count(s, "task"), 1);
+    script_free(s);
+}
+
 static void a_history_that_cannot_be_folded_quarantines_its_run_alone(void **state)
 {
     struct script *s = script_new();
@@ -603,6 +634,7 @@ int main(void)
         cmocka_unit_test(a_message_without_a_version_is_refused_as_a_whole),
         cmocka_unit_test(oversized_and_twisted_messages_harm_nobody),
         cmocka_unit_test(a_suspect_is_quarantined_its_inputs_kept_and_freed_by_a_release),
+        cmocka_unit_test(a_task_that_the_quarantine_kept_back_goes_after_the_release),
         cmocka_unit_test(a_history_that_cannot_be_folded_quarantines_its_run_alone),
         cmocka_unit_test(an_unknown_command_is_refused_and_kept_as_a_dead_letter),
     };
