@@ -96,7 +96,7 @@ def original():
         return
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ropewalk-chaos."))
     try:
-        done = subprocess.run([str(HERE / "quiet.py"), str(folder), "--seconds", "12", "--rate", "6"], stdout=subprocess.PIPE,
+        done = subprocess.run([str(HERE / "quiet.py"), str(folder), "--seconds", "20", "--rate", "6"], stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=480)
         assert done.returncode == 0, done.stdout
         yield pickle.dumps(Record(folder))
