@@ -162,7 +162,7 @@ class Maker:
     def loops(self):
         inner = {"call": "foreach", "needs": ["go"], "with": {"items": [1, 2, 3], "concurrency": 2, "steps": {
             "deep": self.http(self.any_script(), body={"item": "${ .item }"})}}}
-        outer = {"call": "foreach", "needs": ["first"], "with": {"items": "${ [range(.input.n % 4 + 2)] }", "concurrency": 3, "steps": {
+        outer = {"call": "foreach", "needs": ["first"], "with": {"items": "${ [range(.input.n % 2 + 4)] }", "concurrency": 3, "steps": {
             "go": self.http(self.any_script(), body={"item": "${ .item }"}), "inner": inner,
             "done": self.http("lose", ["inner"])}}}
         some = {"call": "foreach", "needs": ["first"], "with": {
