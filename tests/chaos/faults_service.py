@@ -10,6 +10,7 @@ import time
 import psycopg
 import redis
 
+from cluster import until
 from faults import Fault, fault
 from faults_process import fill
 
@@ -51,11 +52,17 @@ class PostgresCrash(Postgres):
 
     def begin(self, c):
         first, second = self.signals
-        os.kill(c.service_pid(self.target), first)
+        self.kill(c, first)
         time.sleep(self.duration / 3)
         c.start_service(self.target)
         time.sleep(1)
-        os.kill(c.service_pid(self.target), second)
+        self.kill(c, second)
+
+    def kill(self, c, number):
+        """And waits for its end: one that still writes its last line counts as running, and would not be started again."""
+        pid = c.service_pid(self.target)
+        os.kill(pid, number)
+        until(f"the end of {self.target}", lambda: pid not in postgres_pids(c), 20, 0.01)
 
 
 @fault("postgres-stop", "P1", (6, 12))

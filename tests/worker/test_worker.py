@@ -607,12 +607,13 @@ def test_a_cancelled_request_may_finish_within_the_grace_and_is_cut_after_it(ben
 
 
 def test_what_is_cancelled_before_it_comes_is_never_begun(bench):
-    bench.worker()
+    w = bench.worker()
     bench.put(bench.task("noop"))
     bench.answer()                  # it is there, and listens
     never, after = bench.get("/never"), bench.get("/after")
-    bench.channel.basic_publish("ropewalk.cancel", "", json.dumps({"v": 1, "task_id": never["task_id"]}),
-                                pika.BasicProperties(type="cancel"))
+    for body in (json.dumps({"v": 1, "task_id": never["task_id"]}), "garbage"):
+        bench.channel.basic_publish("ropewalk.cancel", "", body, pika.BasicProperties(type="cancel"))
+    w.wait_for("worker.control_undecodable")  # of one queue, so the cancel has been read, too; tasks come by another
     bench.put(never, after)
     assert bench.answer()["task_id"] == after["task_id"]
 
