@@ -43,6 +43,8 @@ struct source {
 };
 bool source_load(const char *path, struct source *ret); /* prints the reason of a false; end with source_deinit */
 void source_deinit(struct source *source);
+/* JSON as an argument, or @FILE; `what` is its name in what is printed of a false. *ret lives as long as both. */
+bool take_value(const char *text, const char *what, struct source *file, struct str *ret);
 char *read_file(const char *path, size_t *ret_len); /* at most 4 MiB, NUL behind; prints the reason of a NULL */
 
 /* ---- api.c, api_stream.c: HTTP ---- */
@@ -129,6 +131,7 @@ enum cli_exit cmd_disable(struct cli *cli);
 enum cli_exit cmd_delete(struct cli *cli);
 enum cli_exit cmd_completion(struct cli *cli);
 enum cli_exit cmd_dead_letter(struct cli *cli);
+enum cli_exit cmd_schedule(struct cli *cli);
 enum cli_exit cmd_organisation(struct cli *cli);
 enum cli_exit cmd_signal(struct cli *cli);
 enum cli_exit cmd_settle(struct cli *cli);

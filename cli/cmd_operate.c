@@ -4,24 +4,6 @@
 
 #include "common/base/banned.h"
 
-/* A value of the command line: JSON, or @FILE (JSON or YAML). False is told. */
-static bool take_value(const char *text, const char *what, struct source *file, struct str *ret)
-{
-    struct err err;
-
-    *ret = str_trim(str_of(text));
-    if (text[0] == '@') {
-        if (!source_load(text + 1, file))
-            return false;
-        *ret = str_trim(file->json);
-        return true;
-    }
-    if (jt_check(*ret, &JT_LIMITS_MESSAGE, &err) == ERR_OK)
-        return true;
-    (void)usage_error("%s is not JSON: %s; @FILE reads a file, and text is written '\"so\"'", what, err.message);
-    return false;
-}
-
 /* "/v1/runs/{first}{middle}{second}{end}" with both words percent-encoded. */
 static void make_path(struct buf *path, const char *first, const char *middle, const char *second, const char *end)
 {

@@ -133,6 +133,7 @@ static const struct {
     {"TO", "/v1/workflows/%s/versions?page_size=100", "version", "created_at"},
     {"LETTER", "/v1/dead-letters?page_size=100", "id", "reason"},
     {"SECRET", "/v1/secrets?page_size=500", "name", "updated_at"},
+    {"SCHEDULE", "/v1/schedules?page_size=500", "id", "workflow"},
     {"KEY", "/v1/api-keys?page_size=100", "id", "name"},
 };
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))

@@ -74,3 +74,20 @@ void source_deinit(struct source *source)
     buf_deinit(&source->converted);
     *source = (struct source){0};
 }
+
+bool take_value(const char *text, const char *what, struct source *file, struct str *ret)
+{
+    struct err err;
+
+    *ret = str_trim(str_of(text));
+    if (text[0] == '@') {
+        if (!source_load(text + 1, file))
+            return false;
+        *ret = str_trim(file->json);
+        return true;
+    }
+    if (jt_check(*ret, &JT_LIMITS_MESSAGE, &err) == ERR_OK)
+        return true;
+    (void)usage_error("%s is not JSON: %s; @FILE reads a file, and text is written '\"so\"'", what, err.message);
+    return false;
+}

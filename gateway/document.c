@@ -1,5 +1,6 @@
 /* Checking what requests bring: bodies, and whole workflow documents. */
 #include "gateway/document.h"
+#include "gateway/schedule_check.h"
 #include "common/base/ensure.h"
 #include "proto/proto_messages.h"
 #include <inttypes.h>
@@ -194,6 +195,20 @@ static void check_input_schema(struct arena *arena, struct str document, struct 
         (void)schema_compile(arena, schema, &options, on_input_schema_fault, &nested);
 }
 
+/* Where the schema has spoken it has said enough. */
+struct schedule_faults {
+    struct fault_list *list;
+    const struct map *told;
+};
+
+static void on_schedule_fault(void *ctx, const char *code, const char *pointer, const char *message, const char *hint)
+{
+    struct schedule_faults *faults = ctx;
+
+    if (map_get(faults->told, str_of(pointer)) == NULL)
+        add_fault(faults->list, code, str_of(pointer), str_of(message), str_of(hint));
+}
+
 static struct str warnings_json(struct arena *arena, const struct plan_faults *faults)
 {
     CLEANUP(buf_deinit) struct buf out = {0};
@@ -235,6 +250,9 @@ void document_check(struct arena *arena, const struct limits *most, struct str t
         if (map_get(told, faults.items[i].pointer) == NULL)
             add_fault(&list, faults.items[i].code, faults.items[i].pointer, faults.items[i].message,
                       faults.items[i].hint);
+    struct schedule_faults schedules = {&list, told};
+
+    schedules_check(text, on_schedule_fault, &schedules);
     if (list.count > 0) {
         plan_unref(ret->plan);
         ret->plan = NULL;

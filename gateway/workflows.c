@@ -7,6 +7,7 @@
 #include "gateway/lineage.h"
 #include "gateway/page.h"
 #include "gateway/route.h"
+#include "gateway/schedules.h"
 #include "gateway/secret_uses.h"
 #include "rw_gateway_sql.h"
 
@@ -92,6 +93,7 @@ static void save(struct call *call, struct str name, struct str text, struct str
     pg_add(batch, SQL_WORKFLOW_SAVE, pg_text(name), pg_bytea(text), pg_bytea((struct str){(const char *)hash, 32}),
            pg_text(str_of(call->caller.prefix)), must_be == 0 ? pg_null() : pg_i32((int32_t)must_be));
     secret_uses_add(call, batch, name, text, hash);
+    schedules_save(call, batch, name, text, hash);
     pg_submit(call->gw->writes, batch, on_saved, s);
 }
 
@@ -278,6 +280,7 @@ static void enable(struct call *call, bool enabled)
     batch = call_batch(call, true);
     pg_add(batch, SQL_WORKFLOW_LOCK_STARTS, pg_text(call->params[0]));
     pg_add(batch, SQL_WORKFLOW_ENABLE, pg_text(call->params[0]), pg_bool(enabled));
+    pg_add(batch, SQL_SCHEDULE_WAKE, pg_text(call->params[0]));
     pg_submit(call->gw->writes, batch, on_changed, call);
 }
 
@@ -316,6 +319,7 @@ void route_workflow_delete(struct call *call)
     pg_add(batch, SQL_WORKFLOW_LOCK_STARTS, pg_text(call->params[0]));
     pg_add(batch, SQL_WORKFLOW_DELETE, pg_text(call->params[0]), must_be == 0 ? pg_null() : pg_i32((int32_t)must_be));
     pg_add(batch, SQL_SECRET_USES_GONE, pg_text(call->params[0]));
+    pg_add(batch, SQL_SCHEDULE_WAKE, pg_text(call->params[0]));
     pg_submit(call->gw->writes, batch, on_deleted, call);
 }
 

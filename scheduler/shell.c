@@ -88,6 +88,7 @@ void shell_stop(struct shell *shell)
     }
     uv_timer_start(&shell->retry, on_drain_over, (uint64_t)shell->config->drain_ms, 0);
     lease_stop(shell->lease);
+    firing_stop(shell->firing);
     for (int shard = 0; shard < SLOT_COUNT; shard++)
         if (shell->owned[shard])
             sched_release_shard(shell->sched, (int16_t)shard);
@@ -322,6 +323,15 @@ struct shell *shell_new(struct service *service, const struct config *config)
                                                                        .sched = &shell->sched,
                                                                        .room = look_for_room,
                                                                        .ctx = shell});
+    shell->firing = firing_new(&(struct firing_options){.loop = shell->loop,
+                                                        .pg = store_reader(shell->store),
+                                                        .me = shell->me,
+                                                        .owned = shell->owned,
+                                                        .epochs = shell->epochs,
+                                                        .clock = &shell->clock,
+                                                        .sched = &shell->sched,
+                                                        .woken = shell_woken,
+                                                        .ctx = shell});
     return shell;
 }
 
@@ -340,6 +350,7 @@ void shell_free(struct shell *shell)
     if (shell == NULL)
         return;
     shell->stopping = true;
+    firing_free(shell->firing);
     org_changes_free(shell->org_changes);
     watch_free(shell->watch);
     upkeep_free(shell->upkeep);

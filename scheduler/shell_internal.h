@@ -5,6 +5,7 @@
 #include "common/base/log.h"
 #include "common/expr/sandbox.h"
 #include "scheduler/broker.h"
+#include "scheduler/firing.h"
 #include "scheduler/journal_file.h"
 #include "scheduler/lease.h"
 #include "scheduler/shell.h"
@@ -27,6 +28,7 @@ struct shell {
     struct upkeep *upkeep;
     struct watch *watch;
     struct org_changes *org_changes;
+    struct firing *firing;
     struct sched *sched; /* NULL until everything it needs was read */
 
     /* read at start */
@@ -44,6 +46,7 @@ struct shell {
     bool input;       /* the core has inputs that it has not worked on */
     bool starting, stopping, leaving;
     bool owned[SLOT_COUNT];
+    int64_t epochs[SLOT_COUNT]; /* of shards that are owned */
     size_t owned_count;
     struct buf load; /* as it was told last */
     struct buf health;

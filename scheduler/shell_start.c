@@ -24,6 +24,7 @@ static void on_shards(void *ctx, const struct sched_shard_change *changes, size_
         if (*owned != changes[i].gained)
             shell->owned_count = changes[i].gained ? shell->owned_count + 1 : shell->owned_count - 1;
         *owned = changes[i].gained;
+        shell->epochs[changes[i].shard] = changes[i].epoch;
         if (changes[i].gained)
             broker_consume_shard(shell->broker, changes[i].shard, changes[i].epoch);
         if (changes[i].gained && shell->stopping)

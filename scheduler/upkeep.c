@@ -69,7 +69,7 @@ static void on_expired(void *ctx, const struct pg_outcome *outcome)
     if (outcome->rc != ERR_OK)
         log_event(LOG_WARN, "idempotency.expiry_failed", log_err(outcome->err));
     else if (pg_affected(outcome->results[0]) >= SLICE_ROWS || pg_affected(outcome->results[2]) >= SLICE_ROWS ||
-             pg_affected(outcome->results[3]) >= SLICE_ROWS)
+             pg_affected(outcome->results[3]) >= SLICE_ROWS || pg_affected(outcome->results[4]) >= SLICE_ROWS)
         uv_timer_start(&upkeep->timer, on_turn, SLICE_PAUSE_MS, (uint64_t)upkeep->options.turn_ms);
 }
 
@@ -88,6 +88,7 @@ static void on_turn(uv_timer_t *timer)
     (void)pg_add(batch, SQL_BULK_EXPIRE, pg_i32(SLICE_OPERATIONS));
     (void)pg_add(batch, SQL_DELIVERY_NONCE_EXPIRE, pg_i32(SLICE_ROWS));
     (void)pg_add(batch, SQL_DELIVERY_EXPIRE, pg_i32(SLICE_ROWS));
+    (void)pg_add(batch, SQL_SCHEDULE_EXPIRE, pg_i32(SLICE_ROWS));
     pg_submit(upkeep->options.pg, batch, on_expired, upkeep);
 }
 

@@ -34,18 +34,19 @@ static void read_common(struct compile *c, struct plan_trigger *trigger, struct 
 
 static void read_kind(struct compile *c, struct plan_trigger *trigger, struct str object, const char *pointer)
 {
-    static const char *const later[] = {"cron", "event"};
+    static const char *const of_time[] = {"cron", "every", "at"};
     struct str webhook = jt_get(object, "webhook");
     size_t kinds = webhook.ptr != NULL;
 
-    for (size_t i = 0; i < sizeof(later) / sizeof(later[0]); i++) {
-        if (jt_get(object, later[i]).ptr == NULL)
-            continue;
+    for (size_t i = 0; i < sizeof(of_time) / sizeof(of_time[0]); i++)
+        kinds += jt_get(object, of_time[i]).ptr != NULL;
+    trigger->kind = webhook.ptr != NULL ? TRIGGER_WEBHOOK : TRIGGER_TIME;
+    if (jt_get(object, "event").ptr != NULL) {
         kinds++;
-        plan_fault(c, "not_available", "leave it out", "is not available in this release", "%s/%s", pointer, later[i]);
+        plan_fault(c, "not_available", "leave it out", "is not available in this release", "%s/event", pointer);
     }
     if (kinds != 1)
-        plan_fault(c, kinds == 0 ? "missing_field" : "unknown_field", "webhook, cron or event",
+        plan_fault(c, kinds == 0 ? "missing_field" : "unknown_field", "webhook, cron, every or at",
                    kinds == 0 ? "a trigger says what starts it" : "a trigger is of one kind: make two of it", "%s",
                    pointer);
     if (jt_type(webhook) == JT_OBJECT)

@@ -42,7 +42,7 @@ struct plan_webhook {
     struct str *hidden; /* headers that are stored nowhere, lower case */
 };
 
-enum trigger_kind { TRIGGER_WEBHOOK };
+enum trigger_kind { TRIGGER_WEBHOOK, TRIGGER_TIME /* common/schedule/definition.h reads those */ };
 struct plan_trigger {
     struct str name;
     enum trigger_kind kind;

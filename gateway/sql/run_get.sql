@@ -6,7 +6,10 @@
 -- text, depth int2, begins json, its reruns json (ids, the newest 20).
 -- Indexes: primary key, open_work_run, command_run, run_reruns. No locks.
 SELECT r.workflow, r.version, r.status, r.priority, r.created_at, r.started_at, r.ended_at, i.bytes,
-       CASE WHEN i.bytes <= 4096 THEN r.input END, r.labels, CASE WHEN r.trigger IS NOT NULL THEN json_build_object('name', r.trigger -> 'name', 'kind', r.trigger -> 'kind') END, r.parent, r.rerun_of, r.error_code,
+       CASE WHEN i.bytes <= 4096 THEN r.input END, r.labels,
+       CASE WHEN r.trigger IS NOT NULL THEN json_strip_nulls(json_build_object('name', r.trigger -> 'name', 'kind', r.trigger -> 'kind',
+           'schedule', r.trigger -> 'schedule', 'nominal_at', r.trigger -> 'nominal_at', 'manual', r.trigger -> 'manual')) END,
+       r.parent, r.rerun_of, r.error_code,
        r.error_step, r.error_text, EXISTS (SELECT FROM open_work w WHERE w.run_id = r.id AND w.kind = 1),
        (SELECT count(*) FROM command c WHERE c.run_id = r.id),
        q.run_id IS NOT NULL, q.reason, r.parent_step, r.depth, r.begins,

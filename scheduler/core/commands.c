@@ -165,6 +165,11 @@ void sched_on_commands(struct sched *sched, uint64_t fetch, const struct sched_c
         sched->fetch_wanted = true;
 }
 
+void sched_commands_written(struct sched *sched)
+{
+    commands_want(sched);
+}
+
 void command_done(struct sched *sched, struct command *command)
 {
     command->done_fetch = sched->fetch_number;

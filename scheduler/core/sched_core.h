@@ -309,6 +309,8 @@ struct sched_command {
     struct run_id run;
     struct str kind, body, reply_to; /* body, reply_to may be STR_NONE */
 };
+/* Commands were written for our shards: they are fetched at once. */
+void sched_commands_written(struct sched *sched);
 /* Answers fetch_commands. complete: these are all there are (fewer than the bound). failed: could not be read. */
 void sched_on_commands(struct sched *sched, uint64_t fetch, const struct sched_command *rows, size_t count,
                        bool complete, bool failed);

@@ -133,6 +133,21 @@ def language(ask, name):
     ask("GET", flow + "-parent/versions/1?diff=1", status=200)
 
 
+def scheduled(ask, name):
+    ask("PUT", "/v1/workflows/" + name, {"name": name, "steps": {"a": {"call": "noop"}}, "triggers": {
+        "nightly": {"cron": {"expression": "0 2 * * *", "timezone": "Europe/Berlin"}}}}, 201)
+    [schedule] = ask("GET", "/v1/schedules?workflow=" + name, status=200)["items"]
+    path = "/v1/schedules/" + schedule["id"]
+    ask("GET", path + "/preview?n=3", status=200)
+    ask("GET", path + "/preview?n=0", status=400)
+    ask("PATCH", path, {"override": {"every": "1h"}}, 200)
+    ask("PATCH", path, {"override": {"every": "1x"}}, 422)
+    for verb in ("pause", "resume"):
+        ask("POST", f"{path}:{verb}", status=200)
+    run = ask("POST", path + ":trigger", status=202)["run_id"]
+    ask("GET", "/v1/runs/" + run, status=200)
+
+
 def settled(ask, api, name):
     """The outcome of an attempt of which nobody knows what became."""
     with target.Target() as world:
@@ -236,6 +251,8 @@ def test_every_answer_is_as_described(stack, api):
 
     language(ask, name)
     settled(ask, api, name)
+
+    scheduled(ask, name + "-timed")
 
     key = ask("POST", "/v1/api-keys", {"name": "described", "role": "viewer"}, 201)
     ask("GET", "/v1/api-keys", status=200)
