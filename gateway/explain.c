@@ -182,8 +182,10 @@ static void read_owner(struct explain_facts *facts, const struct pg_result *rows
     facts->owner = str_arena(facts->arena, pg_get_str(rows, 0, 1));
     facts->owned = pg_get_bool(rows, 0, 2);
     facts->now = pg_get_time(rows, 0, 3);
-    if (!pg_is_null(rows, 0, 4))
-        read_health(facts, str_arena(facts->arena, pg_get_str(rows, 0, 4)));
+    if (pg_is_null(rows, 0, 4))
+        return;
+    facts->told_at = pg_get_time(rows, 0, 5);
+    read_health(facts, str_arena(facts->arena, pg_get_str(rows, 0, 4)));
 }
 
 static void read_place(struct explain_facts *facts, const struct pg_result *rows)

@@ -140,7 +140,8 @@ bool explain_is_queued(const struct history *h, const struct work_view *work)
 
 static enum reason_id queued_reason(const struct explain_facts *facts, const struct work_view *work)
 {
-    if (facts->told && !facts->broker_up)
+    /* what was told before the task was there is no reason for its waiting: RabbitMQ may have come back since */
+    if (facts->told && !facts->broker_up && facts->told_at.us > work->opened_at.us)
         return REASON_BROKER_DOWN;
     for (size_t i = 0; facts->told && i < facts->queue_count; i++)
         if (facts->queues[i].consumers == 0 && facts->queues[i].priority == work->priority &&

@@ -39,6 +39,7 @@ struct explain_facts {
     bool owned;       /* a live scheduler looks after the shard */
     struct str owner; /* its name */
     bool told;        /* it has told of its broker and queues, of late */
+    struct wall_us told_at;
     bool broker_up;
     size_t queue_count;
     const struct explain_queue *queues;

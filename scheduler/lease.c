@@ -241,7 +241,7 @@ static void take_in(struct lease *lease, const struct pg_result *rows)
         wants_more |= wanted > 0;
         lease_take(lease, reading.free_ones[kind], count < wanted ? count : wanted);
     }
-    lease_tick_in(lease, next_look(lease, rows, wants_more));
+    lease_tick_in(lease, lease->news ? 1 : next_look(lease, rows, wants_more));
     lease_tell_changes(lease);
     if (!lease->stopping)
         lease_give_surplus(lease, shares);
@@ -279,6 +279,7 @@ static void tick(struct lease *lease)
         return;
     lease->ticking = true;
     lease->tick_sent = clock_mono();
+    lease->news = false;
     if (!lease->registered) {
         register_me(lease);
         return;
@@ -342,6 +343,12 @@ void lease_free(struct lease *lease)
     lease->freed = true;
     pg_free(lease->pg); /* answers what is under way: `freed` keeps it from going on */
     uv_close((uv_handle_t *)&lease->timer, on_timer_closed);
+}
+
+void lease_has_news(struct lease *lease)
+{
+    lease->news = true;
+    lease_tick_in(lease, 1); /* one that is under way sees to the next */
 }
 
 void lease_check(struct lease *lease)

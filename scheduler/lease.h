@@ -40,6 +40,8 @@ struct lease *lease_new(const struct lease_options *options); /* registers and t
 void lease_free(struct lease *lease);
 /* Reads who owns what now; on_shards is called afterwards in any case, as soon as PostgreSQL has answered. */
 void lease_check(struct lease *lease);
+/* What `health` says has changed in a way that nobody should learn of a second later: renews, and tells, now. */
+void lease_has_news(struct lease *lease);
 /* Gives one shard up. The caller has nothing of it in hand any more; on_shards says that it is lost when PostgreSQL has
  * answered. */
 void lease_release(struct lease *lease, int16_t shard);

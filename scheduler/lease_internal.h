@@ -31,6 +31,7 @@ struct lease {
     bool registered, stopping, leaving;
     bool ticking;           /* a tick is under way */
     bool check;             /* somebody waits for on_shards */
+    bool news;              /* there is something to tell that the newest tick did not say */
     struct mono_us renewed; /* when the last successful renewal was sent */
     struct mono_us tick_sent;
     bool loaded; /* the newest tick told of a load */

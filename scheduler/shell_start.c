@@ -75,6 +75,7 @@ static void on_broker(void *ctx, bool up, const struct err *err)
 
     (void)err; /* the link that was lost has been logged */
     sched_on_broker(shell->sched, up);
+    lease_has_news(shell->lease);
     shell_woken(shell);
 }
 

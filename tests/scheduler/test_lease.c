@@ -10,7 +10,7 @@ struct member {
     uv_loop_t loop;
     struct lease *lease;
     int64_t epochs[16]; /* 0: not ours */
-    int replaced, told, left, released, lost;
+    int replaced, told, left, released, lost, renewals;
     bool clock;
     int oldest, newest; /* event formats */
 };
@@ -61,25 +61,37 @@ static void on_left(void *ctx)
     ((struct member *)ctx)->left++;
 }
 
-static void member_begin(struct member *m, const char *name, int lease_ms)
+static struct str health(void *ctx)
+{
+    ((struct member *)ctx)->renewals++;
+    return STR("{}");
+}
+
+static void member_begin_renewing(struct member *m, const char *name, int lease_ms, int renew_ms)
 {
     struct lease_options options = {.loop = &m->loop,
                                     .url = url,
                                     .name = name,
                                     .format = 1,
                                     .lease_ms = lease_ms,
-                                    .renew_ms = RENEW_MS,
+                                    .renew_ms = renew_ms,
                                     .on_shards = on_shards,
                                     .on_surplus = on_surplus,
                                     .on_replaced = on_replaced,
                                     .on_clock = on_clock,
                                     .on_formats = on_formats,
+                                    .health = health,
                                     .ctx = m};
 
     *m = (struct member){0};
     random_bytes(options.me.bytes, sizeof(options.me.bytes));
     assert_int_equal(uv_loop_init(&m->loop), 0);
     m->lease = lease_new(&options);
+}
+
+static void member_begin(struct member *m, const char *name, int lease_ms)
+{
+    member_begin_renewing(m, name, lease_ms, RENEW_MS);
 }
 
 static void member_end(struct member *m)
@@ -272,6 +284,28 @@ static void a_check_is_answered_also_without_changes(void **state)
     member_end(&a);
 }
 
+/* The lease would be renewed after a minute. */
+static void news_are_told_at_once_also_while_a_renewal_is_under_way(void **state)
+{
+    struct member a;
+    struct member *all[] = {&a};
+    int before;
+
+    (void)state;
+    member_begin_renewing(&a, "a", 120000, 60000);
+    run_until(all, (const int[]){16}, 1, 3000);
+    loop_for(&a.loop, 3 * RENEW_MS);
+    before = a.renewals;
+    lease_has_news(a.lease);
+    while (a.renewals == before) /* until it is sent; its answer has not come */
+        uv_run(&a.loop, UV_RUN_ONCE);
+    lease_has_news(a.lease);
+    assert_true(loop_until(&a.loop, &a.renewals, before + 2, 5000));
+    loop_for(&a.loop, 3 * RENEW_MS);
+    assert_int_equal(a.renewals, before + 2);
+    member_end(&a);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +316,7 @@ int main(void)
         cmocka_unit_test(whoever_takes_the_name_replaces_the_former),
         cmocka_unit_test(a_lost_connection_costs_no_shard),
         cmocka_unit_test(a_check_is_answered_also_without_changes),
+        cmocka_unit_test(news_are_told_at_once_also_while_a_renewal_is_under_way),
     };
 
     return cmocka_run_group_tests_name("lease", tests, make_database, drop_database);

@@ -155,6 +155,13 @@ static void broker_down(struct scene *s)
     s->facts.broker_up = false;
 }
 
+static void broker_was_down(struct scene *s)
+{
+    s->facts.broker_up = false;
+    begin(s, CHARGE);
+    s->facts.told_at = s->world.history[0].at;
+}
+
 static void no_scheduler(struct scene *s)
 {
     begin(s, CHARGE);
@@ -372,6 +379,7 @@ static const struct {
     {"A task, while its scheduler has told nothing of late", queued_not_told},
     {"A pool that nobody serves", no_worker},
     {"RabbitMQ is down", broker_down},
+    {"RabbitMQ was down before the task was ready", broker_was_down},
     {"All schedulers are down", no_scheduler},
     {"A step that runs", running},
     {"A task put off by its worker", deferred},
@@ -430,6 +438,8 @@ static void tell(struct buf *out, const char *title, void (*make)(struct scene *
     s.facts.arena = s.world.arena;
     s.facts.history = &s.history;
     s.facts.now = s.world.now;
+    if (s.facts.told_at.us == 0)
+        s.facts.told_at = s.world.now;
     s.facts.queues = &s.queue;
     s.facts.queue_count = 1;
     explain(&s.facts, &said);
