@@ -42,6 +42,8 @@ struct source {
     struct str json;
 };
 bool source_load(const char *path, struct source *ret); /* prints the reason of a false; end with source_deinit */
+/* The same of a text, which is taken over; `path` is what it is called. */
+bool source_from(const char *path, char *text, size_t len, struct source *ret);
 void source_deinit(struct source *source);
 /* JSON as an argument, or @FILE; `what` is its name in what is printed of a false. *ret lives as long as both. */
 bool take_value(const char *text, const char *what, struct source *file, struct str *ret);

@@ -67,9 +67,15 @@ static bool check(struct document *d)
 
 bool document_load(const char *path, struct document *ret)
 {
+    struct source source;
+
     *ret = (struct document){0};
-    if (!source_load(path, &ret->source))
-        return false;
+    return source_load(path, &source) && document_from(&source, ret);
+}
+
+bool document_from(const struct source *source, struct document *ret)
+{
+    *ret = (struct document){.source = *source};
     ret->arena = arena_new(4096);
     if (check(ret) && jt_string(jt_get(ret->source.json, "name"), ret->arena, &ret->name))
         return true;

@@ -14,6 +14,7 @@ struct document {
 
 /* Prints every fault with its line. What jq says of an expression is not asked. End with document_deinit. */
 bool document_load(const char *path, struct document *ret);
+bool document_from(const struct source *source, struct document *ret); /* of what has been read, which is taken over */
 /* The same of text that a server has saved; quiet about what it warns of. */
 struct plan *document_compile(struct str text);
 void document_deinit(struct document *document);

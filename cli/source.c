@@ -47,13 +47,18 @@ static bool is_json(struct str text)
 
 bool source_load(const char *path, struct source *ret)
 {
-    struct err err;
+    size_t len = 0;
+    char *text = read_file(path, &len);
 
     *ret = (struct source){.path = path};
-    ret->text = read_file(path, &ret->len);
-    if (ret->text == NULL)
-        return false;
-    ret->json = (struct str){ret->text, ret->len};
+    return text != NULL && source_from(path, text, len, ret);
+}
+
+bool source_from(const char *path, char *text, size_t len, struct source *ret)
+{
+    struct err err;
+
+    *ret = (struct source){.path = path, .text = text, .len = len, .json = {text, len}};
     if (is_json(ret->json))
         return true;
     buf_init(&ret->converted, YAML_MAX_BYTES);

@@ -213,7 +213,7 @@ static void load_document(struct test_file *file, struct str value, const char *
         test_file_fault(file, pointer, "must be the path of a workflow, from the folder of this file");
         return;
     }
-    if (document_load(beside(file, name), &file->documents[file->document_count]))
+    if (file->load(beside(file, name), &file->documents[file->document_count]))
         file->document_count++;
     else
         file->faults++;
@@ -235,9 +235,15 @@ static void load_documents(struct test_file *file)
 
 bool test_file_load(const char *path, struct test_file *ret)
 {
+    struct source source;
+
     *ret = (struct test_file){0};
-    if (!source_load(path, &ret->source))
-        return false;
+    return source_load(path, &source) && test_file_from(&source, document_load, ret);
+}
+
+bool test_file_from(const struct source *source, document_load_fn load, struct test_file *ret)
+{
+    *ret = (struct test_file){.source = *source, .load = load};
     ret->arena = arena_new(1 << 14);
     if (test_fields(ret, ret->source.json, "workflow workflows mocks cases", "")) {
         load_documents(ret);

@@ -3,8 +3,10 @@
 #pragma once
 #include "cli/rehearsal.h"
 
+typedef bool (*document_load_fn)(const char *path, struct document *ret);
 struct test_file {
     struct source source;
+    document_load_fn load;
     struct arena *arena;
     struct document *documents; /* the workflow, then those that it starts */
     size_t document_count;
@@ -16,6 +18,8 @@ struct test_file {
 /* Reads and checks it, and the workflows that it names, relative to its own folder. Prints every fault. End with
  * test_file_deinit. */
 bool test_file_load(const char *path, struct test_file *ret);
+/* The same of what has been read, which is taken over; `load` gives the workflows. */
+bool test_file_from(const struct source *source, document_load_fn load, struct test_file *ret);
 void test_file_deinit(struct test_file *file);
 
 /* What a case has come to. */
