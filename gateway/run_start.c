@@ -325,6 +325,15 @@ static void look_up(struct starting *s, bool fresh)
     flows_newest(s->call->gw->flows, s->call->caller.organisation, s->start.workflow, fresh, on_flow, s);
 }
 
+void starting_go(struct starting *s)
+{
+    s->start.organisation = s->call->caller.organisation;
+    s->start.wants_reply = s->wait_us > 0;
+    s->start.give_up.us = clock_mono().us + KEY_WAIT_US;
+    s->start.done = starting_done;
+    look_up(s, false);
+}
+
 void route_run_start(struct call *call)
 {
     struct starting *s = arena_alloc(call->arena, sizeof(*s));
@@ -335,10 +344,6 @@ void route_run_start(struct call *call)
         return;
     if (!read_body(s, body) || !read_wait(s) || !starting_read_key(s, "", body))
         return;
-    s->start.organisation = call->caller.organisation;
     s->start.workflow = call->params[0];
-    s->start.wants_reply = s->wait_us > 0;
-    s->start.give_up.us = clock_mono().us + KEY_WAIT_US;
-    s->start.done = starting_done;
-    look_up(s, false);
+    starting_go(s);
 }

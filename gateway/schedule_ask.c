@@ -1,4 +1,4 @@
-/* What is asked of a schedule: pause, resume, override, a run now. */
+/* What is asked of a schedule: pause, resume, override. */
 #include "common/base/ensure.h"
 #include "gateway/document.h"
 #include "gateway/json_more.h"
@@ -97,61 +97,4 @@ void route_schedule_override(struct call *call)
     batch = call_batch(call, true);
     pg_add(batch, SQL_SCHEDULE_OVERRIDE, pg_uuid(id), jt_type(override) == JT_NULL ? pg_null() : pg_json(override));
     answer_after(call, batch, id);
-}
-
-/* ---- a run now ---- */
-
-struct starting {
-    struct call *call;
-    struct run_id run;
-};
-
-static void on_started(void *ctx, const struct pg_outcome *outcome)
-{
-    struct starting *s = ctx;
-    struct call *call = s->call;
-    CLEANUP(buf_deinit) struct buf body = {0};
-    char id[UUID_TEXT_SIZE];
-    struct jw w;
-
-    if (!call_committed(call, outcome))
-        return;
-    if (pg_rows(outcome->results[0]) == 0) {
-        schedule_unknown(call);
-        return;
-    }
-    if (str_is(pg_get_str(outcome->results[0], 0, 0), "disabled")) {
-        call_problem(call, 409, "workflow_disabled", "the workflow is disabled");
-        return;
-    }
-    gateway_nudge(call->gw, (int)pg_get_int(outcome->results[0], 0, 1));
-    amqp_flush(call->gw->publish);
-    run_id_format(s->run, id);
-    buf_init(&body, 1024);
-    w = jw_to(&body);
-    jw_obj(&w);
-    jw_kcstr(&w, "run_id", id);
-    jw_kcstr(&w, "id", id);
-    jw_kcstr(&w, "status", "pending");
-    jw_end_obj(&w);
-    call_json_at(call, 202, arena_printf(call->arena, "/v1/runs/%s", id), buf_str(&body));
-}
-
-void route_schedule_trigger(struct call *call)
-{
-    struct starting *s = arena_alloc(call->arena, sizeof(*s));
-    struct wall_us now = db_clock_now(&call->gw->clock);
-    char at[WALL_TEXT_SIZE];
-    struct pg_batch *batch;
-    struct run_id id;
-    struct str body;
-
-    if (!schedule_id(call, &id) || !call_body_object(call, "", &body))
-        return;
-    now.us = now.us / US_PER_MS * US_PER_MS; /* as the run's id says it */
-    wall_format(now, at);
-    *s = (struct starting){call, run_id_make(now, run_id_slot(id))};
-    batch = call_batch(call, true);
-    pg_add(batch, SQL_SCHEDULE_TRIGGER, pg_uuid(id), pg_uuid(s->run), pg_time(now), pg_text(str_of(at)));
-    pg_submit(call->gw->writes, batch, on_started, s);
 }

@@ -1,6 +1,6 @@
 /* See schedule_check.h. */
 #include "gateway/schedule_check.h"
-#include "common/base/json_text.h"
+#include "common/expr/expr.h"
 #include "common/schema/schema.h"
 
 #include "common/base/banned.h"
@@ -31,23 +31,24 @@ static void ignore(void *ctx, const char *code, struct str pointer, const char *
     (void)ctx, (void)code, (void)pointer, (void)message, (void)hint;
 }
 
-/* A schedule has nobody to tell that its input is refused, so it is known now: as it stands, without expressions. */
+/* A schedule has nobody to tell that its input is refused, so it is known now, unless expressions make it: then it is
+ * checked with each run (scheduler/firing.c). The plan has found their faults. */
 static void check_input(struct checking *c, struct str document, struct str trigger)
 {
     struct str input = jt_get(trigger, "input"), schema = jt_get(document, "input_schema");
+    const struct template_options plain = {0};
     struct schema_options options = {.name = "input_schema"};
     const struct schema *compiled;
+    struct template template;
     struct err err;
 
-    for (size_t i = 0; i + 1 < input.len; i++)
-        if (input.ptr[i] == '$' && input.ptr[i + 1] == '{') {
-            c->fault(c->ctx, "not_available", arena_printf(c->arena, "%s/input", c->pointer),
-                     "expressions in the input of a schedule are not available in this release",
-                     "steps can read .trigger.nominal_at");
-            return;
-        }
     if (schema.ptr == NULL)
         return;
+    if (input.ptr != NULL) {
+        if (!template_compile(c->arena, input, &plain, ignore, NULL, &template) || !template.constant)
+            return;
+        input = template.literal;
+    }
     compiled = schema_compile(c->arena, schema, &options, ignore, NULL);
     if (compiled != NULL &&
         schema_check(compiled, input.ptr == NULL ? STR("{}") : input, on_input_fault, c, &err) == ERR_TOO_LARGE)

@@ -86,7 +86,10 @@ struct schedule_row schedule_row_of(const struct pg_result *rows, size_t i)
                                .last = pg_get_time(rows, i, 12),
                                .last_fired = pg_get_time(rows, i, 13),
                                .has_run = !pg_is_null(rows, i, 14),
-                               .now = pg_get_time(rows, i, 15)};
+                               .now = pg_get_time(rows, i, 15),
+                               .waiting = pg_get_int(rows, i, 16),
+                               .fault = pg_get_str(rows, i, 17),
+                               .last_error = pg_get_str(rows, i, 18)};
 
     if (row.has_run)
         row.last_run = pg_get_uuid(rows, i, 14);
@@ -122,6 +125,8 @@ void schedule_row_json(const struct schedule_row *row, struct zones *zones, stru
         status = "disabled";
     else if (row->paused)
         status = "paused";
+    else if (row->fault.ptr != NULL)
+        status = "refused";
     jw_obj(w);
     jw_krun(w, "id", row->id);
     jw_kstr(w, "workflow", row->workflow);
@@ -137,6 +142,9 @@ void schedule_row_json(const struct schedule_row *row, struct zones *zones, stru
         jw_krun(w, "last_run_id", row->last_run);
     else
         jw_kcstr(w, "last_run_id", NULL);
+    jw_ki64(w, "waiting", row->waiting);
+    jw_kraw(w, "fault", row->fault);
+    jw_kraw(w, "last_error", row->last_error);
     /* How long what is due now has waited. */
     jw_ki64(w, "lag_ms", row->due.us == 0 || row->next.us == 0 ? 0 : positive_ms(row->now.us - row->due.us));
     jw_ktime(w, "created_at", row->created);

@@ -10,8 +10,9 @@ void schedules_save(struct call *call, struct pg_batch *batch, struct str workfl
 /* A row of schedule_list.sql or schedule_get.sql. */
 struct schedule_row {
     struct run_id id, last_run;
-    struct str workflow, trigger, definition, override;
+    struct str workflow, trigger, definition, override, fault, last_error;
     bool paused, enabled, has_run;
+    int64_t waiting;
     struct wall_us created, anchor, after, next, due, last, last_fired, now;
 };
 struct schedule_row schedule_row_of(const struct pg_result *rows, size_t i);

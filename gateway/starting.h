@@ -27,5 +27,8 @@ bool starting_input_fits(const struct flow *flow, struct str input);
 void starting_answer_accepted(struct call *call, struct run_id run);
 /* Is there room for a new run of its priority? False: answered, or only looked for under its key. */
 bool starting_admit(struct starting *s);
+/* From the workflow on: priority, admission, input_schema, the start itself, the answer. What is started is filled in.
+ */
+void starting_go(struct starting *s);
 /* start.done: answers. */
 void starting_done(struct start *start, enum start_verdict verdict, const struct err *err);

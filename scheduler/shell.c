@@ -330,6 +330,7 @@ struct shell *shell_new(struct service *service, const struct config *config)
                                                         .epochs = shell->epochs,
                                                         .clock = &shell->clock,
                                                         .sched = &shell->sched,
+                                                        .sandbox = &shell->sandbox,
                                                         .woken = shell_woken,
                                                         .ctx = shell});
     return shell;

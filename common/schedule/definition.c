@@ -160,11 +160,7 @@ static void read_options(struct reading *r, const char *fields)
             fault_at(r, "unknown_field", arena_printf(r->arena, STR_FMT, STR_ARG(key)), "is no field of this",
                      arena_printf(r->arena, "the fields are: %s", fields));
     }
-    if (word(r, "overlap", "allow skip cancel_previous queue") == 3)
-        fault_at(r, "not_available", "overlap", "queue is not available in this release",
-                 "bound the workflow's concurrency to 1: its runs then wait for each other");
-    else
-        r->to->overlap = (enum schedule_overlap)word(r, "overlap", "allow skip cancel_previous queue");
+    r->to->overlap = (enum schedule_overlap)word(r, "overlap", "allow skip cancel_previous queue");
     if (catch_up.ptr != NULL && (!jt_i64(catch_up, &count) || count < 0 || count > SCHEDULE_CATCH_UP_MAX))
         fault_at(r, "out_of_range", "catch_up", "must be a whole number from 0 to 100", NULL);
     r->to->catch_up = (int)count;
@@ -179,7 +175,7 @@ static void read_options(struct reading *r, const char *fields)
 static const char *const kinds[] = {"cron", "every", "at"};
 #define KINDS (sizeof(kinds) / sizeof(kinds[0]))
 
-static const char *kind_of(struct str trigger)
+const char *schedule_kind(struct str trigger)
 {
     for (size_t i = 0; i < KINDS; i++)
         if (jt_get(trigger, kinds[i]).ptr != NULL)
@@ -189,7 +185,7 @@ static const char *kind_of(struct str trigger)
 
 bool schedule_is_trigger(struct str trigger)
 {
-    return kind_of(trigger) != NULL;
+    return schedule_kind(trigger) != NULL;
 }
 
 bool schedule_definition_read(struct str trigger, struct zones *zones, struct wall_us anchor, schedule_fault_fn fault,
@@ -199,7 +195,7 @@ bool schedule_definition_read(struct str trigger, struct zones *zones, struct wa
     struct reading r = {.arena = arena, .zones = zones, .fault = fault, .ctx = ctx, .to = ret, .good = true};
     struct str value;
 
-    *ret = (struct schedule_definition){.kind = kind_of(trigger), .catch_up = 1};
+    *ret = (struct schedule_definition){.kind = schedule_kind(trigger), .catch_up = 1};
     if (ret->kind == NULL) {
         fault(ctx, "missing_field", "", "says neither cron, every nor at", NULL);
         return false;

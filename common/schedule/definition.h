@@ -4,7 +4,7 @@
 
 #define SCHEDULE_CATCH_UP_MAX 100
 
-enum schedule_overlap { SCHEDULE_ALLOW, SCHEDULE_SKIP, SCHEDULE_CANCEL_PREVIOUS };
+enum schedule_overlap { SCHEDULE_ALLOW, SCHEDULE_SKIP, SCHEDULE_CANCEL_PREVIOUS, SCHEDULE_QUEUE };
 
 struct schedule_definition {
     struct schedule when;
@@ -27,6 +27,7 @@ typedef void (*schedule_fault_fn)(void *ctx, const char *code, const char *point
 
 /* Is it a trigger of these kinds at all? */
 bool schedule_is_trigger(struct str trigger);
+const char *schedule_kind(struct str trigger); /* "cron", "every" or "at"; NULL when it is none */
 /* Reads checked JSON. `anchor` is when an interval begins. False when there was any fault. The zone is that of `zones`.
  */
 bool schedule_definition_read(struct str trigger, struct zones *zones, struct wall_us anchor, schedule_fault_fn fault,

@@ -15,9 +15,9 @@ SELECT a.id, current_organisation(), s.shard, $1, a.trigger, a.definition, $3, C
   FROM flow, unnest($4::uuid[], $5::text[], $6::json[], $7::smallint[]) AS a (id, trigger, definition, slot)
   JOIN slot s ON s.slot = a.slot
 ON CONFLICT (organisation, workflow, trigger) DO UPDATE
-   SET definition = excluded.definition, priority = excluded.priority, revision = old.revision + 1,
+   SET definition = excluded.definition, priority = excluded.priority, revision = old.revision + 1, fault = NULL,
        anchor_at = CASE WHEN old.override IS NULL THEN now() ELSE old.anchor_at END,
        after_at = CASE WHEN old.override IS NULL THEN now() ELSE old.after_at END,
        next_at = CASE WHEN old.override IS NOT NULL THEN old.next_at END,
-       due_at = CASE WHEN old.override IS NOT NULL THEN old.due_at WHEN excluded.due_at IS NOT NULL AND NOT old.paused THEN now() END
+       due_at = CASE WHEN old.override IS NOT NULL AND old.fault IS NULL THEN old.due_at WHEN excluded.due_at IS NOT NULL AND NOT old.paused THEN now() END
  WHERE old.definition::text <> excluded.definition::text OR old.priority <> excluded.priority

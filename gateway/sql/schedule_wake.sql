@@ -7,7 +7,7 @@ WITH flow AS (
 gone AS (
     DELETE FROM schedule WHERE organisation = current_organisation() AND workflow = $1
                            AND EXISTS (SELECT FROM flow WHERE deleted))
-UPDATE schedule s SET revision = revision + 1, after_at = now(), next_at = NULL,
+UPDATE schedule s SET revision = revision + 1, after_at = now(), next_at = NULL, fault = NULL,
        due_at = CASE WHEN flow.enabled AND NOT s.paused THEN now() END
   FROM flow
  WHERE s.organisation = current_organisation() AND s.workflow = flow.name AND NOT flow.deleted

@@ -1,5 +1,7 @@
--- Forgets what was fired long ago: nobody fires times so old again, since after_at only rises.
+-- Forgets what was fired long ago: nobody fires times so old again, since after_at only rises. What still waits is kept.
 -- $1 int4 how many
 -- Index: schedule_fire_age. Locks: the rows.
 DELETE FROM schedule_fire WHERE (schedule, nominal_at) IN (
-    SELECT schedule, nominal_at FROM schedule_fire WHERE fired_at < now() - interval '7 days' ORDER BY fired_at LIMIT $1)
+    SELECT f.schedule, f.nominal_at FROM schedule_fire f
+     WHERE f.fired_at < now() - interval '7 days' AND NOT (f.queued AND EXISTS (SELECT FROM schedule s WHERE s.id = f.schedule))
+     ORDER BY f.fired_at LIMIT $1)

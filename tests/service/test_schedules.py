@@ -116,6 +116,21 @@ def test_pause_resume_override_and_a_run_by_hand(drive):
     assert drive.call("PATCH", path, {"override": {}}).status_code == drive.call("PATCH", path, {}).status_code == 422
 
 
+def test_a_run_by_hand_is_started_once_for_its_key(drive):
+    name = saved(drive, {"t": {"at": "2099-01-01T00:00:00Z", "input": {"by": "${ .trigger.manual }"}}}, output="${ .input }")
+    other = saved(drive, {"t": {"at": "2099-01-01T00:00:00Z"}}, name=name + "-2")
+    path = f"/v1/schedules/{listed(drive, name)['t']['id']}:trigger"
+    first, again = (drive.call("POST", path, headers={"Idempotency-Key": "k"}) for _ in range(2))
+    assert first.status_code == again.status_code == 202 and first.json()["id"] == again.json()["id"]
+    assert drive.call("POST", path, headers={"Idempotency-Key": "l"}).json()["id"] != first.json()["id"]
+    assert drive.ended(first.json()["id"])["output"] == {"by": True}
+    until("two runs", lambda: len(runs_of(drive, name)) == 2, 5)
+    # the key is the workflow's: a plain start under it is another request
+    problem = drive.call("POST", f"/v1/workflows/{name}/runs", {}, headers={"Idempotency-Key": "k"})
+    assert problem.status_code == 422 and problem.json()["code"] == "idempotency_key_reused"
+    assert drive.call("POST", f"/v1/schedules/{listed(drive, other)['t']['id']}:trigger", headers={"Idempotency-Key": "k"}).status_code == 202
+
+
 def test_skip_and_cancel_previous(drive):
     waits = {"w": {"call": "wait_signal", "with": {"signal": "go"}}}
     skips = saved(drive, {"t": {"every": {"interval": "1s", "overlap": "skip"}}}, steps=waits)
@@ -126,6 +141,61 @@ def test_skip_and_cancel_previous(drive):
     assert len(runs_of(drive, skips)) == 1
     for name in (skips, cancels):
         assert drive.call("POST", f"/v1/workflows/{name}:disable").status_code == 200
+
+
+def test_queued_times_start_one_after_another(drive):
+    name = saved(drive, {"t": {"every": {"interval": "1s", "overlap": "queue"}}}, steps={"w": {"call": "wait_signal", "with": {"signal": "go"}}})
+    until("times that wait", lambda: listed(drive, name)["t"]["waiting"] >= 3, 20)
+    path = "/v1/schedules/" + listed(drive, name)["t"]["id"]
+    assert drive.call("PATCH", path, {"override": {"at": "2099-01-01T00:00:00Z"}}).status_code == 200  # no more times; what waits goes on
+    ended = []
+    for _ in range(4):
+        [open_run] = until("the next one", lambda: [run for run in runs_of(drive, name) if run["status"] not in ("succeeded", "pending")], 10)
+        drive.ask("POST", f"/v1/runs/{open_run['id']}/signals/go", {})
+        ended.append(drive.ended(open_run["id"])["trigger"]["nominal_at"])
+    assert ended == sorted(set(ended)) and len(ended) == 4
+    gaps = {round((moment(b) - moment(a)).total_seconds()) for a, b in zip(ended, ended[1:])}
+    assert gaps == {1}, "one of the times that waited was left out"
+    assert drive.call("DELETE", "/v1/workflows/" + name).status_code == 204
+
+
+def test_expressions_make_the_input(drive):
+    schema = {"type": "object", "required": ["day"], "properties": {"day": {"type": "string", "maxLength": 10}}}
+    name = saved(drive, {"t": {"every": "1s", "input": {"day": "${ .trigger.nominal_at[0:10] }", "from": "${ .trigger.name }", "price": "$${ 1"}}},
+                 input_schema=schema, output="${ .input }")
+    run = drive.ended(until("a run", lambda: runs_of(drive, name), 10)[-1]["id"])
+    assert run["output"] == {"day": run["trigger"]["nominal_at"][:10], "from": "t", "price": "${ 1"}
+    saved(drive, {"t": {"every": "1s", "input": {"day": "${ .trigger.nominal_at }"}}}, 200, name, input_schema=schema)
+    error = until("what was wrong", lambda: listed(drive, name)["t"]["last_error"], 10)
+    assert error["code"] == "invalid_input" and error["nominal_at"] and "day" in error["message"]
+    saved(drive, {"t": {"every": "1s", "input": {"day": "${ error(\"no day\") }"}}}, 200, name, input_schema=schema)
+    until("what was wrong then", lambda: (listed(drive, name)["t"]["last_error"] or {}).get("code") == "expression_failed", 10)
+    count = len(runs_of(drive, name))
+    saved(drive, {"t": {"every": "1s", "input": {"day": "today"}}}, 200, name, input_schema=schema)
+    until("runs again", lambda: len(runs_of(drive, name)) > count, 10)
+    until("the error is gone", lambda: listed(drive, name)["t"]["last_error"] is None, 10)
+    assert drive.call("DELETE", "/v1/workflows/" + name).status_code == 204
+
+
+def test_a_schedule_that_postgresql_refuses_stands_alone(drive):
+    good = saved(drive, {f"t{i}": {"every": "1s"} for i in range(12)})
+    bad = saved(drive, {"t": {"at": "2099-01-01T00:00:00Z"}})
+    schedule = listed(drive, bad)["t"]["id"]
+    drive.sql(f"alter table schedule_fire add constraint refused check (schedule <> '{schedule}') not valid")
+    try:
+        assert drive.call("PATCH", "/v1/schedules/" + schedule, {"override": {"every": "1s"}}).status_code == 200
+        refused = until("it is refused", lambda: listed(drive, bad)["t"]["status"] == "refused" and listed(drive, bad)["t"], 30)
+        assert refused["fault"]["code"] == "refused_data" and "refused" in refused["fault"]["message"] and refused["next_at"] is None
+        assert runs_of(drive, bad) == []
+        count = len(runs_of(drive, good))
+        until("the others go on", lambda: len(runs_of(drive, good)) >= min(count + 24, 400), 20)
+        assert {item["status"] for item in listed(drive, good).values()} == {"active"}
+    finally:
+        drive.sql("alter table schedule_fire drop constraint refused")
+    assert drive.ask("POST", f"/v1/schedules/{schedule}:resume")["status"] == "active"
+    until("it is fired", lambda: runs_of(drive, bad), 10)
+    for name in (good, bad):
+        assert drive.call("DELETE", "/v1/workflows/" + name).status_code == 204
 
 
 def test_of_what_was_missed_the_latest_are_made_good(drive):
