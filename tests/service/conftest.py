@@ -36,10 +36,15 @@ class Api:
 
 
 @pytest.fixture(scope="session")
-def stack():
-    """Two gateways, a scheduler, a worker, for this session alone; or the stack that ROPEWALK_TEST_STACK names."""
+def stack(request):
+    """Two gateways, a scheduler, a worker, for this session alone; or one of the stacks below ROPEWALK_STACK_POOL, while the
+    session lasts; or the stack that ROPEWALK_TEST_STACK names."""
     if os.environ.get("ROPEWALK_TEST_STACK"):
         yield drive.Drive(os.environ["ROPEWALK_TEST_STACK"])
+        return
+    if os.environ.get("ROPEWALK_STACK_POOL"):
+        with drive.lent_stack(pathlib.Path(os.environ["ROPEWALK_STACK_POOL"]), lambda: request.session.testsfailed == 0) as one:
+            yield one
         return
     with drive.private_stack(gateways=2, schedulers=1, workers=1) as one:
         yield one

@@ -1,6 +1,8 @@
 """Drives one stack (deploy/local/stack) from a test: calls the API, looks into the database and the logs, kills and
 starts processes, runs the example's shop."""
 import contextlib
+import fcntl
+import itertools
 import json
 import os
 import pathlib
@@ -197,21 +199,35 @@ class Drive:
         return sorted(lines, key=lambda line: line["ts"])
 
 
+def tell(where, settings):
+    """What the processes of a kind are told at their next start, beside the usual: {"worker": {"CAPACITY": 16}}."""
+    (where / "etc").mkdir(parents=True, exist_ok=True)
+    for folder in (where, where / "etc"):
+        folder.chmod(0o711)
+    for kind, values in settings.items():
+        (where / f"etc/{kind}.env").write_text("".join(f"ROPEWALK_{name}={value}\n" for name, value in values.items()))
+
+
+def up(where, *args):
+    done = subprocess.run([str(STACK), "up", str(where), *args], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=180)
+    assert done.returncode == 0, done.stdout
+
+
 @contextlib.contextmanager
-def private_stack(gateways=1, schedulers=1, workers=1, before_up=None, services_only=False, whole=True, build=BUILD):
+def private_stack(gateways=1, schedulers=1, workers=1, settings=None, before_up=None, services_only=False, whole=True, build=BUILD):
     """A stack that a test may break; whatever it did, histories must be WHOLE at the end. Its folder is one that every user
-    can enter, so that PostgreSQL can."""
+    can enter, so that PostgreSQL can. `settings`: as for tell()."""
     folder = pathlib.Path(tempfile.mkdtemp(prefix="ropewalk-test."))
     folder.chmod(0o711)
     where = folder / "stack"
     try:
+        if settings:
+            tell(where, settings)
         if before_up:
             before_up(where)
         args = ["--services-only"] if services_only else ["--gateways", str(gateways), "--schedulers", str(schedulers),
                                                           "--workers", str(workers)]
-        done = subprocess.run([str(STACK), "up", str(where), "--build-dir", str(build), *args], stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=180)
-        assert done.returncode == 0, done.stdout
+        up(where, "--build-dir", str(build), *args)
         one = Drive(where)
         yield one
         if whole and not services_only:
@@ -219,6 +235,36 @@ def private_stack(gateways=1, schedulers=1, workers=1, before_up=None, services_
     finally:
         subprocess.run([str(STACK), "clean", str(where)], stdout=subprocess.DEVNULL, timeout=180)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def lent_stack(pool, good):
+    """One of the stacks below the folder POOL, that tests have one after the other: the first that nobody has just now. It has
+    two gateways, a scheduler and a worker, new logs, and whatever earlier tests have left in its database. Histories must be
+    whole when it is given back. It is taken away when it is not good() any more."""
+    pool.mkdir(parents=True, exist_ok=True)
+    for number in itertools.count(1):
+        where = pool / f"stack-{number}"
+        with open(pool / f"{where.name}.lock", "a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            whole = False
+            try:
+                up(where, "--gateways", "2", "--schedulers", "1", "--workers", "1", "--build-dir", str(BUILD))
+                one = Drive(where)
+                for path in (where / "log").glob("*-*.log"):
+                    os.truncate(path, 0)                # who writes there appends
+                yield one
+                faults, orphans = one.faults_of_history(), one.orphans()
+                assert faults == []
+                assert orphans == {}, "the watch has repaired a run that no test has harmed"
+                whole = good()
+            finally:
+                if not whole:
+                    subprocess.run([str(STACK), "clean", str(where)], stdout=subprocess.DEVNULL, timeout=180)
+            return
 
 
 def restored(drive, count):

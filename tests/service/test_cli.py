@@ -92,7 +92,8 @@ def test_exit_codes(cli, name):
     assert "goes on" in cli("run", name + "-waits", "--wait", "--timeout", "1", code=5).stderr
     assert "(401" in cli("list", code=3, env={"ROPEWALK_API_KEY": "rw_wrong"}).stderr
     assert "cannot reach" in cli("list", code=4, env={"ROPEWALK_URL": "http://127.0.0.1:1"}).stderr
-    assert "waits until" in cli("explain", cli("run", name + "-waits").stdout.strip()).stdout
+    run = cli("run", name + "-waits").stdout.strip()
+    drive.until("its first step", lambda: "waits until" in cli("explain", run).stdout)
 
 
 def test_the_same_key_starts_one_run(cli, name):

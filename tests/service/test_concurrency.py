@@ -15,7 +15,7 @@ from target import Target
 
 @pytest.fixture(scope="module")
 def drive():
-    with private_stack(gateways=1, schedulers=2, workers=2) as drive:
+    with private_stack(gateways=1, schedulers=2, workers=2, settings={"scheduler": {"WATCH_SWEEP_MS": 1000}}) as drive:
         yield drive
 
 

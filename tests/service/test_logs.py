@@ -10,14 +10,7 @@ from drive import private_stack, until
 
 @pytest.fixture(scope="module")
 def drive():
-    def talkative(where):
-        (where / "etc").mkdir(parents=True)
-        for folder in (where, where / "etc"):
-            folder.chmod(0o711)
-        for kind in ("gateway", "scheduler", "worker"):
-            (where / f"etc/{kind}.env").write_text("ROPEWALK_LOG_LEVEL=debug\n")
-
-    with private_stack(before_up=talkative) as drive:
+    with private_stack(settings={kind: {"LOG_LEVEL": "debug"} for kind in ("gateway", "scheduler", "worker")}) as drive:
         yield drive
 
 

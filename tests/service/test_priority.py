@@ -41,12 +41,7 @@ class Target(http.server.ThreadingHTTPServer):
 
 @pytest.fixture(scope="module")
 def drive():
-    def settings(folder):
-        (folder / "etc").mkdir(parents=True)
-        folder.chmod(0o711)
-        (folder / "etc").chmod(0o711)
-        (folder / "etc/worker.env").write_text(f"ROPEWALK_CAPACITY={CAPACITY}\n")
-    with private_stack(before_up=settings) as drive:
+    with private_stack(settings={"worker": {"CAPACITY": CAPACITY}}) as drive:
         yield drive
 
 

@@ -241,11 +241,7 @@ def test_a_literal_secret_is_saved_with_a_warning(stack):
 
 
 def test_without_a_master_key_secrets_are_refused_and_everything_else_works(shop):
-    def no_keys(folder):
-        (folder / "etc").mkdir(parents=True)
-        for kind in ("gateway", "worker"):
-            (folder / "etc" / f"{kind}.env").write_text("ROPEWALK_MASTER_KEY_FILE=\n")
-    with drive.private_stack(before_up=no_keys) as bare:
+    with drive.private_stack(settings={kind: {"MASTER_KEY_FILE": ""} for kind in ("gateway", "worker")}) as bare:
         answer = bare.call("PUT", "/v1/secrets/x", {"value": "planted"})
         assert answer.status_code == 422 and answer.json()["code"] == "secrets_not_configured", answer.text
         assert bare.call("POST", "/v1/secrets:rotate", {}).json()["code"] == "secrets_not_configured"

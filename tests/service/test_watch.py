@@ -1,6 +1,4 @@
 """The watch: whatever is taken from under a run, it is put back, counted and told, and the run reaches its end."""
-import os
-
 import pytest
 
 import drive as driving
@@ -18,8 +16,7 @@ PARENT = {"name": "parent", "steps": {"kid": {"call": "workflow", "with": {"name
 
 @pytest.fixture(scope="module")
 def drive():
-    with private_stack() if not os.environ.get("ROPEWALK_TEST_STACK") else driving.contextlib.nullcontext(
-            driving.Drive(os.environ["ROPEWALK_TEST_STACK"])) as drive:
+    with private_stack(settings={"scheduler": {"WATCH_SWEEP_MS": 1000}}) as drive:
         for document in (CHAIN, NAP, KID, KINDS, PARENT):
             drive.save(document)
         yield drive

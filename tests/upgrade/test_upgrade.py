@@ -154,7 +154,7 @@ class Starts(threading.Thread):
             else:
                 self.accepted.append(run)
             number += 1
-            self.stop.wait(0.01)
+            self.stop.wait(0.03)
 
 
 class Load:
