@@ -26,7 +26,7 @@ SAMPLES, EVERY_S = 100, 0.12
 
 
 class Target:
-    """Answers any request after a while, and notes for each path how many began,."""
+    """Answers any request after a while, and notes for each path how many began."""
 
     def __init__(self, seconds=CALL_S):
         self.seconds = seconds
@@ -34,22 +34,22 @@ class Target:
         self.loop = asyncio.new_event_loop()
 
     async def serve(self, reader, writer):
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.closing(writer), contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             while head := await reader.readuntil(b"\r\n\r\n"):
                 self.begun[head.split(b" ", 2)[1].decode()] += 1
                 await asyncio.sleep(self.seconds)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
                 await writer.drain()
-        writer.close()
 
     def __enter__(self):
-        server = self.loop.run_until_complete(asyncio.start_server(self.serve, "127.0.0.1", 0, backlog=1024))
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self.server = self.loop.run_until_complete(asyncio.start_server(self.serve, "127.0.0.1", 0, backlog=1024))
+        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
         return self
 
     def __exit__(self, *_):
         async def end():
+            self.server.close()                     # or workers would wait for answers when they are to end
             others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in others:
                 task.cancel()
@@ -115,19 +115,33 @@ def quantile(values, part):
     return values[min(len(values) - 1, int(len(values) * part))]
 
 
-def notice(stack, target):
-    """Latencies of a small organisation alone, and beside another's flood; and how many of the flood's steps began in that time."""
-    small, big = Organisation(stack, "small"), Organisation(stack, "big")
-    small.save({"name": "one", "steps": {"go": call(target, "small")}})
-    latencies(small, 5)
-    alone = latencies(small)
-    flood(big, target)
-    time.sleep(2)                                   # what a flood does in its first moments is not what it does for hours
-    before, began = target.begun["/flood"], time.monotonic()
-    beside = latencies(small)
-    pace = (target.begun["/flood"] - before) / (time.monotonic() - began)
-    assert waiting(big) > 5000, "the flood was over too soon"
-    return alone, beside, pace
+class Notice:
+    """What a small organisation has of a big one: latencies of its runs alone, and then beside the big one's flood."""
+
+    def __init__(self, stack, target):
+        self.target = target
+        self.small, self.big = Organisation(stack, "small"), Organisation(stack, "big")
+        self.small.save({"name": "one", "steps": {"go": call(target, "small")}})
+        latencies(self.small, 5)
+        self.alone = latencies(self.small)
+        flood(self.big, target)
+
+    def beside(self):
+        """Latencies, and how many of the flood's steps began in a second of that time."""
+        latencies(self.small, 5)
+        time.sleep(2)                               # what a flood does in its first moments is not what it does for hours
+        before, began = self.target.begun["/flood"], time.monotonic()
+        found = latencies(self.small)
+        pace = (self.target.begun["/flood"] - before) / (time.monotonic() - began)
+        assert waiting(self.big) > 5000, "the flood was over too soon"
+        return found, pace
+
+
+def change(stack, schedulers, capacity):
+    """The stack goes on with so many schedulers, and with a worker of so many slots."""
+    drive.tell(stack.dir, {"worker": {"CAPACITY": capacity}})
+    stack.stack("stop", "worker-1")
+    stack.stack("up", "--schedulers", str(schedulers))
 
 
 def shares(stack, target, weights):
@@ -177,22 +191,15 @@ def newcomer(stack, target):
         "select count(*) from event where type = 24 and run_id = any(%s::uuid[]) and at between %s and %s", runs, takes, first)[0][0]]
 
 
-@contextlib.contextmanager
 def few_slots(capacity, **more):
-    def settings(folder):
-        (folder / "etc").mkdir(parents=True)
-        folder.chmod(0o711)
-        (folder / "etc").chmod(0o711)
-        (folder / "etc/worker.env").write_text(f"ROPEWALK_CAPACITY={capacity}\n")
-    with drive.private_stack(before_up=settings, **more) as stack:
-        yield stack
+    return drive.private_stack(settings={"worker": {"CAPACITY": capacity}}, **more)
 
 
-def tell_notice(alone, beside, pace):
+def tell_notice(alone, beside, pace, where=""):
     for what, values in (("alone", alone), ("beside 20,000 steps of another", beside)):
         print(f"run of one call of 200 ms {what:<31} p50 {quantile(values, 0.5) * 1000:5.0f} ms  p95 {quantile(values, 0.95) * 1000:5.0f} ms "
               f"({quantile(values, 0.95) / quantile(alone, 0.95):.1f} x)", flush=True)
-    print(f"the other's steps meanwhile: {pace:.0f}/s", flush=True)
+    print(f"the other's steps meanwhile: {pace:.0f}/s{where}", flush=True)
 
 
 def main():
@@ -203,7 +210,8 @@ def main():
     options = parser.parse_args()
     drive.BUILD = pathlib.Path(options.build_dir).resolve()
     with few_slots(options.capacity, schedulers=options.schedulers) as stack, Target() as target:
-        tell_notice(*notice(stack, target))
+        notice = Notice(stack, target)
+        tell_notice(notice.alone, *notice.beside())
 
 
 if __name__ == "__main__":

@@ -1,41 +1,20 @@
-"""What organisations have of one another, and workers. Quantiles and shares of one stack are compared with each other: how fast
-the machine is does not matter, only who waits for whom."""
+"""What organisations have of one another. Quantiles of one stack are compared with each other: how fast the machine is does not
+matter, only who waits for whom."""
 import pathlib
 import sys
-
-import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import fairness  # noqa: E402
 from fairness import quantile  # noqa: E402
 
 
-@pytest.mark.parametrize("schedulers, capacity", [(1, 16), (2, 16), (2, 64)])
-def test_twenty_thousand_steps_of_another_do_not_double_the_time_of_a_run(capsys, schedulers, capacity):
-    with fairness.few_slots(capacity, schedulers=schedulers) as stack, fairness.Target() as target:
-        alone, beside, pace = fairness.notice(stack, target)
-    with capsys.disabled():
-        fairness.tell_notice(alone, beside, pace)
-    assert quantile(beside, 0.95) <= 2 * quantile(alone, 0.95)
-
-
-def test_organisations_get_slots_by_weight(capsys):
+def test_twenty_thousand_steps_of_another_do_not_double_the_time_of_a_run(capsys):
     with fairness.few_slots(16) as stack, fairness.Target() as target:
-        got = fairness.shares(stack, target, [1, 1, 3])
-    with capsys.disabled():
-        print(f"\nbegun of organisations of weights 1, 1 and 3: {got}")
-    assert 0.5 <= got[0] / got[1] <= 2 and 2 <= got[2] / ((got[0] + got[1]) / 2) <= 4.5, got
-
-
-def test_a_fan_is_spread_over_the_workers_and_one_that_comes_later_gets_some(capsys):
-    with fairness.few_slots(16, workers=4) as stack, fairness.Target() as target:
-        got = fairness.spread(stack, target)
-        with capsys.disabled():
-            print(f"\na fan of 500 over 4 workers: {sorted(got.values())}")
-        assert len(got) == 4 and max(got.values()) <= 2 * min(got.values()), got
-        for name in ("worker-2", "worker-3", "worker-4"):
-            stack.stack("stop", name)
-        took, others = fairness.newcomer(stack, target)
-        with capsys.disabled():
-            print(f"a worker that came while another was busy had its first result after {took:.2f} s, behind {others} of the other's")
-        assert others <= 6 * 16, "what the other has taken is more than it can do"
+        notice, worst = fairness.Notice(stack, target), {}
+        for schedulers, capacity in [(1, 16), (2, 16), (2, 64)]:
+            fairness.change(stack, schedulers, capacity)
+            beside, pace = notice.beside()
+            with capsys.disabled():
+                fairness.tell_notice(notice.alone, beside, pace, f", schedulers {schedulers}, slots {capacity}")
+            worst[schedulers, capacity] = quantile(beside, 0.95)
+    assert max(worst.values()) <= 2 * quantile(notice.alone, 0.95), worst
