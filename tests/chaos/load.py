@@ -36,7 +36,7 @@ MARKER = re.compile(rb"mark-[a-z0-9-]+-[0-9a-f]{12}")
 ANSWER_SECONDS = 10     # how long a client waits for one answer
 PATIENCE_SECONDS = 60   # how long it repeats a request whose outcome it does not know
 SAVE_SECONDS, SAVES_AT_ONCE = 120, 4        # of each organisation
-DRAIN_SECONDS = 20
+DRAIN_SECONDS = 20      # how long those who wait for an answer may still have one at the end
 UNDER_WAY = 400         # starts and what belongs to them; more are not begun
 REST = 0.15             # mean wait between two tries
 
@@ -236,8 +236,8 @@ def as_object(text):
 
 
 class Load:
-    def __init__(self, folder, seed, rate):
-        self.folder, self.seed, self.rate = folder, seed, rate
+    def __init__(self, folder, seed, rate, drain_seconds):
+        self.folder, self.seed, self.rate, self.drain_seconds = folder, seed, rate, drain_seconds
         self.chance = random.Random(f"load/{seed}")
         cluster = json.loads((folder / "cluster.json").read_text())
         self.ledger = json.loads((folder / "ledger.json").read_text())
@@ -282,7 +282,7 @@ class Load:
                 break
         ended = time.monotonic_ns()
         if self.tasks:
-            await asyncio.wait(self.tasks, timeout=DRAIN_SECONDS)
+            await asyncio.wait(self.tasks, timeout=self.drain_seconds)
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
@@ -310,9 +310,10 @@ async def main():
     words.add_argument("folder", type=pathlib.Path)
     words.add_argument("--seed", default="1")
     words.add_argument("--rate", type=float, default=10, help="starts a second")
+    words.add_argument("--drain", type=float, default=DRAIN_SECONDS, help="seconds for what is under way at the end")
     args = words.parse_args()
     try:
-        await Load(args.folder, args.seed, args.rate).run()
+        await Load(args.folder, args.seed, args.rate, args.drain).run()
     except NotSaved as why:
         sys.stderr.write(f"{why}\n")
         sys.stderr.flush()

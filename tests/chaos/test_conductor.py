@@ -162,7 +162,7 @@ def test_a_seed_says_it_all():
 
 
 def test_the_short_campaign_has_all_its_points():
-    names = [item.fault.name for item in timeline.timeline(1, 120, timeline.selected("smoke"), COUNTS, True)]
+    names = [item.fault.name for item in timeline.timeline(1, 90, timeline.selected("smoke"), COUNTS, True)]
     assert set(names) >= set(timeline.SMOKE)
 
 

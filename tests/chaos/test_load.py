@@ -64,11 +64,11 @@ class Gateway:
         self.server.server_close()
 
 
-def run_load(folder, gateways, enough, rate="40", seconds=60):
-    """Runs it until enough(lines) and SIGTERM; the lines of client.jsonl."""
+def run_load(folder, gateways, enough, rate="40", seconds=60, drain="2"):
+    """Runs it until enough(lines) and SIGTERM; the lines of client.jsonl. What is under way then would never end: no run here does."""
     (folder / "cluster.json").write_text(json.dumps({"gateways": gateways, "organisations": {"amber": "k1", "birch": "k2", "coral": "k3"}}))
     (folder / "ledger.json").write_text(json.dumps({"url": "http://127.0.0.1:1", "refuse_url": "http://127.0.0.1:1"}))
-    with subprocess.Popen([str(HERE / "load.py"), str(folder), "--seed", "7", "--rate", rate], stdout=subprocess.PIPE, text=True) as one:
+    with subprocess.Popen([str(HERE / "load.py"), str(folder), "--seed", "7", "--rate", rate, "--drain", drain], stdout=subprocess.PIPE, text=True) as one:
         try:
             deadline = time.monotonic() + seconds
             while not enough(lines := campaign.lines_of(folder / "client.jsonl")):
@@ -148,7 +148,8 @@ def test_some_keys_are_sent_at_once_several_times_and_some_again_with_another_bo
 
 def test_a_silent_gateway_keeps_nobody_for_ever_and_the_end_is_written_down(tmp_path, gateways):
     silent, good = gateways(saved_or(lambda turn: "none")), gateways(saved_or(lambda turn: 202))
-    lines = run_load(tmp_path, [good.url, silent.url], lambda lines: sum(line["gateway"] == silent.url for line in starts(lines)) > 3, "10", 90)
+    lines = run_load(tmp_path, [good.url, silent.url], lambda lines: sum(line["gateway"] == silent.url for line in starts(lines)) > 3, "10", 90,
+                     drain=str(under_test.ANSWER_SECONDS + 1))
     unknown = [line for line in lines if line["op"] == "start" and line["gateway"] == silent.url]
     assert unknown and {line["outcome"] for line in unknown} == {"unknown"}
     assert all((line["t_return"] - line["t_invoke"]) / 1e9 < under_test.ANSWER_SECONDS + 5 for line in unknown)
