@@ -56,8 +56,11 @@ struct curl_slist *api_headers(const struct cli *cli, const struct api_request *
 
     buf_init(&bearer, 4096);
     buf_printf(&bearer, "Bearer %s", cli->key);
-    headers = add_header(headers, "Authorization", bearer.ptr);
-    if (request->body.ptr != NULL)
+    if (!request->stranger)
+        headers = add_header(headers, "Authorization", bearer.ptr);
+    for (size_t i = 0; request->headers != NULL && request->headers[i] != NULL; i++)
+        headers = curl_slist_append(headers, request->headers[i]);
+    if (request->body.ptr != NULL && request->headers == NULL)
         headers = add_header(headers, "Content-Type", "application/json");
     if (request->idempotency_key != NULL)
         headers = add_header(headers, "Idempotency-Key", request->idempotency_key);

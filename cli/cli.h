@@ -67,6 +67,8 @@ struct api_request {
     const char *idempotency_key; /* NULL: none */
     const struct source *source; /* what the body was read from, for line numbers; NULL */
     bool quiet;                  /* say nothing when it is refused */
+    bool stranger;               /* without the API key */
+    const char *const *headers;  /* "name: value", NULL at the end, also of the body's type; NULL: none */
     long timeout_ms;             /* 0: 90 s */
 };
 /* CLI_DONE with the answer for 2xx. Otherwise prints what went wrong and what to do. */
@@ -124,6 +126,10 @@ enum cli_exit cmd_events(struct cli *cli);
 enum cli_exit cmd_explain(struct cli *cli);
 enum cli_exit cmd_keys(struct cli *cli);
 enum cli_exit cmd_secret(struct cli *cli);
+/* From standard input, or asked for on a terminal that does not show it. At most 64 KiB; wipe it. NULL: said why. */
+char *secret_read(const char *name, size_t *ret_len);
+enum cli_exit cmd_deliveries(struct cli *cli);
+enum cli_exit cmd_trigger(struct cli *cli);
 enum cli_exit cmd_top(struct cli *cli);
 enum cli_exit cmd_test(struct cli *cli);
 enum cli_exit cmd_mermaid(struct cli *cli);
@@ -147,7 +153,8 @@ enum cli_exit cmd_rollback(struct cli *cli);
 enum cli_exit cmd_diff(struct cli *cli);
 /* The same for every run of a filter; `options` is a JSON object whose members go with it. */
 enum cli_exit bulk(struct cli *cli, const char *verb, const char *filter, struct str options);
-/* Lists "runs", "workflows", "versions", "keys" or "dead-letters" with the options that are left. */
+/* Lists "runs", "workflows", "versions", "keys", "secrets", "dead-letters" or "deliveries" with the options that are
+ * left. */
 enum cli_exit list_things(struct cli *cli, const char *what);
 bool run_event_is_end(const char *type); /* "run.succeeded", not "run.started" */
 

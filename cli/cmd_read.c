@@ -106,11 +106,9 @@ static bool list_query(struct cli *cli, struct buf *path)
 {
     static const struct {
         const char *option, *name;
-    } options[] = {{"--workflow", "workflow"},
-                   {"--status", "status"},
-                   {"--reason", "reason"},
-                   {"--limit", "page_size"},
-                   {"--page-token", "page_token"}};
+    } options[] = {{"--workflow", "workflow"}, {"--status", "status"},        {"--reason", "reason"},
+                   {"--trigger", "trigger"},   {"--stage", "stage"},          {"--run", "run"},
+                   {"--limit", "page_size"},   {"--page-token", "page_token"}};
     const char *value;
 
     for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++) {
@@ -186,6 +184,18 @@ static void secret_row(struct table *table, const json_t *item)
                                            json_text(item, "updated_by"), json_text(item, "last_used_at"), used});
 }
 
+static void delivery_row(struct table *table, const json_t *item)
+{
+    char status[24];
+
+    (void)snprintf(status, sizeof(status), "%lld", json_int(item, "status"));
+    table_row(table, (const char *const[]){json_text(item, "id"), json_text(item, "at"), json_text(item, "workflow"),
+                                           json_text(item, "trigger"), status, json_text(item, "stage"),
+                                           json_text(item, "reason"), json_text(item, "run_id")});
+}
+
+static const char *const delivery_titles[] = {"DELIVERY", "AT",     "WORKFLOW", "TRIGGER", "STATUS",
+                                              "STAGE",    "REASON", "RUN",      NULL};
 static const char *const secret_titles[] = {"SECRET", "VERSION", "UPDATED", "BY", "LAST USED", "PLACES", NULL};
 static const char *const version_titles[] = {"VERSION", "SAVED", "BY", "BYTES", "HASH", NULL};
 static const char *const letter_titles[] = {"LETTER", "STATUS", "AT", "KIND", "RUN", "STEP", "REASON", NULL};
@@ -204,6 +214,7 @@ static const struct {
     {"keys", "/v1/api-keys", key_titles, key_row},
     {"dead-letters", "/v1/dead-letters", letter_titles, letter_row},
     {"secrets", "/v1/secrets", secret_titles, secret_row},
+    {"deliveries", "/v1/deliveries", delivery_titles, delivery_row},
 };
 #define LIST_COUNT (sizeof(lists) / sizeof(lists[0]))
 
@@ -234,7 +245,8 @@ enum cli_exit list_things(struct cli *cli, const char *what)
     while (at < LIST_COUNT && strcmp(what, lists[at].name) != 0)
         at++;
     if (at == LIST_COUNT)
-        return usage_error("list takes runs, workflows, versions, keys, secrets or dead-letters, not '%s'", what);
+        return usage_error("list takes runs, workflows, versions, keys, secrets, dead-letters or deliveries, not '%s'",
+                           what);
     buf_init(&path, 1 << 16);
     buf_append_str(&path, str_of(lists[at].path));
     if (strcmp(what, "versions") == 0 && !versions_path(cli, &path))

@@ -52,8 +52,8 @@ static bool read_hidden(const char *name, char *text, size_t max, size_t *ret_le
     return good;
 }
 
-/* NULL: said why. Without the one line end that editors and `echo` put behind it. */
-static char *read_value(const char *name, size_t *ret_len)
+/* Without the one line end that editors and `echo` put behind it. */
+char *secret_read(const char *name, size_t *ret_len)
 {
     char *text = mem_alloc(VALUE_MAX + 3);
     size_t len = 0;
@@ -100,7 +100,7 @@ static enum cli_exit secret_set(struct cli *cli)
 
     if (!words_left(cli, 1, 1))
         return CLI_USAGE;
-    value = read_value(cli->argv[0], &len);
+    value = secret_read(cli->argv[0], &len);
     if (value == NULL)
         return CLI_USAGE;
     path = path_of(cli->argv[0]);

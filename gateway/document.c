@@ -224,6 +224,26 @@ static struct str warnings_json(struct arena *arena, const struct plan_faults *f
     return str_arena(arena, buf_str(&out));
 }
 
+/* Asked of what is saved only: a version that is there goes on, whatever its secret is good for. */
+static void check_signature_secrets(const struct plan *plan, struct fault_list *list)
+{
+    for (size_t i = 0; i < plan->trigger_count; i++) {
+        const struct plan_webhook *webhook = &plan->triggers[i].webhook;
+        CLEANUP(buf_deinit) struct buf pointer = {0};
+
+        buf_init(&pointer, 4096);
+        for (size_t k = 0; webhook->scheme.ptr != NULL && k < webhook->secret_count; k++) {
+            const char *fault = webhook->secrets[k].named ? NULL
+                                                          : hook_scheme_secret_fault(hook_scheme_find(webhook->scheme),
+                                                                                     webhook->secrets[k].text);
+
+            plan_secret_pointer(&plan->triggers[i], k, &pointer);
+            if (fault != NULL)
+                add_fault(list, "out_of_range", buf_str(&pointer), str_of(fault), STR_NONE);
+        }
+    }
+}
+
 void document_check(struct arena *arena, const struct limits *most, struct str text, struct document *ret)
 {
     CLEANUP(buf_deinit) struct buf out = {0};
@@ -253,6 +273,8 @@ void document_check(struct arena *arena, const struct limits *most, struct str t
     struct schedule_faults schedules = {&list, told};
 
     schedules_check(text, on_schedule_fault, &schedules);
+    if (ret->plan != NULL)
+        check_signature_secrets(ret->plan, &list);
     if (list.count > 0) {
         plan_unref(ret->plan);
         ret->plan = NULL;

@@ -5,8 +5,7 @@
 
 const char RUN_FILTER_UNKNOWN[] = "there are: workflow, status, q, parent, created_after, created_before, label.KEY";
 
-/* The lowest id of a point in time: its milliseconds, the rest zero. */
-static struct run_id bound_of(struct wall_us t)
+struct run_id run_filter_bound(struct wall_us t)
 {
     struct run_id id = {{0}};
     uint64_t ms = t.us < 0 ? 0 : (uint64_t)(t.us / US_PER_MS);
@@ -71,7 +70,7 @@ const char *run_filter_add(struct run_filter *filter, struct str name, struct st
         if (!wall_parse(value, &at))
             return after ? "created_after is a time such as 2026-11-21T04:00:00Z"
                          : "created_before is a time such as 2026-11-21T04:00:00Z";
-        *(after ? &filter->from : &filter->below) = bound_of(at);
+        *(after ? &filter->from : &filter->below) = run_filter_bound(at);
     } else if (str_starts(name, "label.")) {
         return add_label(filter, (struct str){name.ptr + 6, name.len - 6}, value);
     } else {

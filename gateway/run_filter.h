@@ -20,3 +20,5 @@ void run_filter_init(struct run_filter *filter);
  * RUN_FILTER_UNKNOWN for another name. Borrows both texts. */
 const char *run_filter_add(struct run_filter *filter, struct str name, struct str value);
 extern const char RUN_FILTER_UNKNOWN[];
+/* The lowest id of a point in time: its milliseconds, the rest zero. */
+struct run_id run_filter_bound(struct wall_us t);

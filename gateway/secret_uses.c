@@ -25,6 +25,21 @@ static void add_template(void *ctx, const struct template *t, struct str pointer
     }
 }
 
+static void add_signatures(struct uses *uses, const struct plan *plan)
+{
+    for (size_t i = 0; i < plan->trigger_count; i++) {
+        const struct plan_webhook *webhook = &plan->triggers[i].webhook;
+
+        for (size_t k = 0; k < webhook->secret_count; k++) {
+            if (!webhook->secrets[k].named)
+                continue;
+            plan_secret_pointer(&plan->triggers[i], k, &uses->pointer);
+            pg_array_add(uses->secrets, pg_text(webhook->secrets[k].text));
+            pg_array_add(uses->pointers, pg_text(buf_str(&uses->pointer)));
+        }
+    }
+}
+
 void secret_uses_add(struct call *call, struct pg_batch *batch, struct str workflow, struct str document,
                      const uint8_t hash[32])
 {
@@ -37,8 +52,10 @@ void secret_uses_add(struct call *call, struct pg_batch *batch, struct str workf
     limits.max_steps = limits.max_depth = UINT32_MAX;
     plan = plan_compile(document, &limits, &faults);
     buf_init(&uses.pointer, (size_t)64 << 10);
-    if (plan != NULL)
+    if (plan != NULL) {
         plan_each_template(plan, add_template, &uses);
+        add_signatures(&uses, plan);
+    }
     buf_deinit(&uses.pointer);
     plan_unref(plan);
     pg_add(batch, SQL_SECRET_USES, pg_text(workflow), pg_bytea((struct str){(const char *)hash, 32}),

@@ -3,6 +3,7 @@
 #pragma once
 #include "common/base/cidr.h"
 #include "common/expr/expr.h"
+#include "common/webhook/scheme.h"
 
 /* The way in of a webhook, in this order. */
 enum hook_stage {
@@ -52,3 +53,9 @@ struct plan_trigger {
     struct template input; /* reads .trigger only */
     struct plan_webhook webhook;
 };
+
+/* The row of the scheme, or what the document makes of the generic one; texts are of the arena. The document has to
+ * name one. */
+struct hook_scheme plan_webhook_scheme(const struct plan_webhook *webhook, struct arena *arena);
+/* Where the n-th secret stands in the document. */
+void plan_secret_pointer(const struct plan_trigger *trigger, size_t n, struct buf *ret);

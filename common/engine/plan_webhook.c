@@ -2,6 +2,7 @@
  * schema's. */
 #include "common/base/banned.h"
 #include "common/base/clock.h"
+#include "common/base/ensure.h"
 #include "common/engine/plan_internal.h"
 
 #define BYTES_MAX ((int64_t)32 << 20)
@@ -46,16 +47,10 @@ static bool secret_name(struct str text, struct str *ret)
     if (!str_starts(text, "${") || text.ptr[text.len - 1] != '}')
         return false;
     text = str_trim((struct str){text.ptr + 2, text.len - 3});
-    if (!str_starts(text, begin) || text.len == sizeof(begin) - 1)
+    if (!str_starts(text, begin))
         return false;
     *ret = (struct str){text.ptr + sizeof(begin) - 1, text.len - (sizeof(begin) - 1)};
-    for (size_t i = 0; i < ret->len; i++) {
-        char ch = ret->ptr[i];
-
-        if (!((ch >= 'a' && ch <= 'z') || (ch >= 'A' && ch <= 'Z') || (ch >= '0' && ch <= '9') || ch == '_'))
-            return false;
-    }
-    return true;
+    return expr_secret_name_is_valid(*ret);
 }
 
 static void read_secret(struct compile *c, struct plan_webhook *hook, struct str text, const char *pointer, size_t i)
@@ -72,9 +67,6 @@ static void read_secret(struct compile *c, struct plan_webhook *hook, struct str
     secret->named = secret_name(text, &secret->text);
     if (!secret->named)
         plan_fault(c, "bad_expression", "write \"${ .secrets.NAME }\"", "is not a secret as a whole", "%s", place);
-    else
-        plan_fault(c, "not_available", NULL, "named secrets are not available for signatures in this release", "%s",
-                   place);
 }
 
 static void read_secrets(struct compile *c, struct plan_webhook *hook, struct str secrets, const char *pointer)
@@ -226,4 +218,42 @@ void plan_webhook(struct compile *c, struct plan_webhook *hook, struct str objec
     if (hook->scheme.ptr == NULL || hook->modes[HOOK_SIGNATURE] != HOOK_ENFORCE)
         plan_warning_of(c, "unsigned_webhook", "give it a signature, or an allow list of addresses",
                         "whoever knows the URL can start runs", "%s", pointer);
+}
+
+static const char *or_text(struct arena *arena, struct str s, const char *fallback)
+{
+    return s.ptr == NULL ? fallback : arena_printf(arena, STR_FMT, STR_ARG(s));
+}
+
+struct hook_scheme plan_webhook_scheme(const struct plan_webhook *webhook, struct arena *arena)
+{
+    const struct hook_scheme *row = hook_scheme_find(webhook->scheme);
+    struct hook_scheme scheme;
+
+    ENSURE(row != NULL); /* the schema lists them */
+    scheme = *row;
+    scheme.header = or_text(arena, webhook->header, scheme.header);
+    scheme.prefix = or_text(arena, webhook->prefix, scheme.prefix);
+    scheme.signed_text = or_text(arena, webhook->signed_text, scheme.signed_text);
+    scheme.time_at = or_text(arena, webhook->timestamp_header, scheme.time_at);
+    scheme.id_at = or_text(arena, webhook->id_header, scheme.id_at);
+    if (str_is(webhook->algorithm, "sha1"))
+        scheme.digest = DIGEST_SHA1;
+    else if (str_is(webhook->algorithm, "sha384"))
+        scheme.digest = DIGEST_SHA384;
+    else if (str_is(webhook->algorithm, "sha512"))
+        scheme.digest = DIGEST_SHA512;
+    if (str_is(webhook->encoding, "base64"))
+        scheme.encoding = ENCODING_BASE64;
+    else if (str_is(webhook->encoding, "base64url"))
+        scheme.encoding = ENCODING_BASE64URL;
+    return scheme;
+}
+
+void plan_secret_pointer(const struct plan_trigger *trigger, size_t n, struct buf *ret)
+{
+    buf_reset(ret);
+    buf_append_str(ret, STR("/triggers"));
+    jt_pointer_add(ret, trigger->name);
+    buf_printf(ret, "/webhook/signature/secrets/%zu", n);
 }

@@ -94,6 +94,9 @@ enum expr_status expr_eval_native(const struct expr *expr, const struct expr_doc
 /* The document a sandboxed expression gets: only what it reads. EXPR_FAILED with ERR_TOO_LARGE beyond max_bytes. */
 enum expr_status expr_document(const struct expr *expr, const struct expr_doc *doc, size_t max_bytes, struct buf *out,
                                struct err *err);
+/* ^[A-Za-z_][A-Za-z0-9_]{0,62}$: the names that secrets can have. */
+bool expr_secret_name_is_valid(struct str name);
+
 /* Puts values (JSON text, one per expr, in order; those of secrets are not looked at) into the holes. ERR_TOO_LARGE
  * beyond out->max. Whether text would break a header or URL is the caller's to check. */
 enum err_code template_render(const struct template *t, const struct str *values, struct arena *arena, struct buf *out,

@@ -112,8 +112,7 @@ static bool secret_allowed(const struct compiler *c)
            (str_starts(pointer, "/headers/") || str_starts(pointer, "/auth/") || str_is(pointer, "/auth"));
 }
 
-/* ^[A-Za-z_][A-Za-z0-9_]{0,62}$: the names that secrets can have. */
-static bool is_secret_name(struct str name)
+bool expr_secret_name_is_valid(struct str name)
 {
     for (size_t i = 0; i < name.len; i++) {
         char ch = name.ptr[i];
@@ -139,7 +138,7 @@ static const struct expr *compile_hole(struct compiler *c, struct str source, en
         fault(c, "a secret cannot be used here", "secrets go into headers and auth of a call");
         return NULL;
     }
-    if (expr->secret && !is_secret_name(expr->secret_name)) {
+    if (expr->secret && !expr_secret_name_is_valid(expr->secret_name)) {
         fault(c, "no secret can have this name", "names of secrets are ^[A-Za-z_][A-Za-z0-9_]{0,62}$");
         return NULL;
     }

@@ -7,6 +7,7 @@
 #include "common/base/banned.h"
 
 #define KEY_WAIT_US (5 * US_PER_S)
+#define LOG_KEPT_S (7 * 24 * 3600)
 
 static void not_found(struct hook *hook)
 {
@@ -64,6 +65,11 @@ static bool read_key(struct hook *hook)
     struct start *start = &hook->start;
 
     start->key = STR_NONE;
+    if (hook->again != NULL) {
+        start->key = hook->again->key;
+        memcpy(start->body_hash, hook->again->body_hash, sizeof(start->body_hash));
+        return true;
+    }
     if (hook->trigger->webhook.modes[HOOK_IDEMPOTENCY] == HOOK_OFF)
         return true;
     start->key = http_header_get(hook->call->http, "idempotency-key");
@@ -76,39 +82,58 @@ static bool read_key(struct hook *hook)
     return true;
 }
 
+struct str hook_nonce(const struct hook *hook)
+{
+    if (hook->again != NULL)
+        return hook->again->nonce;
+    if (hook->genuine && hook->verdict.nonce[0] != '\0' && hook->trigger->webhook.modes[HOOK_REPLAY] == HOOK_ENFORCE)
+        return str_of(hook->verdict.nonce);
+    return STR_NONE;
+}
+
 static void write_delivery(struct hook *hook)
 {
-    const struct plan_webhook *webhook = &hook->trigger->webhook;
     struct start_delivery *delivery = &hook->delivery;
 
     delivery->scope = str_of(arena_printf(hook->call->arena, STR_FMT "/" STR_FMT, STR_ARG(hook->start.workflow),
                                           STR_ARG(hook->trigger->name)));
-    delivery->kept_s = (int32_t)(2 * webhook->window_us / US_PER_S) + 1;
-    delivery->nonce = STR_NONE;
-    if (hook->genuine && hook->verdict.nonce[0] != '\0' && webhook->modes[HOOK_REPLAY] == HOOK_ENFORCE)
-        delivery->nonce = str_of(hook->verdict.nonce);
+    delivery->nonce = hook_nonce(hook);
+    delivery->kept_s = (int32_t)(2 * hook->trigger->webhook.window_us / US_PER_S) + 1;
+    if (hook->again != NULL && delivery->kept_s < LOG_KEPT_S)
+        delivery->kept_s = LOG_KEPT_S; /* as long as it can be asked for once more */
     hook->start.delivery = delivery;
 }
 
-static void go_in(struct hook *hook)
+void hook_go_on(struct hook *hook)
 {
-    if (!hook_check_address(hook) || !hook_check_size(hook) || !hook_check_signature(hook))
-        return;
     if (!hook->trigger->enabled) {
         hook_refuse(hook, "start", "trigger_disabled", 409, "trigger_disabled", "this trigger is switched off");
         return;
     }
-    if (!hook_read_body(hook) || !hook_check_rate(hook) || !read_key(hook) || !admit(hook))
+    if (!read_key(hook) || !admit(hook))
         return;
     write_delivery(hook);
     hook_make_input(hook, with_input);
+}
+
+static void with_secrets(struct hook *hook)
+{
+    if (hook_check_signature(hook) && hook_read_body(hook, http_header_get(hook->call->http, "content-type")) &&
+        hook_check_rate(hook))
+        hook_go_on(hook);
+}
+
+static void go_in(struct hook *hook)
+{
+    if (hook_check_address(hook) && hook_check_size(hook))
+        hook_open_secrets(hook, with_secrets);
 }
 
 static void hold_plan(struct hook *hook, struct flow *flow)
 {
     hook->plan = plan_ref(flow->plan);
     arena_defer(hook->call->arena, (void (*)(void *))plan_unref, hook->plan);
-    hook->trigger = plan_find_trigger(hook->plan, hook->call->params[2]);
+    hook->trigger = plan_find_trigger(hook->plan, hook->trigger_name);
     hook->version = hook->start.version = flow->version;
     hook->start.priority = flow->plan->priority;
 }
@@ -128,6 +153,10 @@ static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct
         return;
     }
     hook->start.start_at = hook->trigger->start_at;
+    if (hook->again != NULL) {
+        hook_take_again(hook);
+        return;
+    }
     hook_write_request(hook);
     go_in(hook);
 }
@@ -135,6 +164,8 @@ static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct
 void hook_look_up(struct hook *hook, bool fresh)
 {
     hook->trigger = NULL;
+    hook->secret_fault = NULL;
+    buf_reset(&hook->audit);
     flows_newest(hook->call->gw->flows, hook->start.organisation, hook->start.workflow, fresh, on_flow, hook);
 }
 
@@ -148,20 +179,26 @@ static void with_organisation(struct hook *hook)
     hook_look_up(hook, false);
 }
 
+void hook_init(struct hook *hook, struct call *call)
+{
+    hook->call = call;
+    hook->at = hook->received_at = db_clock_now(&call->gw->clock);
+    hook->id = run_id_make(hook->at, (unsigned)(random_u64() % SLOT_COUNT));
+    buf_init(&hook->audit, 1024);
+    arena_defer(call->arena, (void (*)(void *))buf_deinit, &hook->audit);
+    hook->start.labels = STR("{}");
+    hook->start.give_up.us = clock_mono().us + KEY_WAIT_US;
+    hook->start.done = hook_started;
+}
+
 void route_hook(struct call *call)
 {
     struct hook *hook = arena_alloc(call->arena, sizeof(*hook));
 
-    hook->call = call;
-    hook->at = db_clock_now(&call->gw->clock);
-    hook->id = run_id_make(hook->at, (unsigned)(random_u64() % SLOT_COUNT));
+    hook_init(hook, call);
     hook->raw = http_body(call->http);
-    buf_init(&hook->audit, 1024);
-    arena_defer(call->arena, (void (*)(void *))buf_deinit, &hook->audit);
     hook->start.workflow = call->params[1];
-    hook->start.labels = STR("{}");
-    hook->start.give_up.us = clock_mono().us + KEY_WAIT_US;
-    hook->start.done = hook_started;
+    hook->trigger_name = call->params[2];
     if (!name_is_valid(call->params[0]) || !name_is_valid(call->params[1]) || !name_is_valid(call->params[2]))
         not_found(hook);
     else

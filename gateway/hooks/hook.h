@@ -3,10 +3,19 @@
 #pragma once
 #include "common/base/metrics.h"
 #include "gateway/flows.h"
-#include "gateway/hooks/scheme.h"
+#include "common/webhook/scheme.h"
 #include "gateway/starting.h"
 
 #define HOOK_EXCERPT_MAX 4096
+
+/* A delivery of the log that is taken again: past the stages that judge a sender. */
+struct hook_again {
+    struct run_id of;
+    bool taken;       /* it started a run: then it may start another */
+    struct str nonce; /* of one that started none, so that it starts one at most; STR_NONE */
+    struct str key;   /* idempotency; STR_NONE */
+    uint8_t body_hash[32];
+};
 
 struct hook {
     struct start start; /* first: start.done gives it back */
@@ -15,14 +24,21 @@ struct hook {
     struct plan *plan; /* held */
     int32_t version;
     const struct plan_trigger *trigger;
-    struct run_id id; /* of the delivery */
-    struct wall_us at;
+    struct str trigger_name;
+    const struct hook_again *again; /* NULL: it comes from outside */
+    struct run_id id;               /* of the delivery */
+    struct wall_us at, received_at; /* they differ when it is taken again */
     uint8_t address[16];
     struct str raw;     /* the body as it came */
     struct str body;    /* as JSON */
+    bool raw_is_lost;   /* raw is what is left of it: the same value as JSON */
     struct str request; /* JSON for the log: {"headers", "query"} */
     struct hook_verdict verdict;
-    bool genuine; /* the signature fits, or none is asked for */
+    bool genuine;                            /* the signature fits, or none is asked for */
+    struct buf secrets[WEBHOOK_SECRETS_MAX]; /* opened; empty: its name stands for nothing usable */
+    size_t opening;                          /* the one that is being opened, and what comes then */
+    void (*opened)(struct hook *hook);
+    const char *secret_fault; /* why one could not be opened, for the log */
     struct buf audit;
     int64_t after_s; /* Retry-After */
     int moves;
@@ -39,10 +55,13 @@ bool hook_passes(struct hook *hook, enum hook_stage stage, const char *reason);
 bool hook_check_address(struct hook *hook);
 bool hook_check_size(struct hook *hook);
 bool hook_check_signature(struct hook *hook);
+/* hook_secrets.c: opens the secrets that the document names. */
+void hook_open_secrets(struct hook *hook, void (*done)(struct hook *hook));
 bool hook_check_rate(struct hook *hook);
 
-/* hook_request.c: the body by its type, and what expressions and the log see. False: answered. */
-bool hook_read_body(struct hook *hook);
+/* hook_request.c: the body by its type (STR_NONE: none given), and what expressions and the log see. False: answered.
+ */
+bool hook_read_body(struct hook *hook, struct str content_type);
 void hook_write_request(struct hook *hook);
 struct str hook_trigger_json(struct hook *hook);
 
@@ -51,8 +70,14 @@ void hook_make_input(struct hook *hook, void (*done)(struct hook *hook));
 /* hook_log.c: a delivery that started nothing, or whose run is another's. */
 void hook_log(struct hook *hook, int status, const char *stage, const char *reason, const struct run_id *run);
 struct str hook_log_json(struct hook *hook); /* of one that starts a run */
-/* hook.c: from the workflow on, once more when it has moved. */
+/* hook.c: a hook of this call; from the workflow on, once more when it has moved; from the idempotency key on. */
+void hook_init(struct hook *hook, struct call *call);
 void hook_look_up(struct hook *hook, bool fresh);
+void hook_go_on(struct hook *hook);
+/* What makes it unique; STR_NONE: it may come again. */
+struct str hook_nonce(const struct hook *hook);
+/* hook_redeliver.c: what go_in is for those from outside. */
+void hook_take_again(struct hook *hook);
 
 /* hook_organisations.c */
 typedef void (*hook_organisation_fn)(struct hook *hook);

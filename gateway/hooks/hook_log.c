@@ -4,6 +4,7 @@
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "gateway/hooks/hook.h"
+#include "gateway/json_more.h"
 #include "rw_gateway_sql.h"
 
 #include "common/base/banned.h"
@@ -16,12 +17,12 @@ struct line {
     struct line *next;
     struct arena *arena;
     int32_t organisation;
-    struct run_id id, run;
+    struct run_id id, run, again;
     struct wall_us at;
-    struct str workflow, trigger, stage, reason, address, request, excerpt, body, audit;
+    struct str workflow, trigger, stage, reason, address, request, excerpt, body, audit, nonce;
     int16_t status;
     int32_t body_bytes, took_us;
-    bool has_run, old_secret;
+    bool has_run, old_secret, is_again, genuine;
     size_t bytes;
 };
 
@@ -81,6 +82,8 @@ struct str hook_log_json(struct hook *hook)
     jw_ki64(&w, "body_bytes", (int64_t)hook->raw.len);
     jw_kstr(&w, "excerpt", excerpt_of(hook));
     jw_ki64(&w, "took_us", took_us(hook));
+    if (hook->again != NULL)
+        jw_krun(&w, "redelivered_from", hook->again->of);
     jw_kbool(&w, "old_secret", hook->verdict.secret > 0);
     jw_kstr(&w, "audit", audit_text(hook));
     jw_end_obj(&w);
@@ -122,7 +125,8 @@ static void add_line(struct pg_batch *batch, const struct line *l)
     pg_add(batch, SQL_DELIVERY_INSERT, pg_uuid(l->id), pg_time(l->at), pg_text(l->workflow), pg_text(l->trigger),
            pg_i16(l->status), pg_text(l->stage), pg_text(l->reason), pg_text(l->address), pg_json(l->request),
            pg_i32(l->body_bytes), pg_text(l->excerpt), pg_bytea(l->body), pg_i32(l->took_us),
-           l->has_run ? pg_uuid(l->run) : pg_null(), pg_null(), pg_bool(l->old_secret), pg_text(l->audit));
+           l->has_run ? pg_uuid(l->run) : pg_null(), l->is_again ? pg_uuid(l->again) : pg_null(),
+           pg_bool(l->old_secret), pg_text(l->audit), pg_bool(l->genuine), pg_text(l->nonce));
 }
 
 static void write_some(struct gateway *gw)
@@ -173,8 +177,14 @@ static struct line *line_of(struct hook *hook, int status, const char *stage, co
                           .status = (int16_t)status,
                           .body_bytes = (int32_t)hook->raw.len,
                           .took_us = took_us(hook),
-                          .old_secret = hook->verdict.secret > 0};
-    if (hook->genuine && status >= 300 && hook->raw.len > 0)
+                          .old_secret = hook->verdict.secret > 0,
+                          .is_again = hook->again != NULL,
+                          .genuine = hook->genuine && !hook->raw_is_lost && status >= 300};
+    if (hook->again != NULL)
+        line->again = hook->again->of;
+    if (line->genuine)
+        line->nonce = str_arena(arena, hook_nonce(hook));
+    if (line->genuine && hook->raw.len > 0)
         line->body = str_arena(arena, hook->raw);
     line->bytes = arena_bytes(arena);
     return line;

@@ -1,5 +1,5 @@
 /* What came, as JSON: bodies by their type, headers without what nobody may keep. */
-#include "gateway/hooks/form.h"
+#include "common/webhook/form.h"
 #include "gateway/hooks/hook.h"
 
 #include "common/base/banned.h"
@@ -72,10 +72,8 @@ static bool is_json_type(struct str type)
            (name.len > 5 && form_type_is((struct str){name.ptr + name.len - 5, 5}, "+json"));
 }
 
-bool hook_read_body(struct hook *hook)
+bool hook_read_body(struct hook *hook, struct str type)
 {
-    struct str type = http_header_get(hook->call->http, "content-type");
-
     if (hook->raw.len == 0) {
         hook->body = STR("null");
         return true;
@@ -172,7 +170,7 @@ struct str hook_trigger_json(struct hook *hook)
     jw_key(&w, "received_at");
     char at[WALL_TEXT_SIZE];
 
-    wall_format(hook->at, at);
+    wall_format(hook->received_at, at);
     jw_cstr(&w, at);
     jw_kraw(&w, "headers", jt_get(hook->request, "headers"));
     jw_kraw(&w, "query", jt_get(hook->request, "query"));

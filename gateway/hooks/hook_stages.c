@@ -96,37 +96,6 @@ static struct str header_of(void *ctx, const char *name)
     return http_header_get(ctx, name);
 }
 
-static const char *or_text(struct arena *arena, struct str s, const char *fallback)
-{
-    return s.ptr == NULL ? fallback : arena_printf(arena, STR_FMT, STR_ARG(s));
-}
-
-/* The row of the table, or what a document makes of the generic one. */
-static struct hook_scheme scheme_of(const struct plan_webhook *webhook, struct arena *arena)
-{
-    const struct hook_scheme *row = hook_scheme_find(webhook->scheme);
-    struct hook_scheme scheme;
-
-    ENSURE(row != NULL); /* the schema lists them */
-    scheme = *row;
-    scheme.header = or_text(arena, webhook->header, scheme.header);
-    scheme.prefix = or_text(arena, webhook->prefix, scheme.prefix);
-    scheme.signed_text = or_text(arena, webhook->signed_text, scheme.signed_text);
-    scheme.time_at = or_text(arena, webhook->timestamp_header, scheme.time_at);
-    scheme.id_at = or_text(arena, webhook->id_header, scheme.id_at);
-    if (str_is(webhook->algorithm, "sha1"))
-        scheme.digest = DIGEST_SHA1;
-    else if (str_is(webhook->algorithm, "sha384"))
-        scheme.digest = DIGEST_SHA384;
-    else if (str_is(webhook->algorithm, "sha512"))
-        scheme.digest = DIGEST_SHA512;
-    if (str_is(webhook->encoding, "base64"))
-        scheme.encoding = ENCODING_BASE64;
-    else if (str_is(webhook->encoding, "base64url"))
-        scheme.encoding = ENCODING_BASE64URL;
-    return scheme;
-}
-
 /* The URL as it is configured there, with the query that it was called with. */
 static struct str url_of(const struct hook *hook)
 {
@@ -156,10 +125,10 @@ bool hook_check_signature(struct hook *hook)
     hook->genuine = webhook->scheme.ptr == NULL || webhook->modes[HOOK_SIGNATURE] == HOOK_OFF;
     if (hook->genuine)
         return true;
-    struct hook_scheme scheme = scheme_of(webhook, arena);
+    struct hook_scheme scheme = plan_webhook_scheme(webhook, arena);
 
     for (size_t i = 0; i < webhook->secret_count; i++)
-        secrets[i] = webhook->secrets[i].text;
+        secrets[i] = webhook->secrets[i].named ? buf_str(&hook->secrets[i]) : webhook->secrets[i].text;
     hook_scheme_check(&scheme, &message, secrets, webhook->secret_count, hook->at, webhook->window_us, arena,
                       &hook->verdict);
     hook->genuine = hook->verdict.refused == NULL;
@@ -167,8 +136,15 @@ bool hook_check_signature(struct hook *hook)
         tell_old_secret(hook);
         return true;
     }
+    if (hook->secret_fault != NULL)
+        hook->verdict.refused = hook->secret_fault;
     if (hook_passes(hook, HOOK_SIGNATURE, hook->verdict.refused))
         return true;
+    if (hook->secret_fault != NULL) {
+        /* whoever signed it, it cannot be known now: a sender that tries again shall not be turned away for good */
+        hook_refuse(hook, "signature", hook->secret_fault, 503, "unavailable", "signatures cannot be checked just now");
+        return false;
+    }
     hook_refuse(hook, "signature", hook->verdict.refused, 401, "unauthorized", "the signature is missing or not valid");
     return false;
 }

@@ -1,7 +1,7 @@
 /* A webhook of a stranger under every scheme: header, time, id and body of any bytes are refused without reading
  * outside, and what was signed here is genuine. The first byte chooses the scheme; parts end at NUL. */
 #include "common/base/ensure.h"
-#include "gateway/hooks/scheme.h"
+#include "common/webhook/scheme.h"
 
 #include "common/base/banned.h"
 

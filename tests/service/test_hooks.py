@@ -2,6 +2,7 @@
 import concurrent.futures
 import hmac
 import json
+import subprocess
 import threading
 import time
 import uuid
@@ -9,7 +10,7 @@ import uuid
 import pytest
 import requests
 
-from drive import private_stack, until
+from drive import BUILD, private_stack, until
 
 SECRET, BEFORE = "planted-signature-secret-1", "planted-signature-secret-0"
 PLANTED = "planted-value-"
@@ -211,6 +212,193 @@ def test_a_disabled_workflow_refuses_and_writes_it_down(drive):
     assert logged(drive, "github", "workflow_disabled")
     drive.ask("POST", "/v1/workflows/hooked:enable")
     accepted(drive, hook(drive, "github", body, signed(body)))      # it has not been taken before
+
+
+NAMED = {"name": "named", "triggers": {
+    "one": {"webhook": {"signature": {"scheme": "github", "secrets": ["${ .secrets.HOOK }", "${ .secrets.HOOK_BEFORE }"]}}},
+    "gone": {"webhook": {"signature": {"scheme": "github", "secrets": ["${ .secrets.HOOK_NOT_THERE }"]}}},
+    "unfit": {"webhook": {"signature": {"scheme": "standard-webhooks", "secrets": ["${ .secrets.HOOK_BEFORE }"]}}}},
+    "steps": {"a": {"call": "noop"}}}
+
+
+def write_secret(drive, name, value):
+    drive.ask("PUT", "/v1/secrets/" + name, {"value": value})
+
+
+def test_secrets_are_named_and_follow_their_changes(drive):
+    first, second, third = (f"{PLANTED}{uuid.uuid4().hex}" for _ in range(3))
+    write_secret(drive, "HOOK", first)
+    write_secret(drive, "HOOK_BEFORE", second + "!")
+    assert "secret_in_document" not in {w["code"] for w in drive.save(NAMED)["warnings"]}
+
+    def send(secret, url=None, trigger="one"):
+        body = unique()
+        return hook(drive, trigger, body, signed(body, secret), url=url, workflow="named")
+    accepted(drive, send(first))
+    accepted(drive, send(second + "!"))
+    assert deliveries(drive, "?workflow=named&status=202")[0]["old_secret"]
+    refused(send(third), 401, "unauthorized")
+    used = {u["name"]: u["used_by"] for u in drive.ask("GET", "/v1/secrets")["items"]}
+    assert [(u["workflow"], u["pointer"]) for u in used["HOOK"]] == [("named", "/triggers/one/webhook/signature/secrets/0")]
+    write_secret(drive, "HOOK", third)
+    until("the new one is in use on both gateways", lambda: all(send(third, url).status_code == 202 for url in drive.urls))
+    for url in drive.urls:
+        refused(send(first, url), 401, "unauthorized")
+    refused(send(third, trigger="gone"), 503, "unavailable")
+    assert until("its line", lambda: deliveries(drive, "?workflow=named&reason=secret_missing"))[0]["stage"] == "signature"
+    refused(send(third, trigger="unfit"), 503, "unavailable")
+    assert drive.call("DELETE", "/v1/secrets/HOOK").status_code == 204
+    until("the deletion has arrived", lambda: all(send(third, url).status_code == 503 for url in drive.urls))
+    accepted(drive, send(second + "!"))                             # the other one is still good
+
+
+def test_a_secret_that_cannot_be_one_is_refused_at_the_save(drive):
+    def errors(*secrets):
+        flow = {"name": "unfit", "steps": {"a": {"call": "noop"}}, "triggers": {
+            "t": {"webhook": {"signature": {"scheme": "standard-webhooks", "secrets": list(secrets)}}}}}
+        answer = drive.call("POST", "/v1/workflows:validate", flow).json()
+        return [(e["code"], e["pointer"]) for e in answer["errors"]]
+    assert errors("whsec_" + "QUJD" * 8) == []
+    assert errors("whsec_" + "QUJD" * 8, "not base64!") == [("out_of_range", "/triggers/t/webhook/signature/secrets/1")]
+    assert errors("${ .secrets.not-a-name }") == [("bad_expression", "/triggers/t/webhook/signature/secrets/0")]
+    assert errors("x${ .secrets.A }") == [("out_of_range", "/triggers/t/webhook/signature/secrets/0")]
+
+
+def deliveries(drive, query=""):
+    return drive.ask("GET", "/v1/deliveries" + query)["items"]
+
+
+def test_the_log_is_read_by_page_filter_and_id(drive):
+    body = unique(n=7)
+    run = accepted(drive, hook(drive, "github", body, signed(body, **{"X-GitHub-Event": "ping", "X-Mine": "hidden"}), query="?who=me"))
+    [line] = deliveries(drive, "?run=" + run["id"])
+    assert (line["stage"], line["reason"], line["status"], line["trigger"], line["redeliverable"]) == ("start", "accepted", 202, "github", True)
+    assert "headers" not in line
+    whole = drive.ask("GET", "/v1/deliveries/" + line["id"])
+    assert whole["headers"]["x-github-event"] == "ping" and "x-mine" not in whole["headers"]
+    assert whole["query"] == {"who": "me"} and whole["excerpt"].encode() == body and whole["body_bytes"] == len(body)
+    for _ in range(3):
+        refused(hook(drive, "far", b"{}", as_json()), 403, "address_refused")
+    far = until("their lines", lambda: len(found := deliveries(drive, "?trigger=far&reason=address_not_allowed")) >= 3 and found)
+    assert all(x["status"] == 403 and x["run_id"] is None and not x["redeliverable"] for x in far)
+    assert [x["id"] for x in far] == sorted((x["id"] for x in far), reverse=True)
+    first = drive.ask("GET", "/v1/deliveries?trigger=far&page_size=1")
+    second = drive.ask("GET", "/v1/deliveries?trigger=far&page_size=1&page_token=" + first["next_page_token"])
+    assert first["items"] + second["items"] == deliveries(drive, "?trigger=far")[:2]
+    assert deliveries(drive, "?stage=address&created_before=2020-01-01T00:00:00Z") == []
+    assert {x["reason"] for x in deliveries(drive, "?status=401")} <= {"no_signature", "signature_differs", "signature_form",
+                                                                      "timestamp_too_old", "timestamp_in_future"}
+    counts = {(x["stage"], x["reason"]): x["count"] for x in drive.ask("GET", "/v1/deliveries:count?trigger=far")["items"]}
+    assert counts == {("address", "address_not_allowed"): len(deliveries(drive, "?trigger=far&page_size=500"))}
+    for query in ("?status=none", "?run=none", "?created_after=now"):
+        refused(drive.call("GET", "/v1/deliveries" + query), 400, "bad_query")
+    other = drive.ask("POST", "/v1/organisations", {"name": "other-" + uuid.uuid4().hex[:8]})["api_key"]
+    stranger = {"Authorization": "Bearer " + other}
+    assert drive.ask("GET", "/v1/deliveries", headers=stranger)["items"] == []
+    refused(drive.call("GET", "/v1/deliveries/" + line["id"], headers=stranger), 404, "not_found")
+    refused(drive.call("POST", f"/v1/deliveries/{line['id']}:redeliver", headers=stranger), 404, "not_found")
+
+
+def redeliver(drive, delivery, **headers):
+    return drive.call("POST", f"/v1/deliveries/{delivery}:redeliver", headers=headers)
+
+
+def newest(drive, trigger, reason):
+    return until(f"a line '{reason}'", lambda: deliveries(drive, f"?trigger={trigger}&reason={reason}"))[0]
+
+
+def test_what_was_refused_is_taken_again_once(drive):
+    drive.ask("POST", "/v1/workflows/hooked:disable")
+    body = unique(n=9)
+    refused(hook(drive, "github", body, signed(body, **{"X-GitHub-Event": "push"})), 409, "workflow_disabled")
+    line = newest(drive, "github", "workflow_disabled")
+    refused(redeliver(drive, line["id"]), 409, "workflow_disabled")
+    drive.ask("POST", "/v1/workflows/hooked:enable")
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(lambda _: redeliver(drive, line["id"]), range(20)))
+    assert sorted(a.status_code for a in answers) == [202] + [409] * 19
+    [taken] = [a for a in answers if a.status_code == 202]
+    run = accepted(drive, taken)
+    assert run["input"] == json.loads(body) and run["output"]["seen"]["headers"]["x-github-event"] == "push"
+    assert run["output"]["seen"]["at"] == line["at"]
+    [again] = deliveries(drive, "?run=" + run["id"])
+    assert again["redelivered_from"] == line["id"] != again["id"] and again["address"] == line["address"]
+    refused(hook(drive, "github", body, signed(body)), 409, "replayed")      # the sender's own repeat
+
+
+def test_the_senders_repeat_and_ours_are_one_run(drive):
+    drive.ask("POST", "/v1/workflows/hooked:disable")
+    body = unique(n=9)
+    refused(hook(drive, "github", body, signed(body)), 409, "workflow_disabled")
+    line = newest(drive, "github", "workflow_disabled")
+    drive.ask("POST", "/v1/workflows/hooked:enable")
+    accepted(drive, hook(drive, "github", body, signed(body)))
+    refused(redeliver(drive, line["id"]), 409, "replayed")
+
+
+def test_what_was_taken_is_taken_again_unless_its_key_is_known(drive):
+    run = accepted(drive, hook(drive, "open", b"a=1&b=2", {"Content-Type": "application/x-www-form-urlencoded"}))
+    [line] = deliveries(drive, "?run=" + run["id"])
+    second = accepted(drive, redeliver(drive, line["id"]))
+    assert second["id"] != run["id"] and second["input"] == run["input"] == {"a": "1", "b": "2"}
+    key = uuid.uuid4().hex
+    third, same = (redeliver(drive, line["id"], **{"Idempotency-Key": key}) for _ in range(2))
+    assert third.json() == same.json() and third.json()["run_id"] not in (run["id"], second["id"])
+    own = accepted(drive, hook(drive, "open", b"a=3", {"Content-Type": "application/x-www-form-urlencoded", "Idempotency-Key": key + "x"}))
+    [line] = deliveries(drive, "?run=" + own["id"])
+    assert accepted(drive, redeliver(drive, line["id"]))["id"] == own["id"]
+    again = until("its line", lambda: [x for x in deliveries(drive, "?run=" + own["id"]) if x["redelivered_from"]])
+    assert [(x["redelivered_from"], x["stage"], x["reason"]) for x in again] == [(line["id"], "idempotency", "known_key")]
+
+
+def test_nobody_vouches_for_what_had_no_good_signature(drive):
+    body = unique()
+    refused(hook(drive, "github", body, signed(body, "wrong")), 401, "unauthorized")
+    line = newest(drive, "github", "signature_differs")
+    assert not line["redeliverable"]
+    refused(redeliver(drive, line["id"]), 409, "not_genuine")
+    accepted(drive, hook(drive, "github", body, signed(body)))
+    refused(hook(drive, "github", body, signed(body)), 409, "replayed")
+    refused(redeliver(drive, newest(drive, "github", "replayed")["id"]), 409, "replayed")
+    refused(redeliver(drive, str(uuid.uuid4())), 404, "not_found")
+
+
+def cli(drive, *words, code=0, stdin=None):
+    done = subprocess.run([str(BUILD / "bin/ropewalk"), *words], input=stdin, capture_output=True, text=True, timeout=60,
+                          env={"PATH": "/usr/bin:/bin", "ROPEWALK_URL": drive.url, "ROPEWALK_API_KEY": drive.key})
+    assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+SCHEMES = ["standard-webhooks", "github", "stripe", "slack", "shopify", "gitlab", "bitbucket", "twilio", "square", "zoom", "linear",
+           "dropbox", "mailgun", "hubspot", "generic"]
+
+
+def test_the_command_line_signs_a_sample_of_every_scheme(drive):
+    def signature(scheme):
+        secret = "whsec_" + "QUJD" * 8 if scheme == "standard-webhooks" else SECRET
+        more = {"url": "https://example.com/hook"} if scheme in ("twilio", "square", "hubspot") else {}
+        if scheme == "generic":
+            more = {"header": "X-Own", "algorithm": "sha512", "encoding": "base64", "prefix": "own ", "signed": "{id}.{timestamp}.{body}",
+                    "timestamp_header": "X-Time", "id_header": "X-Id"}
+        return {"scheme": scheme, "secrets": [secret], **more}
+    drive.save({"name": "sampled", "triggers": {s: {"webhook": {"signature": signature(s)}} for s in SCHEMES}, "steps": {"a": {"call": "noop"}}})
+    listed = cli(drive, "trigger", "list", "sampled")
+    for scheme in SCHEMES:
+        assert f"{drive.url}/hooks/default/sampled/{scheme}" in listed
+        run = cli(drive, "trigger", "test", "sampled", scheme).strip()
+        assert drive.ended(run)["trigger"]["name"] == scheme
+        refused_ = cli(drive, "trigger", "test", "sampled", scheme, "--secret-from-stdin", stdin="whsec_AAAA\n", code=3)
+        assert refused_ == ""
+    run = cli(drive, "trigger", "test", "sampled", "github", "--body", '{"mine": 1}').strip()
+    assert drive.ended(run)["input"] == {"mine": 1}
+    cli(drive, "trigger", "test", "sampled", "none", code=2)
+    assert "signature_differs" in until("they are listed", lambda: cli(drive, "deliveries", "--workflow", "sampled", "--status", "401"))
+    assert "accepted" in cli(drive, "deliveries", "count", "--workflow", "sampled")
+    [line] = deliveries(drive, "?run=" + run)
+    assert '{"mine": 1}' in cli(drive, "deliveries", "show", line["id"])
+    again = cli(drive, "deliveries", "redeliver", line["id"]).strip()
+    assert drive.ended(again)["input"] == {"mine": 1}
 
 
 def test_what_is_secret_is_stored_nowhere(drive):

@@ -272,6 +272,11 @@ def test_every_answer_is_as_described(stack, api):
     ask("PUT", flow + "-hooked", {"name": name + "-hooked", "triggers": {"t": {"webhook": {}}}, "steps": {"a": {"call": "noop"}}}, 201)
     ended(ask, ask("POST", f"/hooks/default/{name}-hooked/t", {"x": 1}, 202)["run_id"])
     ask("POST", f"/hooks/default/{name}-hooked/not-there", {}, 404)
+    taken = drive.until("its line", lambda: ask("GET", f"/v1/deliveries?workflow={name}-hooked&status=202", status=200)["items"])[0]
+    ask("GET", "/v1/deliveries/" + taken["id"], status=200)
+    ask("GET", f"/v1/deliveries/{uuid.uuid4()}", status=404)
+    ask("GET", f"/v1/deliveries:count?workflow={name}-hooked", status=200)
+    ask("POST", f"/v1/deliveries/{taken['id']}:redeliver", status=202)
     ask("DELETE", flow + "-hooked", status=204)
     letters(ask, stack, run_id)
     for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):

@@ -1,9 +1,9 @@
 /* One walk for all schemes: find time, id and signatures, put together what was signed, compare. */
-#include "gateway/hooks/scheme.h"
+#include "common/webhook/scheme.h"
 #include "common/base/ensure.h"
 #include "common/base/id.h"
 #include "common/base/json_text.h"
-#include "gateway/hooks/form.h"
+#include "common/webhook/form.h"
 
 #include "common/base/banned.h"
 
@@ -11,7 +11,7 @@
     {name, header, SCHEME_##form, prefix, DIGEST_##digest,  ENCODING_##encoding,                                       \
      text, time,   unit,          id,     SCHEME_KEY_##key, url},
 static const struct hook_scheme schemes[] = {
-#include "gateway/hooks/scheme.def"
+#include "common/webhook/scheme.def"
 };
 #undef SCHEME
 

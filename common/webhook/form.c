@@ -1,5 +1,5 @@
 /* application/x-www-form-urlencoded. */
-#include "gateway/hooks/form.h"
+#include "common/webhook/form.h"
 #include <stdlib.h>
 #include <strings.h>
 

@@ -1,6 +1,6 @@
 /* Signatures of webhooks: what vendors publish is taken, and nothing that differs from it by a bit. */
-#include "gateway/hooks/form.h"
-#include "gateway/hooks/scheme.h"
+#include "common/webhook/form.h"
+#include "common/webhook/scheme.h"
 #include "tests/unit/base/test.h"
 
 #include "common/base/banned.h"

@@ -1,0 +1,8 @@
+-- How many deliveries ended where and why, most first.
+-- $1 uuid lowest id  $2 uuid ids below this one  $3 text workflow  $4 text trigger; NULL: any
+-- Columns: stage text, reason text, status int2, count int8. Index: primary key. No locks.
+SELECT stage, reason, status, count(*)
+  FROM delivery
+ WHERE organisation = current_organisation() AND id >= $1 AND id < $2
+   AND ($3::text IS NULL OR workflow = $3) AND ($4::text IS NULL OR trigger = $4)
+ GROUP BY stage, reason, status ORDER BY count(*) DESC, stage, reason, status
