@@ -389,7 +389,7 @@ static void fire(struct firing *firing, const struct pg_result *rows)
         for (size_t k = 0; k < one->count; k++)
             make_input(slice, row, &one->times[k]);
     }
-    slice->full = i < pg_rows(rows) || i == firing->pace.most;
+    slice->full = i < pg_rows(rows) || i == firing->pace.most || i >= FIRE_SLICE_LEAST;
     firing->asked++;
     filled(slice);
 }

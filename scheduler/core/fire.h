@@ -7,6 +7,7 @@
 #include "common/schedule/definition.h"
 
 #define FIRE_SLICE 200       /* schedules in one transaction */
+#define FIRE_SLICE_LEAST 20  /* so many also when many starts wait: sql/schedule_due.sql */
 #define FIRE_TIMES_OF_ONE 20 /* of one schedule in one transaction; more are the next one's */
 #define FIRE_TIMES 400       /* of all together */
 #define FIRE_WAITING_MAX 100 /* times of one schedule that wait for the run before (overlap: queue) */
