@@ -24,6 +24,10 @@ void lease_tick_in(struct lease *lease, int64_t ms)
 
 static void change(struct lease *lease, int16_t shard, bool gained, int64_t epoch)
 {
+    if (lease->change_count == lease->change_cap) {
+        lease->change_cap = 2 * lease->change_cap + 16;
+        lease->changes = mem_grow(lease->changes, lease->change_cap, sizeof(*lease->changes));
+    }
     lease->changes[lease->change_count++] = (struct sched_shard_change){shard, gained, epoch};
 }
 
@@ -136,6 +140,20 @@ static enum shard_kind kind_of(const struct pg_result *rows, size_t row)
                                                                                                  : SHARD_COMMON;
 }
 
+/* There is a shard of this number. */
+static void note_shard(struct lease *lease, int16_t shard)
+{
+    size_t count = (size_t)shard + 1;
+
+    ENSURE(shard >= 0 && shard < SHARDS_MAX);
+    if (count <= lease->shard_count)
+        return;
+    lease->held = mem_grow(lease->held, count, sizeof(*lease->held));
+    for (size_t i = lease->shard_count; i < count; i++)
+        lease->held[i] = (struct held){0};
+    lease->shard_count = count;
+}
+
 /* Compares what we hold with the rows. */
 static void compare(struct lease *lease, const struct pg_result *rows, struct reading *reading)
 {
@@ -146,9 +164,7 @@ static void compare(struct lease *lease, const struct pg_result *rows, struct re
         enum shard_kind kind = kind_of(rows, i);
         struct held *held;
 
-        ENSURE(shard >= 0 && shard < SHARDS_MAX);
-        if ((size_t)shard >= lease->shard_count)
-            lease->shard_count = (size_t)shard + 1;
+        note_shard(lease, shard);
         held = &lease->held[shard];
         held->kind = kind;
         reading->count[kind]++;
@@ -333,6 +349,8 @@ static void on_timer_closed(uv_handle_t *handle)
     struct lease *lease = handle->data;
 
     mem_free((char *)lease->options.name);
+    mem_free(lease->held);
+    mem_free(lease->changes);
     mem_free(lease);
 }
 

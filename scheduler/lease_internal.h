@@ -38,10 +38,10 @@ struct lease {
     bool clock_sampled;
     int64_t clock_offset; /* of the last sample that was handed on */
     size_t shard_count;   /* there are no others */
-    struct held held[SHARDS_MAX];
+    struct held *held;    /* one of each */
     size_t held_count;
-    struct sched_shard_change changes[SHARDS_MAX];
-    size_t change_count;
+    struct sched_shard_change *changes;
+    size_t change_count, change_cap;
     void (*left)(void *ctx);
     void *left_ctx;
 };

@@ -143,7 +143,9 @@ void lease_release(struct lease *lease, int16_t shard)
     struct pg_batch *batch;
     struct held *held;
 
-    ENSURE(shard >= 0 && shard < SHARDS_MAX);
+    ENSURE(shard >= 0);
+    if ((size_t)shard >= lease->shard_count)
+        return;
     held = &lease->held[shard];
     if (held->state == SHARD_FREE)
         return;

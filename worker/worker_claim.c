@@ -15,15 +15,17 @@
 
 static struct str key_of(char space[KEY_MAX], const char *prefix, struct str id)
 {
-    int len = snprintf(space, KEY_MAX, "%s" STR_FMT, prefix, STR_ARG(id));
+    size_t before = strlen(prefix), len = id.len < KEY_MAX - before ? id.len : KEY_MAX - before;
 
-    return (struct str){space, len < KEY_MAX ? (size_t)len : KEY_MAX - 1};
+    memcpy(space, prefix, before);
+    if (len > 0)
+        memcpy(space + before, id.ptr, len);
+    return (struct str){space, before + len};
 }
 
 static struct str ms_text(char space[24], int64_t ms)
 {
-    snprintf(space, 24, "%lld", (long long)ms);
-    return str_of(space);
+    return (struct str){space, i64_format(ms, space)};
 }
 
 bool claim_applies(const struct job *job)

@@ -41,13 +41,21 @@ struct wall_us db_clock_now(const struct db_clock *clock)
     return (struct wall_us){clock_mono().us + clock->offset_us};
 }
 
+/* Exactly so many digits; `n` has no more. */
+static char *put_digits(char *to, int n, int digits)
+{
+    for (int i = digits; i-- > 0; n /= 10)
+        to[i] = (char)('0' + n % 10);
+    return to + digits;
+}
+
 void wall_format(struct wall_us t, char ret[WALL_TEXT_SIZE])
 {
     int64_t seconds = civil_floor_div(t.us, US_PER_S);
     int ms = (int)((t.us % US_PER_S + (t.us % US_PER_S < 0 ? US_PER_S : 0)) / US_PER_MS);
     int64_t days;
     int year, month, day, second;
-    char text[96];
+    char *to = ret;
 
     if (seconds < WALL_MIN_S) {
         seconds = WALL_MIN_S;
@@ -59,10 +67,19 @@ void wall_format(struct wall_us t, char ret[WALL_TEXT_SIZE])
     days = civil_floor_div(seconds, S_PER_DAY);
     second = (int)(seconds - days * S_PER_DAY);
     civil_date(days, &year, &month, &day);
-    snprintf(text, sizeof(text), "%04d-%02d-%02dT%02d:%02d:%02d.%03dZ", year, month, day, second / 3600,
-             second / 60 % 60, second % 60, ms);
-    memcpy(ret, text, WALL_TEXT_SIZE - 1);
-    ret[WALL_TEXT_SIZE - 1] = '\0';
+    /* 2026-11-22T03:15:53.000Z */
+    const struct {
+        int n, digits;
+        char behind;
+    } parts[] = {
+        {year, 4, '-'},        {month, 2, '-'}, {day, 2, 'T'}, {second / 3600, 2, ':'}, {second / 60 % 60, 2, ':'},
+        {second % 60, 2, '.'}, {ms, 3, 'Z'}};
+
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        to = put_digits(to, parts[i].n, parts[i].digits);
+        *to++ = parts[i].behind;
+    }
+    *to = '\0';
 }
 
 /* Takes exactly `digits` digits off *s. */

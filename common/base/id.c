@@ -3,7 +3,6 @@
 #include "common/base/ensure.h"
 #include <errno.h>
 #include <openssl/crypto.h>
-#include <openssl/hmac.h>
 #include <openssl/sha.h>
 #include <sys/random.h>
 
@@ -172,14 +171,33 @@ void sha256(struct str data, uint8_t ret[32])
     ENSURE(SHA256((const unsigned char *)(data.len == 0 ? "" : data.ptr), data.len, ret) != NULL);
 }
 
+#define SHA256_BLOCK 64
+
+/* RFC 2104, with the library's digest: its own HMAC looks algorithms up by their names each time, which takes many
+ * times what they do, and a task's token is made for each publication. */
 void hmac_sha256(struct str key, struct str data, uint8_t ret[32])
 {
-    unsigned len = 0;
+    uint8_t pad[SHA256_BLOCK] = {0}, outer[SHA256_BLOCK + 32], small[1024];
+    size_t len = SHA256_BLOCK + data.len;
+    uint8_t *inner = len <= sizeof(small) ? small : mem_array(len, 1);
 
-    ENSURE(key.len <= INT32_MAX);
-    ENSURE(HMAC(EVP_sha256(), key.len == 0 ? "" : key.ptr, (int)key.len,
-                (const unsigned char *)(data.len == 0 ? "" : data.ptr), data.len, ret, &len) != NULL);
-    ENSURE(len == 32);
+    if (key.len > SHA256_BLOCK)
+        sha256(key, pad);
+    else if (key.len > 0)
+        memcpy(pad, key.ptr, key.len);
+    for (size_t i = 0; i < SHA256_BLOCK; i++) {
+        inner[i] = pad[i] ^ 0x36;
+        outer[i] = pad[i] ^ 0x5c;
+    }
+    if (data.len > 0)
+        memcpy(inner + SHA256_BLOCK, data.ptr, data.len);
+    sha256((struct str){(const char *)inner, len}, outer + SHA256_BLOCK);
+    sha256((struct str){(const char *)outer, sizeof(outer)}, ret);
+    OPENSSL_cleanse(pad, sizeof(pad));
+    OPENSSL_cleanse(outer, sizeof(outer));
+    OPENSSL_cleanse(inner, SHA256_BLOCK);
+    if (inner != small)
+        mem_free(inner);
 }
 
 bool equal_constant_time(const void *a, const void *b, size_t len)

@@ -3,7 +3,6 @@
 #include "common/base/ensure.h"
 #include "common/base/json_internal.h"
 #include "common/base/json_text.h"
-#include <inttypes.h>
 #include <math.h>
 
 #include "common/base/banned.h"
@@ -97,8 +96,10 @@ void jw_cstr(struct jw *w, const char *s)
 
 void jw_i64(struct jw *w, int64_t n)
 {
+    char text[I64_TEXT_SIZE];
+
     separate(w);
-    buf_printf(w->buf, "%" PRId64, n);
+    buf_append(w->buf, text, i64_format(n, text));
 }
 
 /* Prints with `digits` significant digits; does it read back the same? */

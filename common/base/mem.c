@@ -252,14 +252,17 @@ char *arena_dup(struct arena *arena, const char *ptr, size_t len)
 
 char *arena_printf(struct arena *arena, const char *format, ...)
 {
+    char small[256];
     va_list args;
     char *text;
     int n;
 
     va_start(args, format);
-    n = vsnprintf(NULL, 0, format, args);
+    n = vsnprintf(small, sizeof(small), format, args);
     va_end(args);
     ENSURE(n >= 0);
+    if ((size_t)n < sizeof(small))
+        return arena_dup(arena, small, (size_t)n);
     text = arena_take(arena, (size_t)n + 1);
     va_start(args, format);
     vsnprintf(text, (size_t)n + 1, format, args);

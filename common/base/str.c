@@ -5,16 +5,6 @@
 
 #include "common/base/banned.h"
 
-bool str_eq(struct str a, struct str b)
-{
-    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
-}
-
-bool str_is(struct str a, const char *literal)
-{
-    return str_eq(a, str_of(literal));
-}
-
 bool str_starts(struct str s, const char *prefix)
 {
     size_t len = strlen(prefix);
@@ -223,6 +213,24 @@ bool parse_u32(struct str s, uint32_t min, uint32_t max, uint32_t *ret)
         return false;
     *ret = (uint32_t)n;
     return true;
+}
+
+size_t i64_format(int64_t n, char ret[I64_TEXT_SIZE])
+{
+    uint64_t rest = n < 0 ? -(uint64_t)n : (uint64_t)n;
+    char digits[I64_TEXT_SIZE];
+    size_t at = sizeof(digits), len;
+
+    digits[--at] = '\0';
+    do {
+        digits[--at] = (char)('0' + rest % 10);
+        rest /= 10;
+    } while (rest > 0);
+    if (n < 0)
+        digits[--at] = '-';
+    len = sizeof(digits) - at;
+    memcpy(ret, digits + at, len);
+    return len - 1;
 }
 
 void buf_init(struct buf *buf, size_t max)

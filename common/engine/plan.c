@@ -15,6 +15,32 @@
 const struct plan_limits PLAN_LIMITS_DEFAULT = {
     .max_steps = 500, .max_depth = 100, .max_run_us = 366 * DAY_US, .max_items = LOOP_ITEMS_MAX};
 
+void plan_fields_of(struct compile *c, struct str object)
+{
+    struct jt_iter it;
+
+    c->open.object = STR_NONE;
+    c->open.count = 0;
+    jt_iter_init(&it, object);
+    while (jt_next(&it)) {
+        if (it.key_escaped || c->open.count == MEMBERS_KEPT)
+            return; /* not what documents look like: plan_field reads it each time */
+        c->open.items[c->open.count].key = it.key;
+        c->open.items[c->open.count++].value = it.value;
+    }
+    c->open.object = object;
+}
+
+struct str plan_field(const struct compile *c, struct str object, const char *field)
+{
+    if (object.ptr == NULL || object.ptr != c->open.object.ptr || object.len != c->open.object.len)
+        return jt_get(object, field);
+    for (size_t i = 0; i < c->open.count; i++)
+        if (str_is(c->open.items[i].key, field))
+            return c->open.items[i].value;
+    return STR_NONE;
+}
+
 static void append(struct arena *arena, struct plan_fault **items, size_t *count, size_t *cap,
                    const struct plan_fault *fault)
 {
@@ -168,7 +194,7 @@ static void bad_duration(struct compile *c, const char *pointer)
 
 int64_t plan_duration(struct compile *c, struct str object, const char *field, const char *pointer, int64_t fallback)
 {
-    struct str value = jt_get(object, field);
+    struct str value = plan_field(c, object, field);
     struct str text;
     int64_t us;
 
@@ -200,7 +226,7 @@ void plan_check_duration(struct compile *c, struct str value, const char *pointe
 static uint8_t priority_field(struct compile *c, struct str object, uint8_t fallback)
 {
     static const char *const names[] = {"critical", "high", "normal", "low"};
-    struct str value = jt_get(object, "priority");
+    struct str value = plan_field(c, object, "priority");
 
     for (uint8_t i = 0; i < 4; i++)
         if (plan_string_is(c, value, names[i]))
@@ -248,7 +274,7 @@ static void retry_on(struct compile *c, struct str on, const char *pointer, stru
 
 void plan_retry(struct compile *c, struct str object, const char *pointer, struct plan_retry *retry)
 {
-    struct str value = jt_get(object, "retry");
+    struct str value = plan_field(c, object, "retry");
     const char *at = plan_text(c, "%s/retry", pointer);
     int64_t n;
 
@@ -274,7 +300,7 @@ void plan_retry(struct compile *c, struct str object, const char *pointer, struc
 
 static void idempotency_field(struct compile *c, struct str object, const char *pointer, struct plan_step *step)
 {
-    struct str value = jt_get(object, "idempotency");
+    struct str value = plan_field(c, object, "idempotency");
     struct str key = jt_get(value, "key");
 
     step->key_per_step = plan_string_is(c, jt_get(value, "per"), "step");
@@ -303,7 +329,7 @@ bool plan_expression(struct compile *c, struct str value, const char *pointer, c
 /* A step that no worker does has no outcome that nobody knows. */
 static void on_unknown_field(struct compile *c, struct str object, const char *pointer, struct plan_step *step)
 {
-    step->hold_unknown = plan_string_is(c, jt_get(object, "on_unknown"), "wait");
+    step->hold_unknown = plan_string_is(c, plan_field(c, object, "on_unknown"), "wait");
     if (step->hold_unknown && step->call.ptr != NULL && step->task.ptr == NULL && step->kind != CALL_TASK &&
         step->kind != CALL_POLL)
         plan_fault(c, "out_of_range", "leave it out", "only the outcome of what a worker does can be unknown",
@@ -318,7 +344,7 @@ static void warn_of_idle_fields(struct compile *c, struct str object, const char
     if (step->call.ptr == NULL || step->kind == CALL_TASK || step->kind == CALL_POLL)
         return;
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
-        if (jt_get(object, fields[i]).ptr != NULL)
+        if (plan_field(c, object, fields[i]).ptr != NULL)
             plan_warning(c, str_is(STR("timeout"), fields[i]) ? "'deadline' bounds a step of any call" : NULL,
                          plan_text(c, "changes nothing: no worker does '" STR_FMT "'", STR_ARG(step->call)), "%s/%s",
                          pointer, fields[i]);
@@ -329,14 +355,16 @@ static void compile_step(struct compile *c, uint32_t index)
     struct plan_step *step = &c->plan->steps[index];
     const char *pointer = plan_pointer(c, index);
     struct str object = c->objects[index];
-    struct str when = jt_get(object, "when");
-    struct str pool = jt_get(object, "pool");
+    struct str when, pool;
 
-    step->join_any = plan_string_is(c, jt_get(object, "join"), "any");
+    plan_fields_of(c, object);
+    when = plan_field(c, object, "when");
+    pool = plan_field(c, object, "pool");
+    step->join_any = plan_string_is(c, plan_field(c, object, "join"), "any");
     step->continue_on_failure = c->plan->continue_on_failure;
-    if (jt_get(object, "on_failure").ptr != NULL)
-        step->continue_on_failure = plan_string_is(c, jt_get(object, "on_failure"), "continue");
-    step->at_most_once = plan_string_is(c, jt_get(object, "delivery"), "at_most_once");
+    if (plan_field(c, object, "on_failure").ptr != NULL)
+        step->continue_on_failure = plan_string_is(c, plan_field(c, object, "on_failure"), "continue");
+    step->at_most_once = plan_string_is(c, plan_field(c, object, "delivery"), "at_most_once");
     step->priority = priority_field(c, object, PRIORITY_OF_RUN);
     step->pool = STR("default");
     if (pool.ptr != NULL)
@@ -370,15 +398,18 @@ static void compile_document(struct compile *c)
 {
     struct plan *plan = c->plan;
     struct str doc = plan->document;
-    struct str schema = jt_get(doc, "input_schema");
-    struct str output = jt_get(doc, "output");
+    struct str schema, output, triggers;
 
-    (void)jt_string(jt_get(doc, "name"), plan->arena, &plan->name);
-    (void)jt_string(jt_get(doc, "description"), plan->arena, &plan->description);
+    plan_fields_of(c, doc);
+    schema = plan_field(c, doc, "input_schema");
+    output = plan_field(c, doc, "output");
+    triggers = plan_field(c, doc, "triggers"); /* looked at when the steps are known, which are opened in turn */
+    (void)jt_string(plan_field(c, doc, "name"), plan->arena, &plan->name);
+    (void)jt_string(plan_field(c, doc, "description"), plan->arena, &plan->description);
     plan->input_schema = schema;
-    plan->continue_on_failure = plan_string_is(c, jt_get(doc, "on_failure"), "continue");
+    plan->continue_on_failure = plan_string_is(c, plan_field(c, doc, "on_failure"), "continue");
     plan->priority = priority_field(c, doc, 2);
-    plan_concurrency(c, jt_get(doc, "concurrency"));
+    plan_concurrency(c, plan_field(c, doc, "concurrency"));
     plan->timeout_us =
         plan_duration(c, doc, "timeout", "", 30 * DAY_US < c->limits->max_run_us ? 30 * DAY_US : c->limits->max_run_us);
     if (plan->timeout_us > c->limits->max_run_us)
@@ -387,9 +418,9 @@ static void compile_document(struct compile *c)
             plan_text(c, "a run may last at most %" PRId64 " days (limit run_days)", c->limits->max_run_us / DAY_US),
             "/timeout");
     plan->notify = NO_NODE;
-    if (plan_collect(c, jt_get(doc, "steps"), jt_get(doc, "on_failure_notify")))
+    if (plan_collect(c, plan_field(c, doc, "steps"), plan_field(c, doc, "on_failure_notify")))
         compile_steps(c);
-    plan_triggers(c, jt_get(doc, "triggers"));
+    plan_triggers(c, triggers);
     if (output.ptr != NULL)
         plan->has_output = plan_template(c, output, "/output", NULL, &plan->output);
     plan_check_reads(c);

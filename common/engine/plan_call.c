@@ -347,11 +347,11 @@ void plan_call(struct compile *c, uint32_t index, struct str object)
     struct plan_step *step = &c->plan->steps[index];
     const char *pointer = plan_pointer(c, index);
     const char *at = plan_text(c, "%s/with", pointer);
-    struct str with = jt_get(object, "with");
+    struct str with = plan_field(c, object, "with");
     const struct call_row *row;
     bool good;
 
-    if (!jt_string(jt_get(object, "call"), c->plan->arena, &step->call))
+    if (!jt_string(plan_field(c, object, "call"), c->plan->arena, &step->call))
         return; /* the schema has said so */
     row = known_call(c, step->call, pointer, &good);
     if (row != NULL)

@@ -34,7 +34,7 @@ static enum plan_effect usual_effect(const struct plan_step *step)
 
 void plan_effect(struct compile *c, struct str object, const char *pointer, struct plan_step *step)
 {
-    struct str value = jt_get(object, "effect");
+    struct str value = plan_field(c, object, "effect");
 
     step->effect = (uint8_t)usual_effect(step);
     for (size_t i = 0; i < sizeof(effect_names) / sizeof(effect_names[0]); i++)

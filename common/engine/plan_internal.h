@@ -3,6 +3,7 @@
 #include "common/engine/plan.h"
 
 #define FAULTS_MAX 200 /* more are not told */
+#define MEMBERS_KEPT 32
 
 struct compile {
     struct plan *plan;
@@ -10,8 +11,21 @@ struct compile {
     const struct plan_limits *limits;
     struct str *objects; /* JSON of each step, in the order of plan->steps */
     bool faulty;         /* something was refused, also when there was no room to say so */
-    bool cyclic;         /* there is no order, and so no upstream to speak of */
+    struct {             /* an object whose members are asked for one by one; see plan_fields_of */
+        struct str object;
+        size_t count;
+        struct {
+            struct str key, value;
+        } items[MEMBERS_KEPT];
+    } open;
+    bool cyclic; /* there is no order, and so no upstream to speak of */
 };
+
+/* Takes an object apart, so that plan_field does not read past all of its members, bodies of loops among them, for each
+ * that it is asked for. */
+void plan_fields_of(struct compile *c, struct str object);
+/* jt_get, of any object; cheap of the one that was opened last. */
+struct str plan_field(const struct compile *c, struct str object, const char *field);
 
 /* A fault at the pointer that the format makes; the hint may be NULL. */
 void plan_fault(struct compile *c, const char *code, const char *hint, const char *message, const char *pointer_format,

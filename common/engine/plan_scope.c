@@ -11,9 +11,12 @@ struct tally {
 /* The steps of a loop; STR_NONE for other calls, and where there is nothing that could be steps. */
 static struct str body_of(struct compile *c, struct str step)
 {
-    struct str steps = jt_get(jt_get(step, "with"), "steps");
+    struct str steps;
 
-    return jt_type(steps) == JT_OBJECT && plan_string_is(c, jt_get(step, "call"), "foreach") ? steps : STR_NONE;
+    if (!plan_string_is(c, jt_get(step, "call"), "foreach"))
+        return STR_NONE;
+    steps = jt_get(jt_get(step, "with"), "steps");
+    return jt_type(steps) == JT_OBJECT ? steps : STR_NONE;
 }
 
 static void count(struct compile *c, struct str steps, unsigned level, struct tally *tally)

@@ -5,7 +5,7 @@
 
 #include "common/base/banned.h"
 
-#define ITEM_BLOCK 256
+#define ITEM_BLOCK 64
 
 static struct item *take_free(struct sched *sched)
 {

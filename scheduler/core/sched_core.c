@@ -36,8 +36,10 @@ static void settings_init(struct sched *sched, const struct sched_settings *sett
     sched->token_key = mem_dup(settings->token_key.ptr, settings->token_key.len);
     set->name = sched->name;
     set->token_key.ptr = sched->token_key;
-    for (int i = 0; i < SLOT_COUNT; i++)
-        sched->slot_shards[i] = (int16_t)(settings->slot_shards == NULL ? i % 16 : settings->slot_shards[i]);
+    if (settings->slot_shards != NULL)
+        memcpy(sched->slot_shards, settings->slot_shards, sizeof(sched->slot_shards));
+    for (int i = 0; i < SLOT_COUNT && settings->slot_shards == NULL; i++)
+        sched->slot_shards[i] = (int16_t)(i % 16);
     set->slot_shards = sched->slot_shards;
     set_default_size(&set->cache_runs_bytes, (size_t)256 << 20);
     set_default_size(&set->cache_bodies_bytes, (size_t)64 << 20);
@@ -207,9 +209,11 @@ void sched_task_token(struct str key, int32_t incarnation, struct str task_id, c
 {
     char text[640];
     uint8_t digest[32];
-    int n = snprintf(text, sizeof(text), "%" PRId32 "/" STR_FMT, incarnation, STR_ARG(task_id));
+    size_t len = i64_format(incarnation, text);
 
-    ENSURE(n > 0 && (size_t)n < sizeof(text));
-    hmac_sha256(key, (struct str){text, (size_t)n}, digest);
+    ENSURE(task_id.len < sizeof(text) - len - 1);
+    text[len++] = '/';
+    memcpy(text + len, task_id.ptr, task_id.len);
+    hmac_sha256(key, (struct str){text, len + task_id.len}, digest);
     hex_encode(digest, sizeof(digest), ret);
 }

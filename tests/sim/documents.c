@@ -425,7 +425,7 @@ static struct str write_document(struct sim *sim, const char *name, uint32_t dep
 static struct plan *compile(struct sim *sim, struct str document)
 {
     struct plan_faults faults = {.arena = sim->arena};
-    struct plan *plan = plan_compile(document, &PLAN_LIMITS_DEFAULT, &faults);
+    struct plan *plan = sim_plan_compile(document, &PLAN_LIMITS_DEFAULT, &faults);
 
     /* chance may join what cannot meet, or read what is not upstream */
     if (plan == NULL && strcmp(faults.items[0].code, "unreachable_step") != 0 &&

@@ -3,56 +3,50 @@
 
 #include "common/base/banned.h"
 
-static bool before(const struct sim_event *a, const struct sim_event *b)
+/* In order, what is next last: there are some twenty at a time, and most that are added come soon. What is ordered is
+ * one number: when, then which was planned first, then the place in `events`. */
+static uint32_t room(struct sim *sim)
 {
-    return a->at < b->at || (a->at == b->at && a->order < b->order);
+    if (sim->due_len == sim->due_cap) {
+        uint32_t cap = sim->due_cap == 0 ? 256 : 2 * sim->due_cap;
+
+        sim->due = mem_grow(sim->due, cap, sizeof(*sim->due));
+        sim->events = mem_grow(sim->events, cap, sizeof(*sim->events));
+        for (uint32_t i = sim->due_cap; i < cap; i++)
+            sim->due[i] = i; /* behind the last: the places that are free */
+        sim->due_cap = cap;
+    }
+    return (uint32_t)sim->due[sim->due_len];
 }
 
-static void push(struct sim *sim, struct sim_event event)
+static void add(struct sim *sim, const struct sim_event *event)
 {
-    size_t pos;
+    uint32_t place = room(sim), at = 0, count = sim->due_len;
+    sim_due due = (sim_due)(uint64_t)event->at << 64 | (uint64_t)event->order << 32 | place;
 
-    if (sim->heap_len == sim->heap_cap) {
-        sim->heap_cap = sim->heap_cap == 0 ? 1024 : 2 * sim->heap_cap;
-        sim->heap = mem_grow(sim->heap, sim->heap_cap, sizeof(*sim->heap));
+    while (count > 0) {
+        uint32_t half = count / 2;
+        bool behind = due < sim->due[at + half];
+
+        at = behind ? at + half + 1 : at;
+        count = behind ? count - half - 1 : half;
     }
-    pos = sim->heap_len++;
-    while (pos > 0 && before(&event, &sim->heap[(pos - 1) / 2])) {
-        sim->heap[pos] = sim->heap[(pos - 1) / 2];
-        pos = (pos - 1) / 2;
-    }
-    sim->heap[pos] = event;
-}
-
-static struct sim_event pop(struct sim *sim)
-{
-    struct sim_event first = sim->heap[0], last = sim->heap[--sim->heap_len];
-    size_t pos = 0;
-
-    for (;;) {
-        size_t child = 2 * pos + 1;
-
-        if (child >= sim->heap_len)
-            break;
-        if (child + 1 < sim->heap_len && before(&sim->heap[child + 1], &sim->heap[child]))
-            child++;
-        if (!before(&sim->heap[child], &last))
-            break;
-        sim->heap[pos] = sim->heap[child];
-        pos = child;
-    }
-    sim->heap[pos] = last;
-    return first;
+    memmove(&sim->due[at + 1], &sim->due[at], (sim->due_len - at) * sizeof(*sim->due));
+    sim->due[at] = due;
+    sim->due_len++;
+    sim->events[place] = *event;
 }
 
 void sim_at(struct sim *sim, int64_t at, struct node *node, sim_fn fn, void *what)
 {
-    push(sim, (struct sim_event){.at = at < sim->now ? sim->now : at,
-                                 .order = sim->next_order++,
-                                 .node = node,
-                                 .incarnation = node == NULL ? 0 : node->incarnation,
-                                 .fn = fn,
-                                 .what = what});
+    const struct sim_event event = {.at = at < sim->now ? sim->now : at,
+                                    .order = sim->next_order++,
+                                    .node = node,
+                                    .incarnation = node == NULL ? 0 : node->incarnation,
+                                    .fn = fn,
+                                    .what = what};
+
+    add(sim, &event);
 }
 
 void sim_after(struct sim *sim, int64_t low, int64_t high, struct node *node, sim_fn fn, void *what)
@@ -62,8 +56,8 @@ void sim_after(struct sim *sim, int64_t low, int64_t high, struct node *node, si
 
 bool sim_take(struct sim *sim, struct sim_event *ret)
 {
-    while (sim->heap_len > 0) {
-        struct sim_event event = pop(sim);
+    while (sim->due_len > 0) {
+        struct sim_event event = sim->events[(uint32_t)sim->due[--sim->due_len]]; /* whose place is free now */
 
         sim->now = event.at;
         sim->stats->events++;
@@ -71,7 +65,7 @@ bool sim_take(struct sim *sim, struct sim_event *ret)
             continue;
         if (event.node != NULL && event.node->frozen_until > sim->now) {
             event.at = event.node->frozen_until;
-            push(sim, event);
+            add(sim, &event);
             continue;
         }
         *ret = event;

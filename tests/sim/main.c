@@ -1,6 +1,7 @@
 /* rw-sim: plays histories; README.md. */
 #include "tests/sim/script.h"
 #include <inttypes.h>
+#include <malloc.h>
 #include <sys/random.h>
 
 #include "common/base/log.h"
@@ -237,6 +238,10 @@ int main(int argc, char **argv)
         option(&o, argv[i], argv[i + 1]);
         i++;
     }
+    /* What a history gives back the next one takes: not from the kernel each time, page by page. */
+    (void)mallopt(M_MMAP_THRESHOLD, 1 << 28);
+    (void)mallopt(M_TRIM_THRESHOLD, 1 << 28);
+    (void)mallopt(M_TOP_PAD, 1 << 24);
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     log_init("sim", "sim", o.log ? LOG_DEBUG : (enum log_level)(LOG_ERROR + 1));
     o.play.verbose = o.log;

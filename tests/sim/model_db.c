@@ -181,8 +181,10 @@ static void commands_read(struct sim *sim, void *what)
 
     q->failed = read_fails(sim);
     q->complete = true;
-    q->commands = arena_array(sim->arena, sim->db.command_count, sizeof(*q->commands));
-    for (size_t i = 0; i < sim->db.command_count && !q->failed; i++) {
+    while (sim->db.command_first < sim->db.command_count && sim->db.commands[sim->db.command_first].deleted)
+        sim->db.command_first++;
+    q->commands = arena_array(sim->arena, sim->db.command_count - sim->db.command_first, sizeof(*q->commands));
+    for (size_t i = sim->db.command_first; i < sim->db.command_count && !q->failed; i++) {
         const struct db_command *c = &sim->db.commands[i];
         struct run_id run = c->run == NO_RUN ? c->key : sim->db.runs[c->run]->id;
 

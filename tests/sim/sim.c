@@ -274,7 +274,8 @@ static void teardown(struct sim *sim)
     map_free(sim->sends);
     map_free(sim->calls);
     map_free(sim->effects);
-    mem_free(sim->heap);
+    mem_free(sim->due);
+    mem_free(sim->events);
 }
 
 static void count(struct sim *sim)

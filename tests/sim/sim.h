@@ -61,9 +61,10 @@ typedef void (*sim_fn)(struct sim *sim, void *what);
 /* node NULL: of the world; else it waits while the node is frozen and is dropped when that life of it has ended. */
 void sim_at(struct sim *sim, int64_t at, struct node *node, sim_fn fn, void *what);
 void sim_after(struct sim *sim, int64_t low, int64_t high, struct node *node, sim_fn fn, void *what);
+typedef unsigned __int128 sim_due;
 struct sim_event {
     int64_t at;
-    uint64_t order;
+    uint32_t order;
     struct node *node;
     uint32_t incarnation;
     sim_fn fn;
@@ -161,7 +162,7 @@ struct db {
     uint32_t run_count, run_cap;
     struct map *by_id;
     struct db_command *commands;
-    size_t command_count, command_cap;
+    size_t command_count, command_cap, command_first; /* those before the first are deleted */
     struct db_admission *admissions;
     uint32_t max_running_runs;  /* of the organisation, 0: it has no limit */
     uint32_t most_running_runs; /* ... that it has had so far; UINT32_MAX: it had none for a while */
@@ -327,6 +328,10 @@ void world_begin(struct node *node, struct job *job, const struct task *task, in
 void effect_published(struct sim *sim, struct str task_id); /* a task goes out, for the first time or again */
 void world_abort(struct node *node, struct job *job);
 
+/* As plan_compile. Both schedulers, each life of them and the checks want the same documents: they share the plans,
+ * which are immutable, and cost a quarter of a history otherwise. */
+struct plan *sim_plan_compile(struct str document, const struct plan_limits *limits, struct plan_faults *faults);
+
 /* What jq would give for an expression that documents.c writes. False: *ret is the message of its failure. */
 bool world_evaluate(struct arena *arena, struct str source, struct str document, struct str *ret);
 
@@ -413,9 +418,10 @@ struct sim {
     uint32_t made;             /* those not left out */
     int64_t last[DECISIONS];   /* until when the last of each kind lasted */
     int64_t now, start_wall;
-    struct sim_event *heap;
-    size_t heap_len, heap_cap;
-    uint64_t next_order;
+    sim_due *due;
+    struct sim_event *events;
+    uint32_t due_len, due_cap;
+    uint32_t next_order;
     struct db db;
     struct queue *queues;
     int64_t broker_down_until, broker_blocked_until;

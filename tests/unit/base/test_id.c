@@ -127,6 +127,7 @@ static void random_numbers_do_not_repeat(void **state)
 
 static void digests_match_published_vectors(void **state)
 {
+    char key[131], data[5000];
     uint8_t digest[32];
     char hex[65];
 
@@ -141,6 +142,16 @@ static void digests_match_published_vectors(void **state)
     hmac_sha256(STR("Jefe"), STR("what do ya want for nothing?"), digest);
     hex_encode(digest, 32, hex);
     assert_string_equal(hex, "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
+    /* test case 6: a key longer than a block */
+    memset(key, 0xaa, sizeof(key));
+    hmac_sha256((struct str){key, sizeof(key)}, STR("Test Using Larger Than Block-Size Key - Hash Key First"), digest);
+    hex_encode(digest, 32, hex);
+    assert_string_equal(hex, "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54");
+    /* more than fits on the stack; what Python's hmac says */
+    memset(data, 'x', sizeof(data));
+    hmac_sha256(STR("Jefe"), (struct str){data, sizeof(data)}, digest);
+    hex_encode(digest, 32, hex);
+    assert_string_equal(hex, "e6486c10c1e44aa7cafa88bb3e337b32c3306db30c876442193abdb704ec8c3f");
     hmac_sha256(STR_NONE, STR_NONE, digest);
     hex_encode(digest, 32, hex);
     assert_string_equal(hex, "b613679a0814d9ec772f95d778c35fc5ff1697c493715653c6c712144292c5ad");

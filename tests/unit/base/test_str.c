@@ -108,6 +108,20 @@ static void numbers_out_of_the_given_range_are_refused(void **state)
     assert_false(parse_i64(STR("-6"), -5, 6, &n));
 }
 
+static void integers_are_written_as_printf_writes_them(void **state)
+{
+    const int64_t numbers[] = {0, 1, -1, 9, 10, -10, 1234567890, INT64_MAX, INT64_MIN, INT64_MIN + 1};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        char text[I64_TEXT_SIZE], wanted[32];
+
+        snprintf(wanted, sizeof(wanted), "%lld", (long long)numbers[i]);
+        assert_int_equal(i64_format(numbers[i], text), strlen(wanted));
+        assert_string_equal(text, wanted);
+    }
+}
+
 static void the_hash_tells_different_bytes_and_lengths_apart(void **state)
 {
     char zeros[64] = {0};
@@ -263,6 +277,7 @@ int main(int argc, char **argv)
         TEST(copies_in_an_arena_end_in_nul_and_keep_absence),
         TEST(numbers_are_read_whole_or_not_at_all),
         TEST(numbers_out_of_the_given_range_are_refused),
+        TEST(integers_are_written_as_printf_writes_them),
         TEST(the_hash_tells_different_bytes_and_lengths_apart),
         TEST(the_hash_has_a_key_per_process),
         TEST(utf8_sequences_are_measured_strictly),
