@@ -101,6 +101,8 @@ static struct str below_root(const struct compiler *c)
 
     if (c->pointer.len < root.len || (root.len > 0 && memcmp(c->pointer.ptr, root.ptr, root.len) != 0))
         return STR_NONE;
+    if (root.len == 0)
+        return buf_str(&c->pointer); /* which has no bytes at the root itself */
     return (struct str){c->pointer.ptr + root.len, c->pointer.len - root.len};
 }
 

@@ -143,7 +143,8 @@ int broker_world_begin(void **state)
 int broker_world_end(void **state)
 {
     (void)state;
-    mem_free(sim.heap);
+    mem_free(sim.due);
+    mem_free(sim.events);
     arena_free(sim.arena);
     return 0;
 }

@@ -80,7 +80,8 @@ int shards_world_end(void **state)
 {
     (void)state;
     map_free(sim.db.by_id);
-    mem_free(sim.heap);
+    mem_free(sim.due);
+    mem_free(sim.events);
     arena_free(sim.arena);
     return 0;
 }

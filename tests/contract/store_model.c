@@ -93,7 +93,8 @@ int store_world_end(void **state)
     (void)state;
     heard_end();
     map_free(sim.db.by_id);
-    mem_free(sim.heap);
+    mem_free(sim.due);
+    mem_free(sim.events);
     arena_free(sim.arena);
     return 0;
 }

@@ -7,6 +7,10 @@
 #define DONE "run.started, step.dispatched s0/1, step.succeeded s0/1, run.succeeded"
 #define PAIR DOCUMENT("w0", STEP("s0", CALL) "," STEP("s1", CALL))
 #define PARENT DOCUMENT("w0", STEP("s0", "\"call\":\"workflow\",\"with\":{\"name\":\"c0\"}"))
+#define WAITS                                                                                                          \
+    DOCUMENT("w0", STEP("d", "\"call\":\"delay\",\"with\":{\"duration\":\"20s\"}") "," STEP("s1", CALL NEEDS("d")))
+#define WAITS_HISTORY                                                                                                  \
+    "run.started, step.waiting d, step.succeeded d, step.dispatched s1/1, step.succeeded s1/1, run.succeeded"
 #define CHILD DOCUMENT("c0", STEP("s0", CALL))
 
 const struct script histories_schedulers[] = {
@@ -187,6 +191,26 @@ const struct script histories_schedulers[] = {
      .sent = "1:s0 1",
      .within = 7 * SEC,
      .histories = {"run.started, step.waiting s0, step.succeeded s0, run.succeeded", DONE}},
+    /* What nothing in here leads to: the watch has the run looked at, and it goes on as if nothing had been. */
+    {.name = "row_of_open_work_is_lost",
+     .of = "watch",
+     .documents = {WAITS},
+     .lasts = 25 * SEC,
+     .rules = {{.what = DECIDE_CRASH, .who = S0, .after = 5 * SEC, .us = SEC},
+               {.what = DECIDE_CRASH, .who = S1, .after = 5 * SEC, .us = SEC},
+               {.what = DECIDE_DATA, .after = 5 * SEC, .kind = "lost"}},
+     .sent = "0:s1 1",
+     .histories = {WAITS_HISTORY}},
+    {.name = "row_of_open_work_comes_back",
+     .of = "watch",
+     .documents = {WAITS},
+     .answers = {{"0:s1", .takes = 20 * SEC}},
+     .rules = {{"called 0:s1/1/1", .what = DECIDE_CRASH, .who = S0, .after = SEC, .us = SEC},
+               {"called 0:s1/1/1", .what = DECIDE_CRASH, .who = S1, .after = SEC, .us = SEC},
+               {"called 0:s1/1/1", .what = DECIDE_DATA, .after = SEC, .kind = "stray"}},
+     .sent = "0:s1 1",
+     .histories = {"run.started, step.waiting d, step.succeeded d, step.dispatched s1/1, step.started s1/1, "
+                   "step.succeeded s1/1, run.succeeded"}},
     {.name = "inbox_unread_while_postgresql_is_away",
      .of = "H5",
      .tight = true,

@@ -186,6 +186,19 @@ const struct script histories_workers[] = {
      .answers = {{"0:s0", .bytes = 200000}},
      .sent = "0:s0 1",
      .histories = {DONE}},
+    /* A task that is published again is only done under a claim. This one stands, and whoever made it does not know: it
+     * gives the attempt up, and says so in the claim. Else the copy that the other worker holds would wait for it until
+     * it lapses, and be done when everything is over. */
+    {.name = "claim_whose_answer_was_lost",
+     .of = "B7",
+     .documents = {ONE},
+     .rules = {{"published task 0:s0/1/1", .what = DECIDE_LOSS},
+               {"published task 0:s0/1/1", .nth = 1, .what = DECIDE_DUPLICATE},
+               {"claiming 0:s0/1/1", .what = DECIDE_LOSS}},
+     .sent = "0:s0 1",
+     .lasts = 120 * SEC,
+     .histories = {"run.started, step.dispatched s0/1, attempt.failed s0/1 worker_lost, step.dispatched s0/2, "
+                   "step.succeeded s0/2, run.succeeded"}},
     {.name = "poll_that_does_not_hold_yet",
      .of = "H4",
      .documents = {DOCUMENT("w0", STEP("s0", "\"call\":\"poll\",\"with\":{" CALL

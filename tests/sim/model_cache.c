@@ -68,6 +68,17 @@ static void set(struct sim *sim, struct asked *a, size_t argc, const struct str 
     a->value = STR("OK");
 }
 
+/* "RUN:STEP/ATTEMPT/DISPATCH" of the claim "rw:claim:ID/STEP/ATTEMPT/DISPATCH". */
+static const char *task_name(struct sim *sim, struct str key)
+{
+    struct str path = {key.ptr + strlen("rw:claim:"), key.len - strlen("rw:claim:")};
+    struct run_id id;
+
+    if (sim->on_point == NULL || !run_id_parse(str_cut(&path, '/'), &id) || db_find(sim, id) == NULL)
+        return "nothing";
+    return arena_printf(sim->arena, "%u:" STR_FMT, db_find(sim, id)->number, STR_ARG(path));
+}
+
 void cache_ask(struct node *node, struct job *job, size_t argc, const struct str *argv)
 {
     struct sim *sim = node->sim;
@@ -96,6 +107,8 @@ void cache_ask(struct node *node, struct job *job, size_t argc, const struct str
     }
     if (job == NULL)
         return;
+    if (argc == 6 && sim_point(sim, node, "claiming %s", task_name(sim, argv[1])).lost)
+        a->answer = CACHE_ANSWER_FAILED;
     at = sim->now + rng_between(&sim->rng, 30, 500);
     node->cache_answered_at = at > node->cache_answered_at ? at : node->cache_answered_at; /* in order */
     sim_at(sim, node->cache_answered_at, node, answered, a);

@@ -128,6 +128,9 @@ static void to_service(struct sim *sim, const struct rule *rule)
     case DECIDE_REQUEST:
         load_request(sim, sim->db.runs[rule->run], rule->kind, rule->text == NULL ? STR_NONE : str_of(rule->text));
         break;
+    case DECIDE_DATA:
+        db_damage(sim, sim->db.runs[rule->run], rule->kind);
+        break;
     case DECIDE_NONSENSE:
         stranger_sends(sim, sim->db.runs[rule->run], rule->kind, rule->text);
         break;

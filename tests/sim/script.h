@@ -9,14 +9,16 @@ enum who { THE_ONE /* at the point */, THE_OTHER /* of its kind */, OWNER /* of 
 /* At a point something is done. Points are told as sentences:
  *     published|delivered task|started|grant|result RUN:STEP/ATTEMPT/DISPATCH   published heartbeat WORKER
  *     called RUN:STEP/ATTEMPT/DISPATCH   evaluating EXPRESSION (LATE)
- *     committing|committed RUN:EVENT STEP
+ *     committing|committed RUN:EVENT STEP      claiming RUN:STEP/ATTEMPT/DISPATCH
  * and `on` is how one begins; NULL: the time `after`. What is done is a decision:
+ *     of claims: LOSS of Redis's answer
  *     of messages published: LOSS, DUPLICATE, LATE (us), UNCONFIRMED
  *     of transactions at "committing": UNKNOWN (done all the same; `text`: not done), CONFLICT, UNAVAILABLE
  *     of processes: CRASH (starts again after us; 0: never), FREEZE (us), LINK (us), CLOCK (wrong by us), SUSPECT,
- * HANDOVER of services: DATABASE, BROKER, ALARM, CACHE (us), FLUSH, PURGE, STALE (fails over, us lost), JUMP (us) of
- * people: REQUEST (kind, text as body, run), NONSENSE: from who has no business here: of the task `text` ("s0/1/1") of
- * that run a result of status `kind`, or "garbage" (what cannot be read), or "restored" (of another incarnation) */
+ * HANDOVER of services: DATABASE, BROKER, ALARM, CACHE (us), FLUSH, PURGE, STALE (fails over, us lost), JUMP (us), DATA
+ * (rows of a run's open work: kind "lost", or "stray") of people: REQUEST (kind, text as body, run), NONSENSE: from who
+ * has no business here: of the task `text` ("s0/1/1") of that run a result of status `kind`, or "garbage" (what cannot
+ * be read), or "restored" (of another incarnation) */
 struct rule {
     const char *on;
     int nth; /* 0: only the first time, 1: the second ..., -1: each time */

@@ -16,6 +16,8 @@ static void no_orphans(struct sim *sim, const struct node *node)
 {
     struct sched_stats stats;
 
+    if (sim->damaged)
+        return;
     sched_get_stats(node->sched, &stats);
     for (size_t i = 0; i < ORPHAN_COUNT; i++)
         if (stats.orphans[i] > 0)

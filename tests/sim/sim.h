@@ -108,6 +108,7 @@ struct db_run {
     int64_t created_at, ended_at; /* created_at 0: nobody has asked for it yet */
     bool refuses;                 /* PostgreSQL refuses its third event: a data error */
     bool quarantined;             /* has a row */
+    bool damaged;                 /* its rows are not what they should be, until the watch has seen to it */
     bool left_out;                /* nobody ever starts it */
     bool suspected;               /* a scheduler has accused it of its death */
     int64_t closed_at;            /* when its end was committed */
@@ -191,6 +192,8 @@ bool db_key_is_asked(const struct sim *sim, struct run_id key); /* is a command 
 /* NULL: the run neither holds a slot of the key nor waits for one. */
 struct db_admission *db_find_admission(struct sim *sim, struct run_id key, const struct db_run *run);
 void db_make_scheduler_ports(struct sched_ports *ports);
+/* damage.c: rows of open work are lost ("lost"), or one is there that should not be ("stray"). */
+void db_damage(struct sim *sim, struct db_run *run, const char *kind);
 struct node *db_owner(struct sim *sim, int16_t shard); /* NULL: none of those that live */
 void db_stranger_comes(struct sim *sim);               /* a third scheduler joins for a while: shards are handed over */
 
@@ -440,6 +443,7 @@ struct sim {
     uint32_t points[16]; /* how often each point of the script was passed */
     bool quiet;          /* nothing happens by chance */
     bool healed;         /* no more faults */
+    bool damaged;        /* there is something for the watch to put right */
     bool failed;
     bool verbose;
     uint64_t traced;
