@@ -13,14 +13,14 @@
 #define RUNNING_EXTRA_MS 60000
 #define RUNNING_UNBOUNDED_MS (INT64_C(24) * 3600 * 1000)
 
-static struct str key_of(char space[KEY_MAX], const char *prefix, struct str id)
+static struct str key_of(char space[KEY_MAX], struct str prefix, struct str id)
 {
-    size_t before = strlen(prefix), len = id.len < KEY_MAX - before ? id.len : KEY_MAX - before;
+    size_t len = id.len < KEY_MAX - prefix.len ? id.len : KEY_MAX - prefix.len;
 
-    memcpy(space, prefix, before);
+    memcpy(space, prefix.ptr, prefix.len);
     if (len > 0)
-        memcpy(space + before, id.ptr, len);
-    return (struct str){space, before + len};
+        memcpy(space + prefix.len, id.ptr, len);
+    return (struct str){space, prefix.len + len};
 }
 
 static struct str ms_text(char space[24], int64_t ms)
@@ -40,7 +40,8 @@ void claim_read(struct worker_core *core, struct job *job)
 
     job->state = JOB_READING;
     job->asked = true;
-    core->ports.cache(core->ports.ctx, job, 2, (struct str[]){STR("GET"), key_of(key, "rw:claim:", job->task.task_id)});
+    core->ports.cache(core->ports.ctx, job, 2,
+                      (struct str[]){STR("GET"), key_of(key, STR("rw:claim:"), job->task.task_id)});
 }
 
 /* How long a claim may stand without an end: longer than the attempt can last. */
@@ -56,8 +57,8 @@ static void set_running(struct worker_core *core, struct job *job, struct job *a
     char key[KEY_MAX], ttl[24], value[KEY_MAX];
 
     core->ports.cache(core->ports.ctx, asker, 6,
-                      (struct str[]){STR("SET"), key_of(key, "rw:claim:", job->task.task_id),
-                                     key_of(value, "r", str_of(core->options.id)), STR("PX"),
+                      (struct str[]){STR("SET"), key_of(key, STR("rw:claim:"), job->task.task_id),
+                                     key_of(value, STR("r"), str_of(core->options.id)), STR("PX"),
                                      ms_text(ttl, running_ttl_ms(job)), STR("NX")});
     job->claimed = true;
 }
@@ -91,7 +92,7 @@ void claim_finish(struct worker_core *core, struct job *job)
         buf_append(&value, job->result, job->result_len);
     }
     core->ports.cache(core->ports.ctx, NULL, 5,
-                      (struct str[]){STR("SET"), key_of(key, "rw:claim:", job->task.task_id), buf_str(&value),
+                      (struct str[]){STR("SET"), key_of(key, STR("rw:claim:"), job->task.task_id), buf_str(&value),
                                      STR("PX"), ms_text(ttl, large ? LARGE_MARK_MS : core->options.claim_ttl_ms)});
 }
 
@@ -104,7 +105,7 @@ void claim_release(struct worker_core *core, struct job *job)
         return;
     job->claimed = false;
     core->ports.cache(core->ports.ctx, NULL, 2,
-                      (struct str[]){STR("DEL"), key_of(key, "rw:claim:", job->task.task_id)});
+                      (struct str[]){STR("DEL"), key_of(key, STR("rw:claim:"), job->task.task_id)});
 }
 
 void claim_renew_holder(struct worker_core *core)
@@ -112,7 +113,7 @@ void claim_renew_holder(struct worker_core *core)
     char key[KEY_MAX], ttl[24];
 
     core->ports.cache(core->ports.ctx, NULL, 5,
-                      (struct str[]){STR("SET"), key_of(key, "rw:holder:", str_of(core->options.id)), STR("1"),
+                      (struct str[]){STR("SET"), key_of(key, STR("rw:holder:"), str_of(core->options.id)), STR("1"),
                                      STR("PX"), ms_text(ttl, core->options.holder_ttl_ms)});
 }
 
@@ -122,7 +123,7 @@ static void ask_holder(struct worker_core *core, struct job *job, struct str hol
 
     job->state = JOB_HOLDER;
     job->asked = true;
-    core->ports.cache(core->ports.ctx, job, 2, (struct str[]){STR("EXISTS"), key_of(key, "rw:holder:", holder)});
+    core->ports.cache(core->ports.ctx, job, 2, (struct str[]){STR("EXISTS"), key_of(key, STR("rw:holder:"), holder)});
 }
 
 /* Looks again in a second. */
