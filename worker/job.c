@@ -8,6 +8,8 @@
 #define RESULT_MAX ((size_t)256 << 20)
 #define MESSAGE_MAX ((size_t)128 << 20)
 #define ASK_AGAIN_US (5 * US_PER_S)
+#define LEAVE_ASKS_MAX 12 /* then the next attempt is to see to it: a scheduler of a former release never answers */
+#define LEAVE_CLOCK_US (60 * US_PER_S)
 #define CANCELLED_MAX 200000
 #define SPENT_US (900 * US_PER_S) /* longer than any copy of an ended attempt can come */
 
@@ -103,7 +105,7 @@ void job_drop(struct worker_core *core, struct job *job, bool ack)
 bool job_is_unbegun(const struct job *job)
 {
     return job->state == JOB_READING || job->state == JOB_HOLDER || job->state == JOB_WATCHING ||
-           job->state == JOB_CLAIMING || job->state == JOB_READY;
+           job->state == JOB_CLAIMING || job->state == JOB_READY || job->state == JOB_LATE;
 }
 
 void job_give_back(struct worker_core *core, struct job *job)
@@ -285,14 +287,72 @@ static void job_begin(struct worker_core *core, struct job *job)
     core->ports.begin(core->ports.ctx, job, &job->task, bound_us, once);
 }
 
+/* Has it waited for so long, for all we know, that its run may be cancelled and the word of it lost? A publication of
+ * which the scheduler was not sure (it had been published before, or its lease was not) says so by itself. */
+static bool is_late(const struct worker_core *core, const struct job *job)
+{
+    struct mono_us now = now_of(core);
+
+    if (job->task.ask_after.us == 0 || !claim_applies(job))
+        return false;
+    return job->task.publication > 1 || now.us >= core->leave_clock.until.us ||
+           now.us + core->leave_clock.ahead_us > job->task.ask_after.us;
+}
+
+/* There is room for it. */
+static void job_go(struct worker_core *core, struct job *job)
+{
+    if (is_late(core, job))
+        job_ask_leave(core, job);
+    else
+        job_begin(core, job);
+}
+
 void job_ready(struct worker_core *core, struct job *job)
 {
-    if (core->running >= core->options.capacity && job->state != JOB_ASKING) {
+    if (job->state == JOB_ASKING) {
+        job_begin(core, job);
+    } else if (core->running < core->options.capacity) {
+        job_go(core, job);
+    } else {
         job->state = JOB_READY;
         core->ready++;
+    }
+}
+
+void job_ask_leave(struct worker_core *core, struct job *job)
+{
+    CLEANUP(buf_deinit) struct buf body = {0};
+    char queue[256];
+
+    if (job->state == JOB_READY)
+        core->ready--;
+    job->state = JOB_LATE;
+    job->asked_at = now_of(core);
+    if (job->asks++ == LEAVE_ASKS_MAX) {
+        job_abandon(core, job);
         return;
     }
-    job_begin(core, job);
+    job->due_at.us = job->asked_at.us + ASK_AGAIN_US;
+    claim_write(core, job); /* now, not when it begins: who has a copy of it must not begin meanwhile */
+    buf_init(&body, MESSAGE_MAX);
+    snprintf(queue, sizeof(queue), STR_FMT, STR_ARG(job->task.reply_to));
+    message_ask(&body, core, job, core->ports.wall(core->ports.ctx));
+    core->ports.publish_started(core->ports.ctx, queue, job->task.task_id, buf_str(&body));
+}
+
+void job_leave(struct worker_core *core, struct job *job, const struct control *grant)
+{
+    if (grant->ask != job->asks)
+        return; /* what was true when it asked before need not be true now */
+    if (grant->at.us != 0) {
+        core->leave_clock.ahead_us = grant->at.us - job->asked_at.us;
+        core->leave_clock.until.us = now_of(core).us + LEAVE_CLOCK_US;
+    }
+    if (grant->go)
+        job_begin(core, job); /* whatever else runs: the answer is of now */
+    else
+        job_not_begun(core, job);
 }
 
 void jobs_begin_waiting(struct worker_core *core)
@@ -304,7 +364,7 @@ void jobs_begin_waiting(struct worker_core *core)
         if (core->ready == 0 || core->running >= core->options.capacity)
             break;
         if (job->state == JOB_READY)
-            job_begin(core, job);
+            job_go(core, job);
     }
     core->beginning = false;
 }

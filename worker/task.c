@@ -39,13 +39,14 @@ static enum err_code read_text(const struct str *fields, const struct text_field
 }
 
 /* What the schema notes but does not check: whether a date is one. */
-static enum err_code read_deadline(struct str deadline, struct arena *arena, struct wall_us *ret, struct err *err)
+static enum err_code read_time(const char *name, struct str value, struct arena *arena, struct wall_us *ret,
+                               struct err *err)
 {
     struct str text;
 
-    if (deadline.ptr == NULL || (jt_string(deadline, arena, &text) && wall_parse(text, ret)))
+    if (value.ptr == NULL || (jt_string(value, arena, &text) && wall_parse(text, ret)))
         return ERR_OK;
-    return err_set(err, ERR_INVALID, "'deadline' must be a date and time");
+    return err_set(err, ERR_INVALID, "'%s' must be a date and time", name);
 }
 
 static void read_values(const struct str *fields, struct arena *arena, struct task *task)
@@ -83,7 +84,9 @@ enum err_code task_decode(struct str text, struct arena *arena, struct task *ret
         rc = rc == ERR_OK ? read : rc;
     }
     if (rc == ERR_OK)
-        rc = read_deadline(fields[TASK_DEADLINE], arena, &ret->deadline, err);
+        rc = read_time("deadline", fields[TASK_DEADLINE], arena, &ret->deadline, err);
+    if (rc == ERR_OK)
+        rc = read_time("ask_after", fields[TASK_ASK_AFTER], arena, &ret->ask_after, err);
     if (rc == ERR_OK)
         read_values(fields, arena, ret);
     return rc;
@@ -126,6 +129,8 @@ enum err_code control_decode(struct str type, struct str text, struct arena *are
     if (rc == ERR_OK)
         rc = read_control_id(grant[GRANT_TASK_ID], arena, ret, err);
     if (rc == ERR_OK)
-        (void)jt_bool(grant[GRANT_GO], &ret->go);
+        rc = read_time("at", grant[GRANT_AT], arena, &ret->at, err);
+    if (rc == ERR_OK)
+        (void)(jt_bool(grant[GRANT_GO], &ret->go) && jt_i64(grant[GRANT_ASK], &ret->ask));
     return rc;
 }

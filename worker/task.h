@@ -12,9 +12,10 @@ struct task {
     struct str with;                         /* JSON text of an object; STR_NONE when absent or null */
     struct str secrets;                      /* JSON text of an array; STR_NONE when absent or null */
     int64_t publication, attempt;
-    int64_t timeout_us;      /* 0: no bound */
-    int64_t max_output;      /* bytes; 0: the worker's own setting */
-    struct wall_us deadline; /* 0: none */
+    int64_t timeout_us;       /* 0: no bound */
+    int64_t max_output;       /* bytes; 0: the worker's own setting */
+    struct wall_us deadline;  /* 0: none */
+    struct wall_us ask_after; /* of the schedulers' clock; 0: nothing is asked */
     enum task_delivery delivery;
 };
 
@@ -30,6 +31,8 @@ struct control {
     enum control_kind kind;
     struct str task_id;             /* GRANT, CANCEL */
     bool go;                        /* GRANT */
+    struct wall_us at;              /* GRANT: when it was given, by the schedulers' clock; 0: not said */
+    int64_t ask;                    /* GRANT: number of the question; 0: it was no such */
     enum cancel_running if_running; /* CANCEL: after the grace, at once, or not at all */
 };
 /* `type` is the message's AMQP type. */

@@ -205,6 +205,8 @@ void worker_core_control(struct worker_core *core, const struct control *control
     }
     if (control->kind == CONTROL_CANCEL)
         cancel(core, job, control->if_running);
+    else if (job->state == JOB_LATE)
+        job_leave(core, job, control);
     else if (job->state == JOB_ASKING && control->go)
         job_ready(core, job); /* granted: it begins whatever else runs, because its time counts from now */
     else if (job->state == JOB_ASKING)

@@ -15,6 +15,7 @@ enum job_state {
     JOB_WATCHING, /* they do: looks again at due_at */
     JOB_CLAIMING, /* nobody does: takes the claim */
     JOB_READY,    /* waits for room */
+    JOB_LATE,     /* has waited for long: `started` with `ask` is out, whether it may still begin */
     JOB_ASKING,   /* at_most_once: `started` is out, waits for its grant */
     JOB_RUNNING,
     JOB_ENDED, /* the result waits to be published, not before due_at */
@@ -40,7 +41,9 @@ struct job {
     struct mono_us cut_at; /* cancelled while it ran: stopped then, when it has not ended; 0: not */
     struct wall_us begun_wall;
     unsigned retries, unread; /* of its result; times in a row that its claim or holder could not be read */
-    char *result;             /* one item of a result message */
+    unsigned asks;            /* LATE: how often it has asked, the last time at asked_at */
+    struct mono_us asked_at;
+    char *result; /* one item of a result message */
     size_t result_len;
 };
 
@@ -63,6 +66,14 @@ struct skew {
     struct mono_us minute_until;
 };
 
+/* What the schedulers' clock says, at the most: a grant says when it was given, which was not before we asked for it.
+ * Unlike `skew`, which takes it for what it says at the least, it is not wrong about a worker that has been sent
+ * nothing but what had waited; for a minute, because clocks differ in pace. */
+struct leave_clock {
+    int64_t ahead_us; /* of our monotonic clock */
+    struct mono_us until;
+};
+
 struct worker_core {
     struct worker_options options;
     struct worker_ports ports;
@@ -75,6 +86,7 @@ struct worker_core {
     bool ended;     /* results wait */
     bool beginning; /* inside begin_waiting, which calls can bring back to itself */
     struct skew skew;
+    struct leave_clock leave_clock;
     struct mono_us heartbeat_at, drain_until;
     struct mono_us claims_first_until; /* until then first deliveries read their claim too: we stood still */
 };
@@ -103,7 +115,9 @@ void job_give_back(struct worker_core *core, struct job *job);
 bool job_is_unbegun(const struct job *job);
 void job_ready(struct worker_core *core, struct job *job); /* begins when there is room */
 void jobs_begin_waiting(struct worker_core *core);
-void job_ask(struct worker_core *core, struct job *job); /* at_most_once: `started`, then its grant */
+void job_ask(struct worker_core *core, struct job *job);       /* at_most_once: `started`, then its grant */
+void job_ask_leave(struct worker_core *core, struct job *job); /* late: may it still begin? */
+void job_leave(struct worker_core *core, struct job *job, const struct control *grant); /* that was answered */
 void job_publish_started(struct worker_core *core, struct job *job);
 void job_finish(struct worker_core *core, struct job *job, const char *status, const struct call_outcome *outcome);
 void job_fail(struct worker_core *core, struct job *job, const char *code, const char *message);
@@ -119,4 +133,5 @@ void job_log(enum log_level level, const char *event, const struct job *job, con
 void message_result_item(struct buf *out, const char *worker, const struct job *job, const char *status,
                          const struct call_outcome *outcome, struct wall_us ended_at);
 void message_started(struct buf *out, const struct worker_core *core, const struct job *job, struct wall_us at);
+void message_ask(struct buf *out, const struct worker_core *core, const struct job *job, struct wall_us at);
 void message_heartbeat(struct buf *out, const struct worker_core *core);

@@ -114,7 +114,7 @@ static void acknowledge_early(struct worker_core *core, struct job *job)
         job_ack(core, job); /* a copy that came since */
     } else if ((job->state == JOB_WATCHING || job->state == JOB_ASKING) && !job->asked) {
         job_drop(core, job, true); /* its holder or the scheduler answers for it */
-    } else if (job->state == JOB_READY) {
+    } else if (job->state == JOB_READY || job->state == JOB_LATE) {
         job_give_back(core, job);
     }
 }
@@ -128,6 +128,8 @@ static void tick_job(struct worker_core *core, struct job *job, struct mono_us n
         claim_read(core, job);
     if (job->state == JOB_ASKING && now.us >= job->due_at.us)
         job_ask(core, job);
+    if (job->state == JOB_LATE && now.us >= job->due_at.us)
+        job_ask_leave(core, job);
     if (job->state == JOB_RUNNING && job->cut_at.us != 0 && now.us >= job->cut_at.us)
         job_cut(core, job);
     if (now.us - job->received_at.us >= core->options.ack_after_ms * US_PER_MS)

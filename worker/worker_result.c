@@ -55,7 +55,8 @@ void message_result_item(struct buf *out, const char *worker, const struct job *
     jw_end_obj(&w);
 }
 
-void message_started(struct buf *out, const struct worker_core *core, const struct job *job, struct wall_us at)
+static void write_started(struct buf *out, const struct worker_core *core, const struct job *job, struct wall_us at,
+                          unsigned ask)
 {
     struct jw w = jw_to(out);
 
@@ -66,7 +67,19 @@ void message_started(struct buf *out, const struct worker_core *core, const stru
     jw_kcstr(&w, "worker", core->options.id);
     jw_kcstr(&w, "reply_to", core->options.control_queue);
     write_wall(&w, "at", at);
+    if (ask > 0)
+        jw_ki64(&w, "ask", ask);
     jw_end_obj(&w);
+}
+
+void message_started(struct buf *out, const struct worker_core *core, const struct job *job, struct wall_us at)
+{
+    write_started(out, core, job, at, 0);
+}
+
+void message_ask(struct buf *out, const struct worker_core *core, const struct job *job, struct wall_us at)
+{
+    write_started(out, core, job, at, job->asks);
 }
 
 void message_heartbeat(struct buf *out, const struct worker_core *core)

@@ -334,6 +334,7 @@ struct engine_input {
     uint32_t seq;               /* IN_TIMER: of the open work; IN_ADMIT: of the run.queued */
     struct str step;            /* IN_RESULT, IN_STARTED, IN_LOST, IN_SETTLE, IN_CHILD: path */
     struct str worker;          /* IN_RESULT (STR_NONE: its result could not be read), IN_STARTED, IN_LOST */
+    int64_t ask;                /* IN_STARTED, not 0: it has not begun, and asks whether it may; writes nothing */
     int64_t command;            /* of a command: its number, 0: none */
     bool compensate;            /* IN_CANCEL: undo what was done. It may say why, in code and message */
     bool confirm_all;           /* IN_RETRY: whatever may not be repeated may be, this time */
@@ -445,7 +446,7 @@ struct effects {
     size_t output_bytes; /* of the events, together: bounds what loops begin, too */
     uint32_t
         begun; /* iterations begun since effects_init, large ones count more: bounded, the rest comes with a timer */
-    enum started_answer answer; /* to IN_STARTED of an at_most_once attempt */
+    enum started_answer answer; /* to IN_STARTED, where somebody waits for it: of at_most_once, or one that only asks */
     bool status_changed;        /* the run row has to be written */
     int format;                 /* the newest event format that may be written: the oldest that a scheduler announces */
     bool postponed;             /* nothing was done: it has to wait until a newer format may be written */

@@ -431,11 +431,16 @@ void engine_started(struct ctx *c)
     bool is_open = false;
     struct step_state *s;
 
+    c->fx->answer = STARTED_NO; /* also of what is not in memory any more */
     if (!find_open(c, &node, &is_open))
         return;
     s = run_step(c->state, node);
-    c->fx->answer = STARTED_NO;
     if (!is_open) {
+        c->fx->ignored = true;
+        return;
+    }
+    if (in->ask != 0) {
+        c->fx->answer = STARTED_GO;
         c->fx->ignored = true;
         return;
     }

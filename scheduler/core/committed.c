@@ -166,6 +166,10 @@ static void begin_leases(struct sched *sched, const struct work *work)
         item = item_find_task(sched, work->entry->id, input->in.step);
         if (item == NULL || item->attempt != input->in.attempt || item->dispatch != input->in.dispatch)
             continue;
+        if (input->in.ask != 0) { /* it has the message in hand, and no more */
+            task_heard(sched, item);
+            continue;
+        }
         node = engine_find_row(run, item->seq);
         if (node == NO_NODE)
             continue;

@@ -277,8 +277,11 @@ struct task_queue {
 struct grant {
     struct grant *next;
     struct str queue, task_id;
+    int64_t ask; /* number of the question; 0: it was no such */
     bool go;
 };
+#define ASK_AFTER_US                                                                                                   \
+    (1 * US_PER_S) /* whoever begins a task later asks first: nothing cancelled begins later than this */
 
 struct repair_row { /* of open work, to be inserted again */
     struct repair_row *next;

@@ -96,6 +96,7 @@ static const char *read_started(struct arena **arena, const struct str *fields, 
         return "the worker's name is too long";
     if (!time_of(fields[STARTED_AT], &input->in.started_at))
         return "a time is none";
+    (void)jt_i64(fields[STARTED_ASK], &input->in.ask);
     if (!text_of(arena, fields[STARTED_REPLY_TO], &input->reply_to) || input->reply_to.len >= QUEUE_NAME_SIZE)
         return "the name of the queue is too long";
     return NULL;

@@ -112,6 +112,10 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
         wall_format(item->due_at, when);
         jw_kcstr(&w, "deadline", when);
     }
+    if (!step->at_most_once && !str_is(step->task, "noop")) {
+        wall_format((struct wall_us){sched->wall.us + ASK_AFTER_US}, when);
+        jw_kcstr(&w, "ask_after", when);
+    }
     jw_kcstr(&w, "delivery", step->at_most_once ? "at_most_once" : "at_least_once");
     put_key(&w, entry, node, path);
     put_traceparent(&w, entry->id, item->token);
@@ -146,10 +150,24 @@ static void send_small(struct sched *sched, const char *type, const char *queue,
 
 void task_publish_grant(struct sched *sched, const struct grant *grant)
 {
-    char queue[QUEUE_NAME_SIZE];
+    struct sched_publish publish = {.type = "grant"};
+    char queue[QUEUE_NAME_SIZE], when[WALL_TEXT_SIZE];
+    struct jw w = jw_to(&sched->message);
 
     snprintf(queue, sizeof(queue), STR_FMT, STR_ARG(grant->queue));
-    send_small(sched, "grant", queue, grant->task_id, "go", grant->go ? "true" : "false");
+    wall_format(sched->wall, when);
+    buf_reset(&sched->message);
+    jw_obj(&w);
+    jw_ki64(&w, "v", 1);
+    jw_kstr(&w, "task_id", grant->task_id);
+    jw_kbool(&w, "go", grant->go);
+    jw_kcstr(&w, "at", when);
+    if (grant->ask != 0)
+        jw_ki64(&w, "ask", grant->ask);
+    jw_end_obj(&w);
+    publish.queue = queue;
+    publish.body = buf_str(&sched->message);
+    sched->ports.publish(sched->ports.ctx, &publish);
 }
 
 void task_publish_cancel(struct sched *sched, const struct item *item, struct str path, enum cancel_how how)

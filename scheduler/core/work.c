@@ -203,13 +203,14 @@ static void note_grant(struct work *work, const struct input *input, bool go)
     grant->task_id = str_of(arena_printf(work->arena, "%s/" STR_FMT "/%" PRIu32 "/%" PRIu32, run,
                                          STR_ARG(input->in.step), input->in.attempt, input->in.dispatch));
     grant->go = go;
+    grant->ask = input->in.ask;
     grant->next = work->grants;
     work->grants = grant;
 }
 
 static void note_answer(struct work *work, const struct input *input)
 {
-    if (work->fx.answer != STARTED_NONE && asks_first(work->entry->run, input->in.step))
+    if (work->fx.answer != STARTED_NONE && (input->in.ask != 0 || asks_first(work->entry->run, input->in.step)))
         note_grant(work, input, work->fx.answer == STARTED_GO);
 }
 

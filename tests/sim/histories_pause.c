@@ -132,6 +132,25 @@ const struct script histories_pause[] = {
      .lasts = 15 * SEC,
      .histories = {"run.started, step.dispatched s0/1, command.applied cancel, run.cancelling, step.cancelled s0/1, "
                    "step.cancelled s1, run.cancelled"}},
+    /* both workers have asked something, and so know the time: they begin what comes this soon, unless they are told */
+    {.name = "cancelled_and_told_before_its_task_comes",
+     .of = "cancels",
+     .documents = {DOCUMENT("w0",
+                            STEP("s0", "\"call\":\"foreach\",\"with\":{\"items\":[1,2,3,4,5,6,7,8],\"concurrency\":8,"
+                                       "\"steps\":{" STEP("x", CALL) "}}") "," STEP("s1", CALL NEEDS("s0")))},
+     .rules = {{"published task 0:s1/1/1", .what = DECIDE_LATE, .us = 500 * MS},
+               {"published task 0:s1/1/1", .what = DECIDE_REQUEST, .after = 100 * MS, .kind = "cancel"}},
+     .lasts = 15 * SEC,
+     .sent = "0:s0[0].x 1, 0:s0[1].x 1, 0:s0[2].x 1, 0:s0[3].x 1, 0:s0[4].x 1, 0:s0[5].x 1, 0:s0[6].x 1, 0:s0[7].x 1"},
+    {.name = "queued_when_its_scheduler_cancels_and_dies_before_it_tells",
+     .of = "cancels",
+     .documents = {PAIR},
+     .rules = {{"published task 0:s0/1/1", .what = DECIDE_LATE, .us = 5 * SEC},
+               {"published task 0:s0/1/1", .what = DECIDE_REQUEST, .after = SEC, .kind = "cancel"},
+               {"committed 0:run.cancelling", .what = DECIDE_CRASH, .us = 120 * SEC}},
+     .lasts = 15 * SEC,
+     .histories = {"run.started, step.dispatched s0/1, command.applied cancel, run.cancelling, step.cancelled s0/1, "
+                   "step.cancelled s1, run.cancelled"}},
     {.name = "cancelled_and_cut_after_the_grace",
      .of = "cancels",
      .documents = {PAIR},

@@ -154,12 +154,29 @@ void world_tell_sends(struct sim *sim, struct buf *out)
         buf_printf(out, "%s%s %u", out->len > 0 ? ", " : "", sends->step, sends->times);
 }
 
+/* Whatever happened to the word that its run has ended: a worker begins what has waited for a second (ASK_AFTER_US)
+ * only when it has asked, and takes no answer that is 5 s old (ASK_AGAIN_US). What was granted has begun for the
+ * history. */
+#define BEGINS_WITHIN (7 * SEC)
+#define FORGOTTEN_AFTER (120 * SEC) /* a jump of PostgreSQL's clock: what workers know of it is good for a minute */
+
+static void check_not_over(struct sim *sim, const struct call *call, const struct db_run *run, const struct task *task)
+{
+    if (run == NULL || call->once || !run_ended(run->status) || run->closed_at == 0 ||
+        sim->now - run->closed_at <= BEGINS_WITHIN ||
+        (sim->last[DECIDE_JUMP] != 0 && sim->now - sim->last[DECIDE_JUMP] < FORGOTTEN_AFTER))
+        return;
+    sim_fail(sim, STR_FMT " was begun %lld ms after its run had ended", STR_ARG(task->task_id),
+             (long long)((sim->now - run->closed_at) / MS));
+}
+
 static void check_send(struct sim *sim, const struct call *call, const struct task *task)
 {
     struct run_id id;
     const struct db_run *run = run_id_parse(task->run_id, &id) ? db_find(sim, id) : NULL;
 
     check_dispatched(sim, run, task);
+    check_not_over(sim, call, run, task);
     count_effect(sim, call, task, run);
     if (call->once)
         count_grant(sim, call, task, run);

@@ -320,6 +320,32 @@ static void at_most_once_is_granted_to_one_worker_and_never_repeated(void **unus
     world_deinit(&w);
 }
 
+static void who_only_asks_is_told_whether_the_attempt_is_open_and_begins_nothing(void **unused)
+{
+    struct world w;
+    struct engine_input ask = {
+        .kind = IN_STARTED, .step = STR("a"), .attempt = 1, .dispatch = 1, .worker = STR("w1"), .ask = 1};
+    uint32_t before;
+
+    (void)unused;
+    world_init(&w, "{\"name\":\"x\",\"steps\":{\"a\":{" NOOP "},\"each\":{\"call\":\"foreach\",\"with\":{\"items\":[1],"
+                   "\"steps\":{\"go\":{" NOOP "}}}}}}");
+    world_start(&w);
+    before = w.state->last_seq;
+    world_apply(&w, ask);
+    assert_int_equal(w.fx.answer, STARTED_GO);
+    assert_int_equal(w.state->last_seq, before);
+    assert_int_equal(world_status(&w, "a"), STEP_QUEUED);
+    world_succeed(&w, "each[0].go", "1");
+    world_apply(&w, (struct engine_input){.kind = IN_CANCEL, .command = 1});
+    world_apply(&w, ask);
+    assert_int_equal(w.fx.answer, STARTED_NO);
+    ask.step = STR("each[0].go"); /* the fold has forgotten it */
+    world_apply(&w, ask);
+    assert_int_equal(w.fx.answer, STARTED_NO);
+    world_deinit(&w);
+}
+
 static void a_deadline_ends_the_step_with_all_its_retries(void **unused)
 {
     struct world w;
@@ -437,6 +463,7 @@ int main(void)
         cmocka_unit_test(three_lost_workers_in_a_row_are_poison),
         cmocka_unit_test(a_late_success_of_a_lost_attempt_closes_the_open_step),
         cmocka_unit_test(at_most_once_is_granted_to_one_worker_and_never_repeated),
+        cmocka_unit_test(who_only_asks_is_told_whether_the_attempt_is_open_and_begins_nothing),
         cmocka_unit_test(a_deadline_ends_the_step_with_all_its_retries),
         cmocka_unit_test(the_run_timeout_cuts_everything),
         cmocka_unit_test(a_cancelled_run_ends_when_what_runs_has_ended),

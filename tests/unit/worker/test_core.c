@@ -286,6 +286,80 @@ static void what_is_cancelled_before_it_begins_is_dropped_whenever_it_comes(void
     assert_int_equal(w.result_count, 0);
 }
 
+/* A task that may be begun for so many ms from now without asking. */
+static void deliver_to_ask(uint64_t tag, const char *id, int64_t ms, const char *more)
+{
+    char when[WALL_TEXT_SIZE], fields[200];
+
+    wall_format((struct wall_us){port_wall(NULL).us + ms * US_PER_MS}, when);
+    snprintf(fields, sizeof(fields), ",\"ask_after\":\"%s\"%s", when, more);
+    deliver(tag, id, "http", fields, false);
+}
+
+static void grant_ask(const char *id, bool go, int64_t ask)
+{
+    worker_core_control(
+        w.core,
+        &(struct control){.kind = CONTROL_GRANT, .task_id = str_of(id), .go = go, .ask = ask, .at = port_wall(NULL)});
+}
+
+static void what_has_waited_for_long_begins_only_when_it_still_may(void **state)
+{
+    (void)state;
+    deliver_to_ask(1, "t1", 1000, ""); /* what time it is nobody has told yet */
+    assert_int_equal(w.begun_count, 0);
+    assert_string_equal(w.started[0], "inbox.1 t1");
+    assert_true(asked("SET rw:claim:t1")); /* who has a copy waits */
+    grant_ask("t1", true, 1);
+    assert_int_equal(w.begun_count, 1);
+    deliver_to_ask(2, "t2", 1000, "");
+    assert_int_equal(w.begun_count, 2);
+    deliver_to_ask(3, "t3", -1, ""); /* late */
+    deliver_to_ask(4, "t4", 1000, ",\"publication\":2");
+    answer(CACHE_ANSWER_NONE, NULL);
+    answer(CACHE_ANSWER_VALUE, "OK");
+    assert_int_equal(w.begun_count, 2);
+    assert_int_equal(w.started_count, 3);
+    grant_ask("t3", false, 1);
+    grant_ask("t4", false, 1);
+    assert_int_equal(w.acks, 2);
+    assert_true(asked("DEL rw:claim:t4"));
+    assert_int_equal(w.result_count, 0);
+    deliver_to_ask(5, "t3", 1000, ""); /* nor whenever it comes again */
+    assert_int_equal(w.acks, 3);
+    deliver_to_ask(6, "t6", -1, "");
+    tick_after_ms(5100);
+    grant_ask("t6", true, 1); /* of the question before */
+    assert_int_equal(w.begun_count, 2);
+    grant_ask("t6", true, 2);
+    assert_int_equal(w.begun_count, 3);
+    tick_after_ms(61000);
+    deliver_to_ask(7, "t7", 1000, ""); /* clocks drift: after a minute it is asked again */
+    assert_int_equal(w.begun_count, 3);
+    worker_core_control(w.core, &(struct control){.kind = CONTROL_CANCEL, .task_id = STR("t7")});
+    assert_int_equal(w.acks, 4);
+}
+
+static void a_question_that_nobody_answers_leaves_the_task_to_the_next_attempt(void **state)
+{
+    (void)state;
+    deliver_to_ask(1, "t1", -1, "");
+    for (int i = 0; i < 12; i++) {
+        assert_int_equal(w.result_count, 0);
+        tick_after_ms(5100);
+    }
+    assert_int_equal(w.started_count, 12);
+    assert_int_equal(w.begun_count, 0);
+    assert_non_null(strstr(w.results[0].body, "\"status\":\"abandoned\""));
+    deliver_to_ask(2, "t2", -1, "");
+    worker_core_consumer_lost(w.core, &lane); /* it comes again */
+    grant_ask("t2", true, 1);
+    assert_int_equal(w.begun_count, 0);
+    deliver_to_ask(3, "t3", -1, "");
+    worker_core_drain(w.core);
+    assert_int_equal(w.given_back[0], 3);
+}
+
 static void a_drain_gives_back_waits_and_then_insists(void **state)
 {
     (void)state;
@@ -375,6 +449,8 @@ int main(void)
         TEST(cancel_ends_a_task_wherever_it_is),
         TEST(what_runs_may_finish_within_the_grace_of_a_cancellation),
         TEST(what_is_cancelled_before_it_begins_is_dropped_whenever_it_comes),
+        TEST(what_has_waited_for_long_begins_only_when_it_still_may),
+        TEST(a_question_that_nobody_answers_leaves_the_task_to_the_next_attempt),
         TEST(a_drain_gives_back_waits_and_then_insists),
         TEST(a_drain_without_a_broker_ends_too),
         TEST(nonsense_is_answered_where_possible_and_else_handed_to_a_scheduler),
