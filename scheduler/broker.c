@@ -123,7 +123,8 @@ static void on_deliveries(void *ctx, struct amqp_delivery *first)
                                         .redelivered = delivery->redelivered,
                                         .type = delivery->type,
                                         .message_id = delivery->message_id,
-                                        .body = delivery->body};
+                                        .body = delivery->body,
+                                        .whole_bytes = delivery->whole_bytes};
 
         first = delivery->next;
         delivery->next = NULL;

@@ -7,6 +7,8 @@
 
 #include "common/base/banned.h"
 
+#define DEAD_LETTER_BYTES ((size_t)1 << 20)
+
 /* What an answer of the cache, a confirm or an ended request needs to find its way back. */
 struct way_back {
     struct worker *worker;
@@ -55,17 +57,20 @@ static void port_give_back(void *ctx, struct delivery_ref ref)
 }
 
 /* To the inbox that is always there; the queue's name tells where it was. Of a message that no worker could read
- * nothing is lost when this one is. */
+ * nothing is lost when this one is. A dead letter keeps no more than its beginning, so no more is sent: what is large
+ * costs the broker as much time as hundreds of tasks. */
 static void port_refuse(void *ctx, struct delivery_ref ref, struct str body)
 {
     struct worker *worker = ctx;
+    struct str kept = {body.ptr, body.len < DEAD_LETTER_BYTES ? body.len : DEAD_LETTER_BYTES};
 
     amqp_publish(worker->out, &(struct amqp_message){.exchange = "",
                                                      .routing_key = "ropewalk.inbox.0",
                                                      .type = "task",
                                                      .message_id = intake_queue(worker, ref.consumer),
                                                      .persistent = true,
-                                                     .body = body});
+                                                     .body = kept,
+                                                     .whole_bytes = kept.len < body.len ? body.len : 0});
     port_ack(ctx, ref);
 }
 

@@ -75,6 +75,7 @@ enum err_code task_decode(struct str text, struct arena *arena, struct task *ret
     *ret = (struct task){.attempt = 1, .publication = 1};
     if (rc != ERR_OK)
         return rc;
+    text = str_arena(arena, text);
     rc = schema_decode(&SCHEMA_TASK, text, fields, err);
     if (rc != ERR_OK)
         schema_slices(&SCHEMA_TASK, text, fields);

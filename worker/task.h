@@ -19,9 +19,9 @@ struct task {
     enum task_delivery delivery;
 };
 
-/* `text` must live as long as the arena. On ERR_INVALID, ERR_SYNTAX or ERR_TOO_LARGE *ret holds what could be read all
- * the same: with task_id, token and reply_to in it, the scheduler can still be told. Unknown fields are counted
- * (METRIC_MESSAGES_UNKNOWN_FIELDS) and ignored. */
+/* What is JSON is copied to the arena; what is not costs no more than reading it. On ERR_INVALID, ERR_SYNTAX or
+ * ERR_TOO_LARGE *ret holds what could be read all the same: with task_id, token and reply_to in it, the scheduler can
+ * still be told. Unknown fields are counted (METRIC_MESSAGES_UNKNOWN_FIELDS) and ignored. */
 enum err_code task_decode(struct str text, struct arena *arena, struct task *ret, struct err *err) MUST_CHECK;
 
 /* What comes to a worker's control queue: proto/grant, cancel, drain. */

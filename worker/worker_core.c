@@ -6,6 +6,8 @@
 
 #include "common/base/banned.h"
 
+#define ARENA_TEXT_MAX ((size_t)64 << 10) /* longer ones get a block of their own, once they are known to be tasks */
+
 static struct mono_us now_of(const struct worker_core *core)
 {
     return core->ports.mono(core->ports.ctx);
@@ -96,13 +98,13 @@ static bool must_read_claim(const struct worker_core *core, const struct job *jo
 void worker_core_delivered(struct worker_core *core, struct delivery_ref ref, bool redelivered, struct wall_us sent_at,
                            struct str body)
 {
-    struct arena *arena = arena_new(body.len + 2048);
+    struct arena *arena = arena_new((body.len < ARENA_TEXT_MAX ? body.len : 0) + 2048);
     struct job *job = job_new(core, arena), *same;
     struct err err = {0};
 
     core_notice_sleep(core);
     skew_sample(core, sent_at);
-    if (task_decode(str_arena(arena, body.len == 0 ? STR(" ") : body), arena, &job->task, &err) != ERR_OK) {
+    if (task_decode(body.len == 0 ? STR(" ") : body, arena, &job->task, &err) != ERR_OK) {
         refuse_undecodable(core, job, ref, body, &err);
         return;
     }

@@ -44,6 +44,7 @@ struct amqp_delivery {
     bool redelivered;
     struct str type, message_id, reply_to, body; /* in the delivery's own memory */
     struct wall_us timestamp;
+    uint64_t whole_bytes; /* the body is only the beginning of something that long; 0: it is all of it */
 };
 void amqp_delivery_free(struct amqp_delivery *delivery);
 
@@ -80,6 +81,7 @@ struct amqp_message {
     const char *reply_to;   /* may be NULL */
     bool persistent;        /* persistent messages are also mandatory and confirmed; others are fire and forget */
     struct str body;        /* copied */
+    uint64_t whole_bytes;   /* the body is the beginning of something that long; 0: it is all there is */
     struct wall_us sent_at; /* what the receiver is told, in whole seconds; 0: this machine's clock */
     void (*on_confirm)(void *ctx, enum amqp_confirm outcome); /* on the loop; NULL: nobody cares */
     void *ctx;

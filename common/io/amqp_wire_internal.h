@@ -7,6 +7,9 @@
 
 #define FRAME_OVERHEAD 8
 
+/* Header of a message whose body is the beginning of something longer: how long that was, in bytes. */
+#define WHOLE_BYTES_HEADER "whole-bytes"
+
 /* A message whose frames are still coming in. */
 struct assembly {
     enum { CONTENT_NONE, CONTENT_DELIVERY, CONTENT_RETURN } kind;

@@ -4,7 +4,7 @@
 
 #include "common/base/banned.h"
 
-#define ARGUMENTS_MAX 4096 /* encoded method or properties; ours are at most five short strings */
+#define ARGUMENTS_MAX 4096 /* encoded method or properties; ours are at most five short strings and a number */
 
 static amqp_bytes_t bytes_of(const char *s)
 {
@@ -189,6 +189,8 @@ void wire_put_nack(struct wire *wire, uint16_t channel, uint64_t tag, bool reque
 void wire_put_publish(struct wire *wire, uint16_t channel, const struct amqp_message *message, uint64_t number)
 {
     char correlation[24];
+    amqp_table_entry_t whole = {.key = amqp_cstring_bytes(WHOLE_BYTES_HEADER),
+                                .value = {.kind = AMQP_FIELD_KIND_I64, .value.i64 = (int64_t)message->whole_bytes}};
     amqp_basic_publish_t method = {.exchange = bytes_of(message->exchange),
                                    .routing_key = bytes_of(message->routing_key),
                                    .mandatory = number != 0};
@@ -208,6 +210,10 @@ void wire_put_publish(struct wire *wire, uint16_t channel, const struct amqp_mes
     if (message->reply_to != NULL) {
         properties._flags |= AMQP_BASIC_REPLY_TO_FLAG;
         properties.reply_to = bytes_of(message->reply_to);
+    }
+    if (message->whole_bytes != 0) {
+        properties._flags |= AMQP_BASIC_HEADERS_FLAG;
+        properties.headers = (amqp_table_t){.num_entries = 1, .entries = &whole};
     }
     if (number != 0) {
         /* basic.return carries no number of its own; this is how we know which message came back */

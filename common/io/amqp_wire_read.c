@@ -3,7 +3,7 @@
 
 #include "common/base/banned.h"
 
-#define BODY_MAX ((uint64_t)64 << 20) /* larger messages arrive with an empty body, which nobody can decode */
+#define BODY_MAX ((uint64_t)64 << 20) /* of larger ones only the length arrives, which nobody can decode */
 
 static struct str piece(char **tail, amqp_bytes_t bytes)
 {
@@ -16,6 +16,22 @@ static struct str piece(char **tail, amqp_bytes_t bytes)
     return s;
 }
 
+/* Headers come from anybody: whatever is no length says nothing. */
+static uint64_t whole_bytes_of(const amqp_basic_properties_t *properties)
+{
+    if ((properties->_flags & AMQP_BASIC_HEADERS_FLAG) == 0)
+        return 0;
+    for (int i = 0; i < properties->headers.num_entries; i++) {
+        const amqp_table_entry_t *entry = &properties->headers.entries[i];
+
+        if (str_is((struct str){entry->key.bytes, entry->key.len}, WHOLE_BYTES_HEADER) &&
+            entry->value.kind == AMQP_FIELD_KIND_I64 && entry->value.value.i64 > 0)
+            return (uint64_t)entry->value.value.i64;
+    }
+    return 0;
+}
+
+/* The body is left as it comes: where it is large, clearing it first would cost as much as reading it. */
 static struct amqp_delivery *delivery_new(const struct assembly *assembly, const amqp_basic_properties_t *properties,
                                           size_t body_size, char **ret_body)
 {
@@ -29,7 +45,8 @@ static struct amqp_delivery *delivery_new(const struct assembly *assembly, const
         message_id = properties->message_id;
     if ((properties->_flags & AMQP_BASIC_REPLY_TO_FLAG) != 0)
         reply_to = properties->reply_to;
-    delivery = mem_alloc(sizeof(*delivery) + type.len + message_id.len + reply_to.len + body_size + 4);
+    delivery = mem_grow(NULL, sizeof(*delivery) + type.len + message_id.len + reply_to.len + body_size + 4, 1);
+    *delivery = (struct amqp_delivery){0};
     tail = (char *)(delivery + 1);
     delivery->tag = assembly->tag;
     delivery->redelivered = assembly->redelivered;
@@ -37,6 +54,8 @@ static struct amqp_delivery *delivery_new(const struct assembly *assembly, const
     delivery->message_id = piece(&tail, message_id);
     delivery->reply_to = piece(&tail, reply_to);
     delivery->body = (struct str){tail, body_size};
+    tail[body_size] = '\0';
+    delivery->whole_bytes = whole_bytes_of(properties);
     /* Seconds from outside: a value beyond what microseconds can hold says nothing. */
     if ((properties->_flags & AMQP_BASIC_TIMESTAMP_FLAG) != 0 &&
         properties->timestamp < (uint64_t)(INT64_MAX / US_PER_S))
@@ -83,6 +102,8 @@ static void content_header(struct assembly *assembly, const amqp_frame_t *frame,
         assembly->skip = assembly->left > BODY_MAX;
         assembly->delivery =
             delivery_new(assembly, properties, assembly->skip ? 0 : (size_t)assembly->left, &assembly->body);
+        if (assembly->skip)
+            assembly->delivery->whole_bytes = assembly->left;
     }
     if (assembly->left == 0)
         content_complete(assembly, ret);

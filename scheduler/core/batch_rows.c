@@ -346,6 +346,14 @@ static void describe(struct rows *r, const struct work *work, const struct input
     }
 }
 
+/* The column is an int. */
+static size_t whole_bytes(const struct input *input, struct str body)
+{
+    uint64_t told = input->delivery == NULL ? 0 : input->delivery->whole_bytes;
+
+    return told <= body.len ? body.len : told < INT32_MAX ? (size_t)told : INT32_MAX;
+}
+
 static void add_dead_letter(struct rows *r, const struct work *work, const struct input *input, const char *reason)
 {
     const struct run_entry *entry = work->entry;
@@ -358,7 +366,7 @@ static void add_dead_letter(struct rows *r, const struct work *work, const struc
                                    .run = input->run,
                                    .step = entry == NULL ? STR_NONE : input->in.step,
                                    .reason = reason,
-                                   .bytes = body.len,
+                                   .bytes = whole_bytes(input, body),
                                    .again = input->delivery != NULL && input->delivery->again};
     describe(r, work, input, letter);
     if (body.len > DEAD_LETTER_MAX_BYTES)

@@ -68,6 +68,7 @@ struct delivery {
     int64_t epoch;
     uint32_t refs;
     bool again;                  /* what comes of it may be committed already */
+    uint64_t whole_bytes;        /* of what the message holds only the beginning; 0: it is whole */
     struct arena *arena;         /* decoded text; NULL while none was needed */
     struct link link;            /* sched.deliveries */
     struct str type, message_id; /* the shell's, as long as the handle */

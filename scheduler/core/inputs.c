@@ -14,6 +14,7 @@ struct delivery *delivery_new(struct sched *sched, const struct sched_message *m
     delivery->shard = message->shard;
     delivery->epoch = shard == NULL ? -1 : shard->epoch;
     delivery->again = message->redelivered;
+    delivery->whole_bytes = message->whole_bytes;
     delivery->type = message->type;
     delivery->message_id = message->message_id;
     delivery->inputs = (struct input *)(delivery + 1);

@@ -355,6 +355,10 @@ void message_decode(struct sched *sched, const struct sched_message *message)
     struct arena *repaired = NULL;
     struct err err;
 
+    if (message->whole_bytes > body.len) {
+        decode_garbage(sched, message, "too large: only its beginning was passed on");
+        return;
+    }
     /* Only what has an escape can hold what PostgreSQL cannot; the check then costs a copy at most. */
     if (memchr(body.ptr == NULL ? "" : body.ptr, '\\', body.len) != NULL) {
         repaired = arena_new(1024);

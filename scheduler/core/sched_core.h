@@ -297,6 +297,7 @@ struct sched_message {
     bool large;       /* from the .large inbox */
     bool redelivered; /* somebody had it before, and may have committed what came of it */
     struct str type, message_id, body;
+    uint64_t whole_bytes; /* the body is only the beginning of something that long; 0: it is all of it */
 };
 void sched_on_message(struct sched *sched, const struct sched_message *message);
 void sched_on_heartbeat(struct sched *sched,

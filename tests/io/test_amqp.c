@@ -209,6 +209,26 @@ static void a_message_arrives_as_it_was_sent(void **state)
     assert_true(f->first->timestamp.us == SENT_AT);
 }
 
+static void what_is_only_a_beginning_says_how_long_it_was(void **state)
+{
+    struct fixture *f = *state;
+
+    declare(f);
+    consume(f, 10);
+    run_until(f, &f->ups, 1);
+    amqp_publish(f->link, &(struct amqp_message){.exchange = "",
+                                                 .routing_key = f->queue,
+                                                 .type = "task",
+                                                 .persistent = true,
+                                                 .body = STR("{\"a\""),
+                                                 .whole_bytes = UINT64_C(5000000000)});
+    publish(f, f->queue, STR("{}"));
+    run_until(f, &f->deliveries, 2);
+    assert_true(str_is(f->first->body, "{\"a\""));
+    assert_true(f->first->whole_bytes == UINT64_C(5000000000));
+    assert_true(f->last->whole_bytes == 0);
+}
+
 static void large_and_empty_bodies_arrive_whole(void **state)
 {
     struct fixture *f = *state;
@@ -586,6 +606,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_message_arrives_as_it_was_sent, setup, teardown),
+        cmocka_unit_test_setup_teardown(what_is_only_a_beginning_says_how_long_it_was, setup, teardown),
         cmocka_unit_test_setup_teardown(large_and_empty_bodies_arrive_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(thousands_arrive_in_order_and_in_batches, setup, teardown),
         cmocka_unit_test_setup_teardown(a_message_to_nowhere_is_returned, setup, teardown),

@@ -242,6 +242,8 @@ def test_a_shower_of_nonsense_slows_nobody_down_and_changes_nothing(drive):
     assert shower.dead > 100 and shower.forged > 30, "too little for a test"
     until("every dead letter", lambda: drive.sql("select count(*) from dead_letter")[0][0] - letters >= shower.dead, 60)
     assert drive.sql("select count(*) from dead_letter")[0][0] - letters == shower.dead
+    large = drive.sql("select type, bytes, length(body) from dead_letter where bytes > 1048576 order by type")
+    assert large == [("result", (10 << 20) + 19, 1 << 20)] * 2 + [("task", 10 << 20, 1 << 20)] * 2, large
     assert metric(drive, "ropewalk_results_forged_total") - forged == shower.forged
     assert drive.sql("select count(*) from event where run_id = %s", run_id) == history, "a forged result changed a run"
     until("queues without nonsense", lambda: set(depths(drive)) <= {"ropewalk.task.nobody.normal"}, 30, 1)
