@@ -168,9 +168,25 @@ static void read_queues(struct explain_facts *facts, struct str text)
     facts->queues = queues;
 }
 
+static bool is_told_of(const struct explain_facts *facts, struct str list)
+{
+    char id[UUID_TEXT_SIZE];
+    struct str text;
+    struct jt_iter runs;
+
+    run_id_format(facts->history->id, id);
+    jt_iter_init(&runs, list);
+    while (jt_next(&runs))
+        if (jt_string(runs.value, facts->arena, &text) && str_is(text, id))
+            return true;
+    return false;
+}
+
 static void read_health(struct explain_facts *facts, struct str text)
 {
     facts->told = jt_bool(jt_get(text, "broker"), &facts->broker_up);
+    facts->for_newer = is_told_of(facts, jt_get(text, "for_newer"));
+    facts->for_older = is_told_of(facts, jt_get(text, "for_older"));
     read_queues(facts, jt_get(text, "queues"));
 }
 

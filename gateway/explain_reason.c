@@ -442,6 +442,16 @@ static bool explain_from_outside(const struct explain_facts *facts, struct expla
     else if (!facts->owned)
         only(ret, REASON_NO_SCHEDULER,
              arena_printf(arena, "No scheduler looks after shard %d, to which the run belongs.", facts->shard));
+    else if (facts->told && facts->for_newer)
+        only(ret, REASON_NEWER_RELEASE,
+             arena_printf(arena,
+                          "Scheduler " STR_FMT " cannot read the run's workflow version or its history: they are of a "
+                          "newer release.",
+                          STR_ARG(facts->owner)));
+    else if (facts->told && facts->for_older)
+        only(ret, REASON_OLDER_RELEASE,
+             "The run is accepted, and begins when no scheduler of an older release is running, which could not go on "
+             "with it.");
     else if (h->state->status == RUN_PAUSED)
         only(ret, REASON_PAUSED, say_paused(arena, h->paused));
     else if (h->work_count > 0)

@@ -41,6 +41,8 @@ struct explain_facts {
     bool told;        /* it has told of its broker and queues, of late */
     struct wall_us told_at;
     bool broker_up;
+    bool for_newer; /* it cannot go on with this run: that is of a newer release than the scheduler */
+    bool for_older; /* it does not begin it, while a scheduler of an older release lives that could not go on with it */
     size_t queue_count;
     const struct explain_queue *queues;
     const struct explain_place *place; /* NULL: it waits for no slot, or has just got it */

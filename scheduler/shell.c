@@ -170,6 +170,35 @@ static void write_health(void *ctx, const struct sched_queue_stat *stat)
     jw_end_arr(w);
 }
 
+#define ASIDES_TOLD 200
+struct asides_told {
+    struct jw *w;
+    size_t count;
+    enum aside_until until;
+};
+
+static void write_aside(void *ctx, struct run_id run, enum aside_until until)
+{
+    struct asides_told *told = ctx;
+    char id[UUID_TEXT_SIZE];
+
+    if (until != told->until || told->count == ASIDES_TOLD)
+        return;
+    told->count++;
+    run_id_format(run, id);
+    jw_cstr(told->w, id);
+}
+
+static void write_asides(const struct shell *shell, struct jw *w, const char *key, enum aside_until until)
+{
+    struct asides_told told = {.w = w, .until = until};
+
+    jw_key(w, key);
+    jw_arr(w);
+    sched_each_aside(shell->sched, write_aside, &told);
+    jw_end_arr(w);
+}
+
 static void write_worker(void *ctx, const struct sched_worker *worker)
 {
     struct jw *w = ctx;
@@ -192,6 +221,8 @@ struct str shell_health(void *ctx)
     w = jw_to(&shell->health);
     jw_obj(&w);
     jw_kbool(&w, "broker", shell->broker != NULL && broker_is_up(shell->broker));
+    write_asides(shell, &w, "for_older", ASIDE_UNTIL_FORMATS);
+    write_asides(shell, &w, "for_newer", ASIDE_UNTIL_LOST);
     jw_key(&w, "queues");
     jw_arr(&w);
     sched_each_queue(shell->sched, write_health, &w);

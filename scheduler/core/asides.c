@@ -90,6 +90,18 @@ size_t asides_list(struct sched *sched, struct run_id **ret)
     return n;
 }
 
+void sched_each_aside(const struct sched *sched, void (*fn)(void *ctx, struct run_id run, enum aside_until until),
+                      void *ctx)
+{
+    for (size_t i = 0; sched->asides.len > 0 && i < sched->asides.cap; i++) {
+        for (const struct hnode *at = sched->asides.slots[i]; at != NULL; at = at->next) {
+            const struct aside *aside = CONTAINER(at, struct aside, node);
+
+            fn(ctx, aside->run, aside->until);
+        }
+    }
+}
+
 void asides_free(struct sched *sched)
 {
     end(sched, ASIDE_UNTIL_LOST, NULL);

@@ -49,6 +49,7 @@ struct plan_info {
     struct str workflow;
     struct plan *plan; /* NULL: not here */
     bool asked, absent;
+    bool unreadable; /* it is there, but not for this release */
     struct mono_us ask_at;
     bool *output_read;             /* per step: some template reads its output */
     bool *item_read;               /* per step, of loops: something in the body reads .item */
@@ -608,10 +609,6 @@ void command_leave(struct sched *sched, struct command *command); /* untouched; 
 void commands_distrust(struct sched *sched); /* what is being fetched may be of before something we just learnt */
 void commands_free(struct sched *sched);
 /* asides.c */
-enum aside_until {
-    ASIDE_UNTIL_FORMATS, /* other schedulers come or go, or the shard is lost */
-    ASIDE_UNTIL_LOST,    /* the shard is another's */
-};
 /* Gives up the run's commands that are in hand; none is taken until then. */
 void aside_add(struct sched *sched, struct run_entry *entry, enum aside_until until);
 bool aside_is(const struct sched *sched, struct run_id run);

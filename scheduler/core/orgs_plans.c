@@ -215,7 +215,7 @@ static void compile(struct plan_info *info, struct str document)
     limits.max_items = UINT32_MAX;
     info->plan = plan_compile(document, &limits, &faults);
     if (info->plan == NULL) {
-        info->absent = true;
+        info->absent = info->unreadable = true;
         log_event(LOG_ERROR, "plan.not_compiled", log_str("workflow", info->workflow),
                   log_i64("version", info->version), log_i64("organisation_id", info->organisation),
                   log_cstr("code", faults.count > 0 ? faults.items[0].code : ""),
@@ -247,7 +247,7 @@ void sched_on_plans(struct sched *sched, const struct sched_plan_loaded *plans, 
             compile(info, plans[i].document);
         for (LIST_EACH(&info->users, at))
             run_plan_here(sched, CONTAINER(at, struct run_entry, waits_plan));
-        info->absent = false; /* asked for again by the next that wants it */
+        info->absent = info->unreadable = false; /* asked for again by the next that wants it */
     }
 }
 

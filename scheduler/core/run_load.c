@@ -170,16 +170,17 @@ void run_plan_here(struct sched *sched, struct run_entry *entry)
     struct plan_info *plan = entry->plan;
 
     list_del(&entry->waits_plan);
-    if (plan->plan == NULL && sched->format_newest > sched->set.format) {
+    if (plan->plan == NULL && plan->unreadable) {
         struct err err;
 
-        (void)err_set(&err, ERR_NOT_AVAILABLE,
-                      "its workflow version cannot be read here, but perhaps by a newer release");
+        /* A gateway has read it when it was saved: there is a release that can, whether or not one of its schedulers
+         * lives already. */
+        (void)err_set(&err, ERR_NOT_AVAILABLE, "its workflow version cannot be read by this release");
         leave_to_newer(sched, entry, &err);
     } else if (plan->plan == NULL) {
         run_forget_state(sched, entry);
         entry->unloadable = true;
-        quarantine_add(sched, entry->id, false, "its workflow version cannot be read");
+        quarantine_add(sched, entry->id, false, "its workflow version is not there");
     } else {
         struct sched_loaded_run *loaded = entry->pending;
         struct arena *arena = entry->pending_arena;

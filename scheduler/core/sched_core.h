@@ -450,6 +450,14 @@ struct sched_worker {
     int64_t silent_us;
 };
 void sched_each_worker(struct sched *sched, void (*fn)(void *ctx, const struct sched_worker *worker), void *ctx);
+
+/* Runs that wait until schedulers are upgraded, for people who ask why. */
+enum aside_until {
+    ASIDE_UNTIL_FORMATS, /* other schedulers come or go, or the shard is lost: one of them is too old for it */
+    ASIDE_UNTIL_LOST,    /* the shard is another's: we are too old for it */
+};
+void sched_each_aside(const struct sched *sched, void (*fn)(void *ctx, struct run_id run, enum aside_until until),
+                      void *ctx);
 struct sched_stats {
     uint64_t orphans[ORPHAN_COUNT];
     size_t shards, shards_loading, runs_cached, run_bytes, body_bytes, timers, leases, inputs_waiting, watchers;

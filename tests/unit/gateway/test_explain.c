@@ -168,6 +168,18 @@ static void no_scheduler(struct scene *s)
     s->facts.owned = false;
 }
 
+static void of_a_newer_release(struct scene *s)
+{
+    begin(s, CHARGE);
+    s->facts.for_newer = true;
+}
+
+static void not_for_older_ones(struct scene *s)
+{
+    begin(s, CHARGE);
+    s->facts.for_older = true;
+}
+
 static void running(struct scene *s)
 {
     begin(s, CHARGE);
@@ -381,6 +393,8 @@ static const struct {
     {"RabbitMQ is down", broker_down},
     {"RabbitMQ was down before the task was ready", broker_was_down},
     {"All schedulers are down", no_scheduler},
+    {"A run of a newer release than its scheduler", of_a_newer_release},
+    {"A run that a scheduler of an older release could not go on with", not_for_older_ones},
     {"A step that runs", running},
     {"A task put off by its worker", deferred},
     {"A rate limit", rate_limited},
