@@ -44,6 +44,7 @@ struct call {
     struct str params[CALL_PARAMS]; /* decoded, in the order of the pattern */
     size_t query_count;
     struct query_value *query;
+    void *ctx; /* the handler's own */
     /* What the gateway asks of itself has no http, and this instead: once, with what would have been the answer. code
      * and detail of a problem, NULL without; errors as call_problem_errors has them. The call lives until it has
      * returned to the loop. */

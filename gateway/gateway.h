@@ -27,6 +27,7 @@ struct gateway {
     struct db_clock clock;
     struct auth *auth;
     struct secrets *secrets;
+    struct cache *cache; /* NULL: no Redis is set */
     struct flows *flows;
     struct starts *starts;
     struct backlog *backlog;

@@ -3,6 +3,7 @@
 #include "common/base/ensure.h"
 #include "common/base/log.h"
 #include "common/db/migrate.h"
+#include "common/io/cache.h"
 #include "gateway/auth.h"
 #include "gateway/backlog.h"
 #include "gateway/bulk_rerun.h"
@@ -17,6 +18,8 @@
 #include <sys/resource.h>
 
 #include "common/base/banned.h"
+
+#define CACHE_TIMEOUT_MS 50 /* what waits for Redis is a sender of a webhook, and Redis only saves work */
 
 #define CONFIG_STR(...) CONFIG_ROW_STR(gateway_config, __VA_ARGS__)
 #define CONFIG_INT(...) CONFIG_ROW_INT(gateway_config, __VA_ARGS__)
@@ -260,6 +263,8 @@ static void close_all(struct process *p)
 {
     struct gateway *gw = &p->gw;
 
+    if (gw->cache != NULL)
+        cache_free(gw->cache); /* first: who waits for it goes on */
     sandbox_free(gw->sandbox);
     amqp_link_free(gw->publish);
     amqp_link_free(gw->consume);
@@ -367,6 +372,8 @@ int main(int argc, char **argv)
              "the body has more than %" PRId64 " bytes (limit body_bytes): send less, or have the limit raised",
              body_max);
     gw->sandbox = sandbox_new(gw->loop, 1, NULL);
+    if (gw->config.redis_url[0] != '\0')
+        gw->cache = cache_new(gw->loop, gw->config.redis_url, CACHE_TIMEOUT_MS);
     connect_all(&process);
     if (http_server_new(&http, &gw->http, &err) != ERR_OK)
         service_fail(gw->service, 2, &err);

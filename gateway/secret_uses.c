@@ -37,6 +37,14 @@ static void add_signatures(struct uses *uses, const struct plan *plan)
             pg_array_add(uses->secrets, pg_text(webhook->secrets[k].text));
             pg_array_add(uses->pointers, pg_text(buf_str(&uses->pointer)));
         }
+        if (webhook->verify_token.named) {
+            buf_reset(&uses->pointer);
+            buf_append_str(&uses->pointer, STR("/triggers"));
+            jt_pointer_add(&uses->pointer, plan->triggers[i].name);
+            buf_append_str(&uses->pointer, STR("/webhook/verify_token"));
+            pg_array_add(uses->secrets, pg_text(webhook->verify_token.text));
+            pg_array_add(uses->pointers, pg_text(buf_str(&uses->pointer)));
+        }
     }
 }
 

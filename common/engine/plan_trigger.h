@@ -19,11 +19,26 @@ enum hook_mode { HOOK_ENFORCE, HOOK_AUDIT /* told, not refused */, HOOK_OFF };
 extern const char *const HOOK_STAGE_NAMES[HOOK_STAGES];
 
 #define WEBHOOK_SECRETS_MAX 2
+#define WEBHOOK_WAIT_MAX_US (60 * INT64_C(1000000))
 #define WEBHOOK_WINDOW_US (300 * INT64_C(1000000))
 
 struct plan_secret {
     bool named; /* ${ .secrets.NAME }: text is the name */
     struct str text;
+};
+
+struct plan_header {
+    struct str name, value; /* name in lower case */
+};
+
+/* The answer waits for the run's end. */
+struct plan_respond {
+    int64_t wait_us; /* 0: it does not */
+    int64_t status;
+    size_t header_count;
+    struct plan_header *headers;
+    bool has_body; /* else the run's output */
+    struct template body;
 };
 
 struct plan_webhook {
@@ -39,6 +54,8 @@ struct plan_webhook {
     int64_t window_us;
     int64_t rate_limit, rate_per_us; /* requests in a time; 0: none */
     enum hook_mode modes[HOOK_STAGES];
+    struct plan_secret verify_token; /* of GETs with hub.challenge; text STR_NONE: they are not answered */
+    struct plan_respond respond;
     size_t hidden_count;
     struct str *hidden; /* headers that are stored nowhere, lower case */
 };

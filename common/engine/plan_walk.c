@@ -107,6 +107,19 @@ void plan_each_template_of(const struct plan *plan, uint32_t node, plan_template
     plan_each_part(plan, node, without_part, &(struct plain){fn, ctx});
 }
 
+static void each_respond(const struct plan_trigger *trigger, plan_template_fn fn, void *ctx)
+{
+    CLEANUP(buf_deinit) struct buf pointer = {0};
+
+    if (trigger->webhook.respond.body.expr_count == 0)
+        return;
+    buf_init(&pointer, POINTER_MAX);
+    buf_append_str(&pointer, STR("/triggers"));
+    jt_pointer_add(&pointer, trigger->name);
+    buf_append_str(&pointer, STR("/webhook/respond/body"));
+    fn(ctx, &trigger->webhook.respond.body, buf_str(&pointer));
+}
+
 void plan_each_template(const struct plan *plan, plan_template_fn fn, void *ctx)
 {
     for (uint32_t i = 0; i < plan->step_count; i++)
@@ -124,5 +137,6 @@ void plan_each_template(const struct plan *plan, plan_template_fn fn, void *ctx)
         buf_append_str(&pointer, STR("/input"));
         if (plan->triggers[i].input.expr_count > 0)
             fn(ctx, &plan->triggers[i].input, buf_str(&pointer));
+        each_respond(&plan->triggers[i], fn, ctx);
     }
 }

@@ -200,6 +200,83 @@ static void read_hidden(struct compile *c, struct plan_webhook *hook, struct str
             hook->hidden[hook->hidden_count++] = lower(c, text);
 }
 
+/* A name that HTTP allows, and that is not the server's own business. */
+static bool may_answer(struct str name)
+{
+    static const char *const ours[] = {"connection", "content-length",    "date",    "keep-alive", "server",
+                                       "trailer",    "transfer-encoding", "upgrade", NULL};
+
+    for (size_t i = 0; i < name.len; i++)
+        if (!((name.ptr[i] >= 'a' && name.ptr[i] <= 'z') || (name.ptr[i] >= '0' && name.ptr[i] <= '9') ||
+              name.ptr[i] == '-' || name.ptr[i] == '_'))
+            return false;
+    return name.len > 0 && name.len <= 100 && !is_among(name, ours);
+}
+
+static void read_answer_headers(struct compile *c, struct plan_respond *respond, struct str object, const char *pointer)
+{
+    struct jt_iter it;
+
+    respond->headers = arena_array(c->plan->arena, jt_count(object) + 1, sizeof(*respond->headers));
+    jt_iter_init(&it, object);
+    while (jt_next(&it)) {
+        struct plan_header *header = &respond->headers[respond->header_count];
+        CLEANUP(buf_deinit) struct buf key = {0};
+
+        header->name = str_arena(c->plan->arena, jt_key(&it, c->plan->arena));
+        buf_init(&key, header->name.len * 2 + 16);
+        jt_pointer_add(&key, header->name);
+        header->name = lower(c, header->name);
+        if (!may_answer(header->name))
+            plan_fault(c, "out_of_range", "letters, digits, - and _; the server sets those of the connection itself",
+                       "cannot be a header of an answer", "%s/respond/headers%s", pointer, key.ptr);
+        else if (jt_string(it.value, c->plan->arena, &header->value))
+            respond->header_count++;
+    }
+}
+
+static void check_body(struct compile *c, const struct template *body, const char *pointer)
+{
+    for (size_t i = 0; i < body->expr_count; i++) {
+        const struct expr *expr = &body->exprs[i];
+
+        if (expr->step_count > 0 || expr->all_steps || expr->uses_item)
+            plan_fault(c, "not_upstream", "give it in the workflow's output",
+                       "an answer reads .output, .run, .input, .trigger", "%s/respond/body" STR_FMT, pointer,
+                       STR_ARG(expr->pointer));
+    }
+}
+
+static void read_respond(struct compile *c, struct plan_respond *respond, struct str object, const char *pointer)
+{
+    const char *place = plan_text(c, "%s/respond", pointer);
+    struct str body = jt_get(object, "body");
+
+    if (jt_type(object) != JT_OBJECT)
+        return;
+    respond->status = 200;
+    respond->wait_us = plan_duration(c, object, "wait", place, 0);
+    (void)jt_i64(jt_get(object, "status"), &respond->status);
+    if (respond->wait_us <= 0 || respond->wait_us > WEBHOOK_WAIT_MAX_US)
+        plan_fault(c, "out_of_range", "10s, say", "an answer waits for 60s at most", "%s/wait", place);
+    read_answer_headers(c, respond, jt_get(object, "headers"), pointer);
+    respond->has_body =
+        body.ptr != NULL && plan_template(c, body, plan_text(c, "%s/body", place), NULL, &respond->body);
+    if (respond->has_body)
+        check_body(c, &respond->body, pointer);
+}
+
+static void read_verify_token(struct compile *c, struct plan_webhook *hook, struct str object, const char *pointer)
+{
+    struct plan_secret *token = &hook->verify_token;
+
+    token->text = string_of(c, object, "verify_token");
+    token->named = token->text.ptr != NULL && str_starts(str_trim(token->text), "${");
+    if (token->named && !secret_name(token->text, &token->text))
+        plan_fault(c, "bad_expression", "write \"${ .secrets.NAME }\"", "is not a secret as a whole", "%s/verify_token",
+                   pointer);
+}
+
 void plan_webhook(struct compile *c, struct plan_webhook *hook, struct str object, const char *pointer)
 {
     struct str signature = jt_get(object, "signature"), limit = jt_get(object, "rate_limit");
@@ -213,6 +290,8 @@ void plan_webhook(struct compile *c, struct plan_webhook *hook, struct str objec
     hook->deny = read_networks(c, jt_get(object, "deny"), "deny", pointer, &hook->deny_count);
     read_hidden(c, hook, jt_get(object, "hide_headers"));
     read_modes(c, hook, jt_get(object, "modes"));
+    read_respond(c, &hook->respond, jt_get(object, "respond"), pointer);
+    read_verify_token(c, hook, object, pointer);
     if (jt_type(signature) == JT_OBJECT)
         read_signature(c, hook, signature, pointer);
     if (hook->scheme.ptr == NULL || hook->modes[HOOK_SIGNATURE] != HOOK_ENFORCE)

@@ -1,4 +1,4 @@
-/* POST /hooks/{organisation}/{workflow}/{trigger}: the stages in their order. */
+/* /hooks/{organisation}/{workflow}/{trigger}: the stages in their order. */
 #include "gateway/hooks/hook.h"
 #include "gateway/backlog.h"
 #include "gateway/document.h"
@@ -15,11 +15,41 @@ static void not_found(struct hook *hook)
     call_problem(hook->call, 404, "not_found", "there is no such webhook");
 }
 
-static void submit(struct hook *hook)
+struct str hook_nonce(const struct hook *hook)
+{
+    if (hook->again != NULL)
+        return hook->again->nonce;
+    if (hook->genuine && hook->verdict.nonce[0] != '\0' && hook->trigger->webhook.modes[HOOK_REPLAY] != HOOK_OFF &&
+        !hook->replay_passed)
+        return str_of(hook->verdict.nonce);
+    return STR_NONE;
+}
+
+struct str hook_scope(const struct hook *hook)
+{
+    return str_of(arena_printf(hook->call->arena, STR_FMT "/" STR_FMT, STR_ARG(hook->start.workflow),
+                               STR_ARG(hook->trigger->name)));
+}
+
+static void write_delivery(struct hook *hook)
+{
+    struct start_delivery *delivery = &hook->delivery;
+
+    delivery->scope = hook_scope(hook);
+    delivery->nonce = hook_nonce(hook);
+    delivery->kept_s = (int32_t)(2 * hook->trigger->webhook.window_us / US_PER_S) + 1;
+    if (hook->again != NULL && delivery->kept_s < LOG_KEPT_S)
+        delivery->kept_s = LOG_KEPT_S; /* as long as it can be asked for once more */
+    hook->start.delivery = delivery;
+}
+
+void hook_submit(struct hook *hook)
 {
     struct gateway *gw = hook->call->gw;
     struct start *start = &hook->start;
 
+    write_delivery(hook);
+    start->wants_reply = hook_waits(hook);
     start->run_id = start_run_id(gw, start->organisation, start->workflow, start->key, &start->created_at);
     hook->delivery.trigger = hook_trigger_json(hook);
     hook->delivery.log = hook_log_json(hook);
@@ -37,7 +67,7 @@ static void on_flow_again(void *ctx, struct flow *flow, enum err_code rc, const 
         hook_refuse(hook, "start", "invalid_input", 422, "invalid_input",
                     "the input does not keep the workflow's input_schema");
     else
-        submit(hook);
+        hook_submit(hook);
 }
 
 static void with_input(struct hook *hook)
@@ -82,28 +112,6 @@ static bool read_key(struct hook *hook)
     return true;
 }
 
-struct str hook_nonce(const struct hook *hook)
-{
-    if (hook->again != NULL)
-        return hook->again->nonce;
-    if (hook->genuine && hook->verdict.nonce[0] != '\0' && hook->trigger->webhook.modes[HOOK_REPLAY] == HOOK_ENFORCE)
-        return str_of(hook->verdict.nonce);
-    return STR_NONE;
-}
-
-static void write_delivery(struct hook *hook)
-{
-    struct start_delivery *delivery = &hook->delivery;
-
-    delivery->scope = str_of(arena_printf(hook->call->arena, STR_FMT "/" STR_FMT, STR_ARG(hook->start.workflow),
-                                          STR_ARG(hook->trigger->name)));
-    delivery->nonce = hook_nonce(hook);
-    delivery->kept_s = (int32_t)(2 * hook->trigger->webhook.window_us / US_PER_S) + 1;
-    if (hook->again != NULL && delivery->kept_s < LOG_KEPT_S)
-        delivery->kept_s = LOG_KEPT_S; /* as long as it can be asked for once more */
-    hook->start.delivery = delivery;
-}
-
 void hook_go_on(struct hook *hook)
 {
     if (!hook->trigger->enabled) {
@@ -112,15 +120,20 @@ void hook_go_on(struct hook *hook)
     }
     if (!read_key(hook) || !admit(hook))
         return;
-    write_delivery(hook);
     hook_make_input(hook, with_input);
+}
+
+static void unseen(struct hook *hook)
+{
+    if (hook_check_rate(hook))
+        hook_go_on(hook);
 }
 
 static void with_secrets(struct hook *hook)
 {
     if (hook_check_signature(hook) && hook_read_body(hook, http_header_get(hook->call->http, "content-type")) &&
-        hook_check_rate(hook))
-        hook_go_on(hook);
+        !hook_is_challenge(hook))
+        hook_check_replay(hook, unseen);
 }
 
 static void go_in(struct hook *hook)
@@ -158,7 +171,10 @@ static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct
         return;
     }
     hook_write_request(hook);
-    go_in(hook);
+    if (hook->asks)
+        hook_get_challenge(hook);
+    else
+        go_in(hook);
 }
 
 void hook_look_up(struct hook *hook, bool fresh)
@@ -191,11 +207,12 @@ void hook_init(struct hook *hook, struct call *call)
     hook->start.done = hook_started;
 }
 
-void route_hook(struct call *call)
+static void receive(struct call *call, bool asks)
 {
     struct hook *hook = arena_alloc(call->arena, sizeof(*hook));
 
     hook_init(hook, call);
+    hook->asks = asks;
     hook->raw = http_body(call->http);
     hook->start.workflow = call->params[1];
     hook->trigger_name = call->params[2];
@@ -203,4 +220,14 @@ void route_hook(struct call *call)
         not_found(hook);
     else
         hook_find_organisation(hook, call->params[0], with_organisation);
+}
+
+void route_hook(struct call *call)
+{
+    receive(call, false);
+}
+
+void route_hook_challenge(struct call *call)
+{
+    receive(call, true);
 }

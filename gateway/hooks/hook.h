@@ -40,6 +40,10 @@ struct hook {
     void (*opened)(struct hook *hook);
     const char *secret_fault; /* why one could not be opened, for the log */
     struct buf audit;
+    bool asks;          /* a GET: whether the URL is ours */
+    bool replay_passed; /* taken before, and told only */
+    void (*unseen)(struct hook *hook);
+    void (*with_input)(struct hook *hook);
     int64_t after_s; /* Retry-After */
     int moves;
 };
@@ -65,6 +69,25 @@ bool hook_read_body(struct hook *hook, struct str content_type);
 void hook_write_request(struct hook *hook);
 struct str hook_trigger_json(struct hook *hook);
 
+/* hook_replay.c: from here, or answered. */
+void hook_check_replay(struct hook *hook, void (*done)(struct hook *hook));
+/* It was taken before: refused, or told and taken by `taken_all_the_same`. */
+void hook_replayed(struct hook *hook, void (*taken_all_the_same)(struct hook *hook));
+void hook_remember(const struct hook *hook); /* it is taken now */
+
+/* hook_challenge.c. True: it was one, and is answered. */
+bool hook_is_challenge(struct hook *hook);
+void hook_get_challenge(struct hook *hook);
+
+/* hook_render.c: a template's text, or what is wrong. */
+enum hook_rendered { HOOK_RENDERED, HOOK_RENDER_FAILED, HOOK_RENDER_UNAVAILABLE };
+typedef void (*hook_rendered_fn)(struct hook *hook, enum hook_rendered rendered, struct str text);
+void hook_render(struct hook *hook, const struct template *template, const struct expr_doc *doc, hook_rendered_fn done);
+
+/* hook_respond.c: 202, or what comes of the run when its sender waits for it. announced: see live_watch. */
+bool hook_waits(const struct hook *hook);
+void hook_answer_run(struct hook *hook, bool announced);
+
 /* hook_input.c: what the run gets. */
 void hook_make_input(struct hook *hook, void (*done)(struct hook *hook));
 /* hook_log.c: a delivery that started nothing, or whose run is another's. */
@@ -74,6 +97,8 @@ struct str hook_log_json(struct hook *hook); /* of one that starts a run */
 void hook_init(struct hook *hook, struct call *call);
 void hook_look_up(struct hook *hook, bool fresh);
 void hook_go_on(struct hook *hook);
+void hook_submit(struct hook *hook);
+struct str hook_scope(const struct hook *hook); /* where its nonce is unique */
 /* What makes it unique; STR_NONE: it may come again. */
 struct str hook_nonce(const struct hook *hook);
 /* hook_redeliver.c: what go_in is for those from outside. */

@@ -37,11 +37,6 @@ void hook_refuse(struct hook *hook, const char *stage, const char *reason, int s
         call_problem(hook->call, status, code, detail);
 }
 
-static void answer_started(struct hook *hook)
-{
-    starting_answer_accepted(hook->call, hook->start.run_id);
-}
-
 void hook_started(struct start *start, enum start_verdict verdict, const struct err *err)
 {
     struct hook *hook = (struct hook *)start;
@@ -49,15 +44,16 @@ void hook_started(struct start *start, enum start_verdict verdict, const struct 
     switch (verdict) {
     case START_MADE:
         count("start", 202);
-        answer_started(hook);
+        hook_remember(hook);
+        hook_answer_run(hook, true);
         break;
     case START_KNOWN:
         count("idempotency", 202);
         hook_log(hook, 202, "idempotency", "known_key", &start->run_id);
-        answer_started(hook);
+        hook_answer_run(hook, false);
         break;
     case START_REPLAYED:
-        hook_refuse(hook, "replay", "replayed", 409, "replayed", "this delivery has been taken before");
+        hook_replayed(hook, hook_submit);
         break;
     case START_KEY_DIFFERS:
         hook_refuse(hook, "idempotency", "idempotency_key_reused", 422, "idempotency_key_reused",

@@ -401,6 +401,133 @@ def test_the_command_line_signs_a_sample_of_every_scheme(drive):
     assert drive.ended(again)["input"] == {"mine": 1}
 
 
+ANSWERING = {"name": "answering", "triggers": {
+    "output": {"webhook": {"respond": {"wait": "20s"}}},
+    "made": {"webhook": {"respond": {"wait": "20s", "status": 201, "headers": {"X-Made": "yes"},
+                                     "body": {"sum": "${ .output.n + 1 }", "run": "${ .run.id }", "who": "${ .trigger.query.who }"}}}},
+    "text": {"webhook": {"respond": {"wait": "20s", "headers": {"Content-Type": "text/html"}, "body": "<b>${ .output.n }</b>"}}},
+    "never": {"webhook": {"respond": {"wait": "300ms"}}, "input": {"n": "${ .trigger.body.n }", "hold": "1h"}},
+    "fails": {"webhook": {"respond": {"wait": "20s"}}, "input": {"n": "none"}}},
+    "steps": {"a": {"call": "transform", "with": {"value": "${ .input.n + 0 }"}},
+              "hold": {"call": "delay", "needs": ["a"], "when": "${ .input.hold != null }", "with": {"duration": "1h"}}},
+    "output": {"n": "${ .steps.a.output }"}}
+
+
+def test_an_answer_is_made_of_the_runs_end(drive):
+    drive.save(ANSWERING)
+
+    def ask(trigger, value=None, **more):
+        return hook(drive, trigger, json.dumps(value or {"n": 3}).encode(), as_json(**more.pop("headers", {})), workflow="answering", **more)
+    plain = ask("output")
+    assert plain.status_code == 200 and plain.json() == {"n": 3}
+    made = ask("made", query="?who=me")
+    assert made.status_code == 201 and made.headers["X-Made"] == "yes"
+    assert made.json() == {"sum": 4, "run": made.json()["run"], "who": "me"}
+    assert drive.ended(made.json()["run"])["trigger"]["name"] == "made"
+    text = ask("text")
+    assert (text.status_code, text.text, text.headers["Content-Type"]) == (200, "<b>3</b>", "text/html")
+    late = ask("never")
+    assert late.status_code == 202 and set(late.json()) == {"run_id", "id", "status"}
+    drive.ask("POST", f"/v1/runs/{late.json()['run_id']}:cancel")
+    refused(ask("fails"), 500, "run_not_succeeded")
+    key = {"Idempotency-Key": uuid.uuid4().hex}
+    first, again = ask("made", headers=key), ask("made", headers=key, url=drive.urls[1])
+    assert first.json() == again.json() and again.status_code == 201
+    [line] = deliveries(drive, "?run=" + made.json()["run"])
+    assert drive.call("POST", f"/v1/deliveries/{line['id']}:redeliver").status_code == 202
+    with concurrent.futures.ThreadPoolExecutor(50) as pool:         # more than there are connections to PostgreSQL
+        assert {a.status_code for a in pool.map(lambda n: ask("never", {"n": n}), range(50))} == {202}
+    drive.ask("POST", "/v1/runs:cancel", {"filter": {"workflow": "answering"}})
+
+
+def test_what_an_answer_cannot_be_is_refused_at_the_save(drive):
+    def errors(**respond):
+        flow = {"name": "bad", "steps": {"a": {"call": "noop"}}, "triggers": {"t": {"webhook": {"respond": respond}}}}
+        return {(e["code"], e["pointer"]) for e in drive.call("POST", "/v1/workflows:validate", flow).json()["errors"]}
+    at = "/triggers/t/webhook/respond"
+    assert errors(wait="10s") == set()
+    assert errors(wait="61s") == {("out_of_range", at + "/wait")}
+    assert errors(wait="10s", body="${ .steps.a.output }") == {("not_upstream", at + "/body")}
+    assert errors(wait="10s", body={"x": "${ .output | nope }"}) == {("bad_expression", at + "/body/x")}
+    assert errors(wait="10s", headers={"Content-Length": "3"}) == {("out_of_range", at + "/headers/Content-Length")}
+    assert {p for _, p in errors(wait="10s", headers={"X-A": "a\r\nb"})} == {at + "/headers/X-A"}
+    assert {p for _, p in errors()} == {at + "/wait"}
+
+
+ASKED = {"name": "asked", "triggers": {
+    "slack": {"webhook": {"signature": {"scheme": "slack", "secrets": [SECRET]}}},
+    "zoom": {"webhook": {"signature": {"scheme": "zoom", "secrets": [SECRET]}}},
+    "dropbox": {"webhook": {"signature": {"scheme": "dropbox", "secrets": [SECRET]}}},
+    "meta": {"webhook": {"verify_token": "verify-me-token", "signature": {"scheme": "github", "secrets": [SECRET]}}}},
+    "steps": {"a": {"call": "noop"}}}
+
+
+def test_vendors_that_ask_whether_the_url_is_ours_are_answered(drive):
+    drive.save(ASKED)
+    before = drive.sql("select count(*) from run")
+
+    def v0(trigger, body, secret=SECRET):
+        at = str(int(time.time()))
+        mac = "v0=" + hmac.new(secret.encode(), f"v0:{at}:".encode() + body, "sha256").hexdigest()
+        names = ("X-Slack-Request-Timestamp", "X-Slack-Signature") if trigger == "slack" else ("X-Zm-Request-Timestamp", "X-Zm-Signature")
+        return hook(drive, trigger, body, as_json(**{names[0]: at, names[1]: mac}), workflow="asked")
+    slack = json.dumps({"type": "url_verification", "challenge": "3eZbrw1a"}).encode()
+    answer = v0("slack", slack)
+    assert (answer.status_code, answer.text) == (200, "3eZbrw1a") and answer.headers["Content-Type"].startswith("text/plain")
+    refused(v0("slack", slack, "wrong"), 401, "unauthorized")
+    zoom = json.dumps({"event": "endpoint.url_validation", "payload": {"plainToken": "qgg8vlvZRS6UYooatFL8Aw"}}).encode()
+    assert v0("zoom", zoom).json() == {"plainToken": "qgg8vlvZRS6UYooatFL8Aw",
+                                       "encryptedToken": hmac.new(SECRET.encode(), b"qgg8vlvZRS6UYooatFL8Aw", "sha256").hexdigest()}
+
+    def get(trigger, **query):
+        return requests.get(f"{drive.url}/hooks/default/asked/{trigger}", params=query, timeout=30)
+    answer = get("dropbox", challenge="<x>")
+    assert (answer.status_code, answer.text, answer.headers["X-Content-Type-Options"]) == (200, "<x>", "nosniff")
+    hub = {"hub.mode": "subscribe", "hub.challenge": "1158201444", "hub.verify_token": "verify-me-token"}
+    assert get("meta", **hub).text == "1158201444"
+    refused(get("meta", **{**hub, "hub.verify_token": "verify-me-tokem"}), 401, "unauthorized")
+    refused(get("meta"), 401, "unauthorized")
+    refused(get("slack", challenge="x"), 401, "unauthorized")
+    refused(get("none"), 404, "not_found")
+    assert drive.sql("select count(*) from run") == before
+    assert len(until("their lines", lambda: len(x := deliveries(drive, "?workflow=asked&reason=challenge")) == 4 and x)) == 4
+    assert drive.sql("select count(*) from delivery where request::text like %s", "%verify-me-token%") == [(0,)]
+
+
+def test_a_replay_costs_no_place_under_the_rate_limit_and_can_be_told_only(drive):
+    drive.save({"name": "limited", "steps": {"a": {"call": "noop"}}, "triggers": {
+        "two": {"webhook": {"signature": {"scheme": "github", "secrets": [SECRET]}, "rate_limit": {"limit": 2, "per": "1h"}}},
+        "told": {"webhook": {"signature": {"scheme": "github", "secrets": [SECRET]}, "modes": {"replay": "audit"}}}}})
+
+    def send(body, trigger="two"):
+        return hook(drive, trigger, body, signed(body), workflow="limited")
+    first = unique()
+    accepted(drive, send(first))
+    for _ in range(5):
+        refused(send(first), 409, "replayed")
+    drive.stack("stop", "redis-1")
+    for _ in range(5):
+        refused(send(first), 409, "replayed")
+    second = unique()
+    accepted(drive, send(second))
+    drive.stack("start", "redis-1")
+    drive.read_env()
+    refused(send(unique()), 429, "rate_limited")
+    told = unique()
+    runs = [accepted(drive, send(told, "told"))["id"] for _ in range(3)]
+    assert len(set(runs)) == 3
+    assert [deliveries(drive, "?run=" + run)[0]["audit"] for run in runs] == [[], ["replay:replayed"], ["replay:replayed"]]
+
+
+def test_redis_refuses_what_it_knows_to_be_taken(drive):
+    def refused_by_redis():
+        body = unique()
+        accepted(drive, hook(drive, "github", body, signed(body)))
+        drive.sql("delete from delivery_nonce")                      # as if PostgreSQL did not know
+        return hook(drive, "github", body, signed(body)).status_code == 409
+    until("Redis is in use again", refused_by_redis)
+
+
 def test_what_is_secret_is_stored_nowhere(drive):
     names = ["Authorization", "Cookie", "Set-Cookie", "X-Api-Key", "X-Auth-Token", "X-Mine"]
     body = unique()

@@ -269,7 +269,10 @@ def test_every_answer_is_as_described(stack, api):
     ask("POST", "/v1/secrets:rotate", {}, 200)
     ask("POST", "/v1/secrets:rewrap", {}, 200)
     ask("DELETE", "/v1/secrets/described", status=204)
-    ask("PUT", flow + "-hooked", {"name": name + "-hooked", "triggers": {"t": {"webhook": {}}}, "steps": {"a": {"call": "noop"}}}, 201)
+    ask("PUT", flow + "-hooked", {"name": name + "-hooked", "steps": {"a": {"call": "noop"}},
+                                     "triggers": {"t": {"webhook": {"verify_token": "described"}}}}, 201)
+    ask("GET", f"/hooks/default/{name}-hooked/t?hub.challenge=x&hub.verify_token=described", status=200)
+    ask("GET", f"/hooks/default/{name}-hooked/t", status=401)
     ended(ask, ask("POST", f"/hooks/default/{name}-hooked/t", {"x": 1}, 202)["run_id"])
     ask("POST", f"/hooks/default/{name}-hooked/not-there", {}, 404)
     taken = drive.until("its line", lambda: ask("GET", f"/v1/deliveries?workflow={name}-hooked&status=202", status=200)["items"])[0]
