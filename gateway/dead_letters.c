@@ -132,26 +132,21 @@ void letter_decided(struct call *call, const struct letter *letter)
 
 /* ---- list ---- */
 
+static void put_letter(struct page *page, const struct pg_result *rows, size_t row)
+{
+    struct letter letter = letter_of(rows, row, false);
+    char *cursor = arena_alloc(page->call->arena, CURSOR_SIZE);
+    char id[UUID_TEXT_SIZE];
+
+    letter_json(page->call, &letter, false, &page->w);
+    run_id_format(letter.id, id);
+    snprintf(cursor, CURSOR_SIZE, "%s/%lld", id, (long long)letter.at.us);
+    page_cursor(page, str_of(cursor));
+}
+
 static void on_listed(void *ctx, const struct pg_outcome *outcome)
 {
-    struct page *page = ctx;
-    const struct pg_result *rows;
-
-    if (!call_committed(page->call, outcome))
-        return;
-    rows = outcome->results[0];
-    page_begin(page);
-    for (size_t i = 0; i < pg_rows(rows) && page_more(page); i++) {
-        struct letter letter = letter_of(rows, i, false);
-        char *cursor = arena_alloc(page->call->arena, CURSOR_SIZE);
-        char id[UUID_TEXT_SIZE];
-
-        letter_json(page->call, &letter, false, &page->w);
-        run_id_format(letter.id, id);
-        snprintf(cursor, CURSOR_SIZE, "%s/%lld", id, (long long)letter.at.us);
-        page_cursor(page, str_of(cursor));
-    }
-    page_end(page, pg_rows(rows));
+    page_answer(ctx, outcome, put_letter);
 }
 
 /* "id/microseconds" of the last letter given; false: answered. */

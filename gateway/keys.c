@@ -84,23 +84,18 @@ static void put_key(struct jw *w, const struct pg_result *rows, size_t row)
     jw_end_obj(w);
 }
 
+static void put_listed(struct page *page, const struct pg_result *rows, size_t row)
+{
+    char *id = arena_alloc(page->call->arena, UUID_TEXT_SIZE);
+
+    put_key(&page->w, rows, row);
+    run_id_format(pg_get_uuid(rows, row, 0), id);
+    page_cursor(page, str_of(id));
+}
+
 static void on_listed(void *ctx, const struct pg_outcome *outcome)
 {
-    struct page *page = ctx;
-    const struct pg_result *rows;
-
-    if (!call_committed(page->call, outcome))
-        return;
-    rows = outcome->results[0];
-    page_begin(page);
-    for (size_t i = 0; i < pg_rows(rows) && page_more(page); i++) {
-        char *id = arena_alloc(page->call->arena, UUID_TEXT_SIZE);
-
-        put_key(&page->w, rows, i);
-        run_id_format(pg_get_uuid(rows, i, 0), id);
-        page_cursor(page, str_of(id));
-    }
-    page_end(page, pg_rows(rows));
+    page_answer(ctx, outcome, put_listed);
 }
 
 void route_key_list(struct call *call)

@@ -116,3 +116,28 @@ void page_end(struct page *page, size_t rows)
     jw_end_obj(&page->w);
     call_json(page->call, 200, buf_str(&page->out));
 }
+
+void page_answer(struct page *page, const struct pg_outcome *outcome, page_row_fn put)
+{
+    const struct pg_result *rows;
+
+    if (!call_committed(page->call, outcome))
+        return;
+    rows = outcome->results[0];
+    page_begin(page);
+    for (size_t i = 0; i < pg_rows(rows) && page_more(page); i++)
+        put(page, rows, i);
+    page_end(page, pg_rows(rows));
+}
+
+void page_ask_by_name(struct call *call, const char *sql, void (*done)(void *ctx, const struct pg_outcome *outcome))
+{
+    struct page *page = page_open(call);
+    struct pg_batch *batch;
+
+    if (page == NULL)
+        return;
+    batch = call_batch(call, false);
+    pg_add(batch, sql, pg_text(page->after.ptr == NULL ? STR("") : page->after), pg_i32((int32_t)page->size + 1));
+    pg_submit(gateway_read(call->gw), batch, done, page);
+}

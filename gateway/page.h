@@ -19,3 +19,8 @@ void page_begin(struct page *page);
 bool page_more(const struct page *page);              /* room for another row? */
 void page_cursor(struct page *page, struct str text); /* the row just written: where the next page goes on */
 void page_end(struct page *page, size_t rows);        /* rows there were; answers */
+/* All of it for a list that is one statement: `put` writes what stands for a row, and its cursor. */
+typedef void (*page_row_fn)(struct page *page, const struct pg_result *rows, size_t row);
+void page_answer(struct page *page, const struct pg_outcome *outcome, page_row_fn put);
+/* Asks for the page of a list by name: $1 text names above this one  $2 int4 how many. `done` gets the page. */
+void page_ask_by_name(struct call *call, const char *sql, void (*done)(void *ctx, const struct pg_outcome *outcome));

@@ -120,42 +120,29 @@ void route_secret_put(struct call *call)
         secret_key_active(call, on_key, p);
 }
 
+static void put_secret(struct page *page, const struct pg_result *rows, size_t row)
+{
+    jw_obj(&page->w);
+    jw_kstr(&page->w, "name", pg_get_str(rows, row, 0));
+    jw_ki64(&page->w, "version", pg_get_int(rows, row, 1));
+    jw_ki64(&page->w, "key_version", pg_get_int(rows, row, 2));
+    jw_ktime(&page->w, "created_at", pg_get_time(rows, row, 3));
+    jw_ktime(&page->w, "updated_at", pg_get_time(rows, row, 4));
+    jw_kstr(&page->w, "updated_by", pg_get_str(rows, row, 5));
+    jw_ktime(&page->w, "last_used_at", pg_get_time(rows, row, 6));
+    jw_kraw(&page->w, "used_by", pg_get_str(rows, row, 7));
+    jw_end_obj(&page->w);
+    page_cursor(page, pg_get_str(rows, row, 0));
+}
+
 static void on_listed(void *ctx, const struct pg_outcome *outcome)
 {
-    struct page *page = ctx;
-    const struct pg_result *rows;
-
-    if (!call_committed(page->call, outcome))
-        return;
-    rows = outcome->results[0];
-    page_begin(page);
-    for (size_t i = 0; i < pg_rows(rows) && page_more(page); i++) {
-        jw_obj(&page->w);
-        jw_kstr(&page->w, "name", pg_get_str(rows, i, 0));
-        jw_ki64(&page->w, "version", pg_get_int(rows, i, 1));
-        jw_ki64(&page->w, "key_version", pg_get_int(rows, i, 2));
-        jw_ktime(&page->w, "created_at", pg_get_time(rows, i, 3));
-        jw_ktime(&page->w, "updated_at", pg_get_time(rows, i, 4));
-        jw_kstr(&page->w, "updated_by", pg_get_str(rows, i, 5));
-        jw_ktime(&page->w, "last_used_at", pg_get_time(rows, i, 6));
-        jw_kraw(&page->w, "used_by", pg_get_str(rows, i, 7));
-        jw_end_obj(&page->w);
-        page_cursor(page, pg_get_str(rows, i, 0));
-    }
-    page_end(page, pg_rows(rows));
+    page_answer(ctx, outcome, put_secret);
 }
 
 void route_secret_list(struct call *call)
 {
-    struct page *page = page_open(call);
-    struct pg_batch *batch;
-
-    if (page == NULL)
-        return;
-    batch = call_batch(call, false);
-    pg_add(batch, SQL_SECRET_LIST, pg_text(page->after.ptr == NULL ? STR("") : page->after),
-           pg_i32((int32_t)page->size + 1));
-    pg_submit(gateway_read(call->gw), batch, on_listed, page);
+    page_ask_by_name(call, SQL_SECRET_LIST, on_listed);
 }
 
 static void on_deleted(void *ctx, const struct pg_outcome *outcome)
