@@ -271,7 +271,8 @@ static void on_history(void *ctx, const struct history *history)
         pg_add(batch, SQL_WORK_AHEAD, pg_text(work->pool), pg_i16((int16_t)work->priority), pg_time(work->opened_at),
                pg_i32(AHEAD_ROWS));
     else if (work != NULL && work->kind == WORK_ADMISSION)
-        pg_add(batch, SQL_RUN_ADMISSION, pg_uuid(history->id));
+        pg_add(batch, SQL_RUN_ADMISSION, pg_uuid(history->id),
+               pg_i32((int32_t)limit_most(&e->call->gw->config.limits, LIMIT_RUNNING_RUNS)));
     pg_submit(gateway_read(e->call->gw), batch, on_facts, e);
 }
 

@@ -340,15 +340,17 @@ struct shell *shell_new(struct service *service, const struct config *config)
                                                         .partition_days = (int)config->partition_days,
                                                         .mine = upkeep_is_mine,
                                                         .ctx = shell});
-    shell->watch = watch_new(&(struct watch_options){.loop = shell->loop,
-                                                     .pg = store_reader(shell->store),
-                                                     .runs_per_second = (int)config->watch_runs,
-                                                     .sweep_ms = (int)config->watch_sweep_ms,
-                                                     .owned = shell->owned,
-                                                     .slot_shard = shell->slot_shard,
-                                                     .sched = &shell->sched,
-                                                     .woken = shell_woken,
-                                                     .ctx = shell});
+    shell->watch =
+        watch_new(&(struct watch_options){.loop = shell->loop,
+                                          .pg = store_reader(shell->store),
+                                          .runs_per_second = (int)config->watch_runs,
+                                          .sweep_ms = (int)config->watch_sweep_ms,
+                                          .most_running_runs = (int32_t)limit_most(&config->limits, LIMIT_RUNNING_RUNS),
+                                          .owned = shell->owned,
+                                          .slot_shard = shell->slot_shard,
+                                          .sched = &shell->sched,
+                                          .woken = shell_woken,
+                                          .ctx = shell});
     shell->org_changes = org_changes_new(&(struct org_changes_options){.loop = shell->loop,
                                                                        .pg = store_reader(shell->store),
                                                                        .sched = &shell->sched,

@@ -391,7 +391,7 @@ static void add_admissions(struct pg_batch *pg, const struct sched_batch *b, int
                                          PG_E_I32, PG_E_I32,  PG_E_TEXT, PG_E_TEXT, PG_E_JSON};
     enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
     struct pg_array *c[COLUMNS];
-    struct pg_param params[COLUMNS];
+    struct pg_param params[COLUMNS + 1];
 
     if (b->admission_count == 0)
         return;
@@ -413,7 +413,8 @@ static void add_admissions(struct pg_batch *pg, const struct sched_batch *b, int
     }
     for (size_t i = 0; i < COLUMNS; i++)
         params[i] = pg_array_param(c[i]);
-    *ret_index = pg_batch_add(pg, SQL_BATCH_ADMISSION, params, COLUMNS);
+    params[COLUMNS] = pg_i32(b->most_running_runs);
+    *ret_index = pg_batch_add(pg, SQL_BATCH_ADMISSION, params, COLUMNS + 1);
 }
 
 static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)

@@ -168,7 +168,7 @@ static void look_at_admissions(struct watch *watch, struct run_id from, struct r
     (void)add_shards(watch, shards);
     watch->asked++;
     (void)pg_add(batch, SQL_WATCH_ADMISSION, pg_array_param(shards), pg_uuid(from), pg_uuid(to),
-                 pg_bool(run_id_eq(from, none)));
+                 pg_bool(run_id_eq(from, none)), pg_i32(watch->options.most_running_runs));
     pg_submit(watch->options.pg, batch, on_admissions, watch);
 }
 

@@ -8,10 +8,11 @@
 struct watch;
 struct watch_options {
     uv_loop_t *loop;
-    struct pg *pg;       /* must outlive it */
-    int runs_per_second; /* open runs looked at; 0: 500 */
-    int sweep_ms;        /* a look at all of them begins at most so often; 0: 10 s */
-    const bool *owned;   /* by shard: ours */
+    struct pg *pg;             /* must outlive it */
+    int runs_per_second;       /* open runs looked at; 0: 500 */
+    int32_t most_running_runs; /* that an organisation may give itself */
+    int sweep_ms;              /* a look at all of them begins at most so often; 0: 10 s */
+    const bool *owned;         /* by shard: ours */
     const int16_t *slot_shard;
     struct sched *const *sched; /* NULL inside until there is one */
     void (*woken)(void *ctx);   /* the core has an input */

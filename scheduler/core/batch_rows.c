@@ -470,6 +470,7 @@ void batch_rows(struct sched *sched, struct batch *batch)
     batch->rows.command_holds = r.holds;
     batch->rows.command_inserts = r.inserts;
     batch->rows.admissions = r.admissions;
+    batch->rows.most_running_runs = (int32_t)limit_most(&sched->set.limits, LIMIT_RUNNING_RUNS);
     batch->rows.dead_letters = r.dead;
     batch->rows.quarantines = r.quarantines;
     batch->rows.releases = r.releases;

@@ -165,6 +165,7 @@ struct sched_batch {
     const struct sched_command_insert *command_inserts;
     size_t admission_count;
     const struct sched_admission_row *admissions;
+    int32_t most_running_runs; /* that an organisation may give itself */
     size_t dead_letter_count, quarantine_count, release_count;
     const struct sched_dead_letter *dead_letters;
     const struct sched_quarantine_row *quarantines; /* on conflict do nothing */

@@ -3,6 +3,7 @@
 -- the command that should have done it. And, with the first range of a sweep, keys of organisations whose limit has been raised
 -- or lifted.
 -- $1 smallint[]: shards that count  $2 uuid: runs above this one  $3 uuid: up to this one  $4 boolean: the first of a sweep
+-- $5 int: the most running runs that an organisation may have for its own
 -- Columns: run uuid; reason smallint (0: it had ended, 1: it had not heard or had not been heard).
 -- The range is the one of a slice of open runs (watch_slice), and what holds a slot or waits for one is an open run, at most twice
 -- (its workflow's key, its organisation's): so rows are few, however many there are in all. Of what has gone wrong 1,000 of each
@@ -51,7 +52,8 @@ room AS (
      CROSS JOIN LATERAL (SELECT a.bound FROM admission a WHERE a.key = k.key AND NOT a.granted AND NOT a.told
                           ORDER BY a.number LIMIT 1) a
      WHERE $4::boolean AND k.shard = ANY ($1::smallint[]) AND k.workflow IS NULL AND k.waiting > 0
-       AND k.held < coalesce((o.limits ->> 'max_running_runs')::integer, a.bound, 2147483647)
+       AND k.held < coalesce(CASE WHEN o.limits ->> 'max_running_runs' IS NOT NULL
+                                  THEN least((o.limits ->> 'max_running_runs')::integer, $5::int) END, a.bound, 2147483647)
        AND NOT EXISTS (SELECT FROM command c WHERE c.run_id = k.key))
 SELECT run_id, 0::smallint AS reason FROM kept
 UNION ALL SELECT run_id, 1::smallint FROM unheard

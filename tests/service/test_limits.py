@@ -327,3 +327,24 @@ def test_the_command_line_shows_and_changes_them(org, installation):
     cli("organisation", "limits", org.name, "steps=lots", code=2)
     cli("organisation", "limits", org.name, code=2)
     cli("organisation", "lower", org.name, code=2)
+
+
+def test_a_limit_of_running_runs_is_cut_when_the_installation_allows_less_than_it_did():
+    def settings(where):
+        (where / "etc").mkdir(parents=True)
+        for kind in ("gateway", "scheduler"):
+            (where / f"etc/{kind}.env").write_text("ROPEWALK_LIMIT_RUNNING_RUNS=2\nROPEWALK_LIMIT_RUNNING_RUNS_MAX=3\n")
+
+    with drive.private_stack(before_up=settings) as stack:
+        stack.sql("""update organisation set limits = '{"max_running_runs": 50}', changed_at = now() where name = 'default'""")
+        stack.save({"name": "bounded", "steps": {"w": {"call": "wait_signal", "with": {"signal": "go"}}}})
+        runs = [stack.start("bounded") for _ in range(5)]
+
+        def statuses():
+            return [stack.run(run)["status"] for run in runs]
+
+        drive.until("n go on, and what comes after them waits", lambda: statuses() == ["waiting"] * 3 + ["pending"] * 2)
+        place = drive.until("it says so", lambda: stack.ask("GET", f"/v1/runs/{runs[3]}/explain")["concurrency"])
+        assert (place["limit"], place["held"], place["position"], place["waiting"]) == (3, 3, 1, 2), place
+        assert stack.call("POST", f"/v1/runs/{runs[0]}/signals/go", 1).status_code == 202
+        drive.until("one more goes on", lambda: statuses() == ["succeeded"] + ["waiting"] * 3 + ["pending"])
