@@ -66,3 +66,30 @@ def test_what_has_not_finished_by_then_is_cut(stack, world):
     run = stack.ended(run_id, 40)
     step = run["steps"]["a"]
     assert (run["status"], step["status"], step["attempts"][0]["error"]["code"]) == ("cancelled", "cancelled", "cancelled")
+
+
+@pytest.fixture
+def private():
+    with drive.private_stack() as one:
+        yield one
+
+
+def test_nobody_who_was_not_told_begins_what_is_cancelled(private, world):
+    """There is no worker to tell when the runs are cancelled, and then no scheduler: what a worker finds in the queue waits
+    until one says that it must not begin."""
+    private.save({"name": "untold", "steps": {"a": {"call": "http", "with": {"url": world.on("/untold", 200)}}}})
+    assert private.ended(private.start("untold"))["status"] == "succeeded"
+    private.stack("stop", "worker-1")
+    runs = [private.start("untold") for _ in range(10)]         # fewer than the window of a queue that nobody serves
+    drive.until("their tasks are with RabbitMQ", lambda: sum(
+        queue[4] for (health,) in private.sql("select health from scheduler") for queue in (health or {}).get("queues", [])) >= len(runs))
+    for run_id in runs:
+        cancel(private, run_id)
+        assert private.ended(run_id)["status"] == "cancelled"
+    private.signal("scheduler-1")
+    private.stack("start", "worker-1")
+    drive.until("the worker has taken tasks", lambda: any(line["event"] == "worker.takes_tasks" for line in private.log("worker")[-20:]))
+    private.stack("start", "scheduler-1")
+    drive.until("each was refused", lambda: sum(line["event"] == "task.not_begun" for line in private.log("worker")) == len(runs), 40)
+    assert private.ended(private.start("untold"))["status"] == "succeeded"
+    assert len(world.requests("/untold")) == 2
