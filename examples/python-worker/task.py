@@ -75,6 +75,7 @@ class Task:
     arguments: dict             # `with`
     timeout: float | None       # seconds
     deadline: float | None      # seconds since 1970
+    ask_after: float | None     # seconds since 1970: who asks, asks then; this worker does not
     idempotency_key: str | None
     traceparent: str | None
     output_max: int             # bytes
@@ -117,7 +118,8 @@ def read(fields):
     arguments = fields.get("with")
     if arguments is not None and not isinstance(arguments, dict):
         raise ValueError("'with' must be an object")
-    timeout, deadline = text_of(fields, "timeout", 32, True), text_of(fields, "deadline", 40, True)
+    timeout = text_of(fields, "timeout", 32, True)
+    deadline, ask_after = text_of(fields, "deadline", 40, True), text_of(fields, "ask_after", 40, True)
     return Task(task_id=text_of(fields, "task_id", 512), token=text_of(fields, "token", 128),
                 publication=number_of(fields, "publication", 10**9), run_id=text_of(fields, "run_id", 36, least=36),
                 step=text_of(fields, "step", 512), attempt=number_of(fields, "attempt", 65535),
@@ -126,6 +128,7 @@ def read(fields):
                 reply_to=text_of(fields, "reply_to", 255), arguments=arguments or {},
                 timeout=None if timeout is None else duration(timeout),
                 deadline=None if deadline is None else moment(deadline),
+                ask_after=None if ask_after is None else moment(ask_after),
                 idempotency_key=text_of(fields, "idempotency_key", 1024, True),
                 traceparent=text_of(fields, "traceparent", 128, True),
                 output_max=number_of(fields, "max_output_bytes", 32 << 20, 1024, OUTPUT_MAX),

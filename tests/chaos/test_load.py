@@ -76,7 +76,7 @@ def run_load(folder, gateways, enough, rate="40", seconds=60, drain="2"):
                 time.sleep(0.1)
         finally:
             one.send_signal(signal.SIGTERM)
-            one.wait(60)
+            one.wait(180)
     assert one.returncode == 0
     return campaign.lines_of(folder / "client.jsonl")
 

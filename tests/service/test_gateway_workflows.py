@@ -175,7 +175,7 @@ FAULTY = [
     ("zone", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"cron": {"expression": "0 2 * * *", "timezone": "Europe/Bonn"}}}}, "out_of_range",
      "/triggers/t/cron/timezone"),
     ("interval", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"every": "100ms"}}}, "out_of_range", "/triggers/t/every"),
-    ("queue", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"every": {"interval": "1m", "overlap": "queue"}}}}, "not_available",
+    ("overlap", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"every": {"interval": "1m", "overlap": "wait"}}}}, "out_of_range",
      "/triggers/t/every/overlap"),
     ("time", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"at": "tomorrow"}}}, "out_of_range", "/triggers/t/at"),
     ("two kinds", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"at": "2030-01-01T00:00:00Z", "every": "1m"}}}, "unknown_field", "/triggers/t"),
