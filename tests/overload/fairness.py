@@ -139,8 +139,9 @@ class Notice:
 
 def change(stack, schedulers, capacity):
     """The stack goes on with so many schedulers, and with a worker of so many slots."""
-    drive.tell(stack.dir, {"worker": {"CAPACITY": capacity}})
-    stack.stack("stop", "worker-1")
+    if stack.environment("worker-1")["ROPEWALK_CAPACITY"] != str(capacity):
+        drive.tell(stack.dir, {"worker": {"CAPACITY": capacity}})
+        stack.stack("stop", "worker-1")
     stack.stack("up", "--schedulers", str(schedulers))
 
 
