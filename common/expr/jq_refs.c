@@ -301,7 +301,7 @@ static bool on_quote(struct refs *r, size_t i)
     if (token_is(token_at(r, behind), JQ_OP, ":"))
         return true;
     name = behind == i + 3 ? token_at(r, i + 1).text : STR("");
-    if (behind > i + 3 || memchr(name.ptr, '\\', name.len) != NULL) {
+    if (behind > i + 3 || (name.len > 0 && memchr(name.ptr, '\\', name.len) != NULL)) {
         reads_whole(r);
         return true;
     }

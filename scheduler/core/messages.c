@@ -136,6 +136,7 @@ static bool name_attempt(struct input *input, struct str task_id)
 /* Gives what is wrong, or NULL. */
 static const char *read_claim(struct arena **arena, struct str task_id, struct str token, struct claim *ret)
 {
+    *ret = (struct claim){0};
     if (!text_of(arena, token, &ret->token) || !text_of(arena, task_id, &ret->task_id))
         return "a field of the wrong type";
     if (ret->task_id.len <= TASK_ID_MAX)
