@@ -60,8 +60,14 @@ static void print_plan(const struct answer *answer)
     json_array_foreach(json_object_get(answer->json, "executed"), i, step)
     {
         const char *again = json_is_true(json_object_get(step, "again")) ? "yes" : NULL;
-        const char *cells[] = {json_text(step, "step"), json_text(step, "status"), "executed",
-                               json_text(step, "effect"), again};
+        json_int_t items = json_integer_value(json_object_get(step, "items"));
+        char what[64] = "executed";
+
+        if (items > 0)
+            (void)snprintf(what, sizeof(what), "goes on, %" JSON_INTEGER_FORMAT " item%s", items,
+                           items == 1 ? "" : "s");
+        const char *cells[] = {json_text(step, "step"), json_text(step, "status"), what, json_text(step, "effect"),
+                               again};
 
         table_row(table, cells);
     }

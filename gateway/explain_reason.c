@@ -72,6 +72,20 @@ static const struct step_extra *extra_of(const struct history *h, const struct w
     return node == NO_NODE ? NULL : run_step(h->state, node)->extra;
 }
 
+static uint32_t items_ended(const struct step_extra *extra)
+{
+    uint32_t count = 0;
+
+    for (int status = 0; status < STEP_STATUSES; status++)
+        count += extra->ended[status];
+    return count;
+}
+
+static uint32_t waiting_for_room(const struct step_extra *extra)
+{
+    return extra->count - extra->live - items_ended(extra);
+}
+
 static enum reason_id task_reason(const struct history *h, const struct work_view *work)
 {
     uint32_t node = node_of(h, work);
@@ -108,7 +122,7 @@ static enum reason_id reason_of(const struct history *h, const struct work_view 
         return REASON_CHILD;
     case WORK_ITEMS:
         extra = extra_of(h, work);
-        return extra != NULL && extra->next < extra->count && !extra->stopping ? REASON_LOOP_ROOM : REASON_LOOP;
+        return extra != NULL && waiting_for_room(extra) > 0 && !extra->stopping ? REASON_LOOP_ROOM : REASON_LOOP;
     case WORK_ADMISSION:
         return REASON_CONCURRENCY;
     case WORK_RUN_TIMEOUT:
@@ -307,10 +321,10 @@ static const char *say_loop(const struct explain_facts *facts, const struct work
     if (extra == NULL)
         return arena_printf(facts->arena, "Loop '" STR_FMT "' is being worked on.", STR_ARG(work->step));
     counts = arena_printf(facts->arena, "Loop '" STR_FMT "': %u of %u items have ended, %u are running",
-                          STR_ARG(work->step), extra->next - extra->live, extra->count, extra->live);
+                          STR_ARG(work->step), items_ended(extra), extra->count, extra->live);
     if (id == REASON_LOOP)
         return arena_printf(facts->arena, "%s.", counts);
-    return arena_printf(facts->arena, "%s, and %u wait for room (concurrency %u).", counts, extra->count - extra->next,
+    return arena_printf(facts->arena, "%s, and %u wait for room (concurrency %u).", counts, waiting_for_room(extra),
                         run_plan_step(facts->history->state, node_of(facts->history, work))->concurrency);
 }
 

@@ -47,6 +47,8 @@ static void put_steps(struct jw *w, const struct history *h, const struct retry_
         jw_bool(w, step->again);
         jw_key(w, "new_key");
         jw_bool(w, step->generation != s->generation);
+        if (step->items > 0)
+            jw_ki64(w, "items", step->items);
         jw_end_obj(w);
     }
     jw_end_arr(w);

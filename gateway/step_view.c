@@ -180,6 +180,11 @@ void step_view_event(struct step_view *view, struct arena *arena, const struct e
     case EVENT_STEP_GIVEN:
         given(view, arena, event);
         break;
+    case EVENT_STEP_CONTINUED: /* of an iteration: it runs again; else the step waits for what it had begun */
+        view->status = event->waits.ptr == NULL ? STEP_RUNNING : STEP_WAITING;
+        view->ended_at.us = 0;
+        view->failure = NULL;
+        break;
     case EVENT_STEP_REOPENED:
         view->status = STEP_PENDING;
         view->ended_at.us = 0;

@@ -23,6 +23,7 @@ void engine_emit(struct ctx *c, struct event event)
         return;
     GROW(c, c->fx->events, c->fx->event_count, c->fx->event_cap);
     c->fx->events[c->fx->event_count++] = event;
+    c->reopened |= event.type == EVENT_RUN_REOPENED;
 }
 
 void engine_open_work_row(struct ctx *c, struct effect_work_open work)
@@ -221,7 +222,7 @@ static void cancel(struct ctx *c)
         engine_apply_command(c, "cancel"); /* what was asked for already holds */
         return;
     }
-    if (run_ended((enum run_status)state->status) || at_rest) {
+    if (run_ended((enum run_status)state->status) || at_rest || state->compensating) {
         refuse_cancel(c);
         return;
     }
@@ -382,7 +383,7 @@ static bool held_back(struct ctx *c)
 
     if (needed <= c->fx->format || needed <= c->state->format)
         return false;
-    if (c->input->command != 0 && c->input->kind != IN_START)
+    if (c->input->command != 0 && c->input->kind != IN_START && !(c->input->kind == IN_RETRY && c->input->of_parent))
         engine_refuse(c, "upgrade_in_progress",
                       STR("a scheduler of an older release is still running, which could not go on with the run after "
                           "this: ask again when the upgrade is complete"));
@@ -457,7 +458,7 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
         engine_admitted(&c);
         break;
     }
-    engine_take_again(&c);
+    engine_ask_again(&c);
     engine_advance(&c);
     if (c.rc == ERR_OK)
         engine_finish_if_at_rest(&c);

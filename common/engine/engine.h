@@ -102,12 +102,13 @@ struct step_state {
 struct loop_item {
     struct frame *frame; /* while it runs, or is kept; NULL: not begun, or forgotten */
     uint32_t output_seq, output_bytes;
-    uint8_t status; /* enum step_status: PENDING, RUNNING, or the outcome */
+    uint8_t status; /* enum step_status: PENDING (with a frame: to be gone on with), RUNNING, or the outcome */
+    bool partial;   /* succeeded, but something in it did not */
 };
 struct step_extra {
     /* loops */
     uint32_t count;                /* of items */
-    uint32_t next;                 /* first item that has not begun */
+    uint32_t next;                 /* first item that is to be begun, or gone on with */
     uint32_t live;                 /* iterations that have begun and not ended */
     uint32_t ended[STEP_STATUSES]; /* by outcome */
     uint32_t first_failed;         /* item; NO_NODE */
@@ -121,8 +122,9 @@ struct step_extra {
     struct signal_queue *signal;
     /* child */
     struct run_id child;
-    bool had_child;  /* a run of that id was begun, as far as the parent was told */
-    bool child_told; /* it has been asked to stop: not stored, repeated when in doubt */
+    bool had_child;         /* a run of that id was begun, as far as the parent was told */
+    uint32_t child_retries; /* how often it has been asked to do again what failed in it */
+    bool child_told;        /* it has been asked to stop: not stored, repeated when in doubt */
     /* poll */
     int64_t interval_us;
     /* actions */
@@ -204,11 +206,13 @@ struct run_state {
     uint32_t timeout_seq; /* open WORK_RUN_TIMEOUT, 0: none */
     struct wall_us timeout_at;
     uint32_t admission_seq; /* open WORK_ADMISSION, 0: none */
+    bool timeout_waits;     /* with the run, opened again, for its slot: it counts from its admission */
     struct admission admissions[ADMISSION_SCOPES];
     uint32_t open_steps; /* steps queued, running or waiting, actions too */
     uint8_t priority;    /* of the run: steps without one of their own take it */
     uint8_t depth;       /* 0: not a child */
     bool has_parent;     /* its end is told to `parent` */
+    uint32_t retries;    /* the last for which the parent has asked, and which was begun */
     struct run_id parent;
     bool evaluating;            /* values are outstanding: not to be committed; never true in a committed state */
     bool output_asked;          /* of the run's output */
@@ -278,6 +282,7 @@ struct retry_step {
     bool again;              /* it may have had its effect before */
     bool needs_confirmation; /* ... which may not be repeated unless somebody says so */
     uint16_t generation;     /* of its key */
+    uint32_t items;          /* of a loop that goes on: iterations that are begun, or gone on with */
 };
 struct retry_plan {
     const char *code; /* NULL: it can be */
@@ -332,20 +337,22 @@ struct engine_input {
     } kind;
     uint32_t attempt, dispatch; /* IN_RESULT, IN_STARTED, IN_LOST */
     uint32_t seq;               /* IN_TIMER: of the open work; IN_ADMIT: of the run.queued */
-    struct str step;            /* IN_RESULT, IN_STARTED, IN_LOST, IN_SETTLE, IN_CHILD: path */
-    struct str worker;          /* IN_RESULT (STR_NONE: its result could not be read), IN_STARTED, IN_LOST */
-    int64_t ask;                /* IN_STARTED, not 0: it has not begun, and asks whether it may; writes nothing */
-    int64_t command;            /* of a command: its number, 0: none */
-    bool compensate;            /* IN_CANCEL: undo what was done. It may say why, in code and message */
-    bool confirm_all;           /* IN_RETRY: whatever may not be repeated may be, this time */
-    struct str confirm;         /* ... or steps of this list (JSON), STR_NONE: none */
-    struct str by;              /* IN_PAUSE, IN_RESUME: who asks, STR_NONE when nobody knows */
-    bool of_parent;             /* IN_PAUSE, IN_RESUME: because the parent run is */
-    bool bounded;               /* IN_START, IN_ADMIT: the organisation bounds the runs that go on, and so this one */
-    uint32_t standard;          /* ... and so it is for one without a limit of its own; 0: for those it is not */
-    struct str name;            /* IN_SIGNAL */
-    bool as_failed;             /* IN_SETTLE */
-    struct run_id child;        /* IN_CHILD */
+    uint32_t retries;    /* IN_CHILD: after how many of the parent's retries it ended; IN_RETRY: of_parent: which */
+    bool refused_retry;  /* IN_CHILD: it has not ended once more: the retry cannot be, for the reason told */
+    struct str step;     /* IN_RESULT, IN_STARTED, IN_LOST, IN_SETTLE, IN_CHILD: path */
+    struct str worker;   /* IN_RESULT (STR_NONE: its result could not be read), IN_STARTED, IN_LOST */
+    int64_t ask;         /* IN_STARTED, not 0: it has not begun, and asks whether it may; writes nothing */
+    int64_t command;     /* of a command: its number, 0: none */
+    bool compensate;     /* IN_CANCEL: undo what was done. It may say why, in code and message */
+    bool confirm_all;    /* IN_RETRY: whatever may not be repeated may be, this time */
+    struct str confirm;  /* ... or steps of this list (JSON), STR_NONE: none */
+    struct str by;       /* IN_PAUSE, IN_RESUME: who asks, STR_NONE when nobody knows */
+    bool of_parent;      /* IN_PAUSE, IN_RESUME, IN_RETRY: because the parent run is */
+    bool bounded;        /* of what may (re)open a run, and IN_ADMIT: the organisation bounds the runs that go on */
+    uint32_t standard;   /* ... and so it is for one without a limit of its own; 0: for those it is not */
+    struct str name;     /* IN_SIGNAL */
+    bool as_failed;      /* IN_SETTLE */
+    struct run_id child; /* IN_CHILD */
     enum run_status child_status;
     struct str start_at; /* IN_START: the run begins at this step; STR_NONE: at all that need nothing */
     struct str given;    /* IN_START: outcomes of steps that are not done, a list as rerun.h has it; STR_NONE: none */
@@ -409,6 +416,20 @@ struct effect_child_pause {
     struct str by;
     bool resume;
 };
+/* A child run that is retried with its parent. Whoever writes it looks for the run: one that is gone, or has succeeded,
+ * is an IN_CHILD at once. */
+struct effect_child_retry {
+    struct run_id child;
+    struct str step; /* path of the step that waits for it */
+    uint32_t retries;
+};
+/* The parent is told that the retry that it asked for cannot be. */
+struct effect_retry_refused {
+    uint32_t retries; /* 0: none */
+    enum run_status status;
+    const char *code;
+    struct str message;
+};
 /* A slot of a concurrency key is asked for, or given back: a command for the key's owner, in the same transaction. */
 struct effect_admission {
     bool release;
@@ -441,6 +462,9 @@ struct effects {
     struct run_id *child_cancels; /* child runs that get a cancel command, in the same transaction */
     size_t child_pause_count, child_pause_cap;
     struct effect_child_pause *child_pauses; /* ... and these a pause or resume command, in this order */
+    size_t child_retry_count, child_retry_cap;
+    struct effect_child_retry *child_retries;
+    struct effect_retry_refused refused;
     size_t admission_count, admission_cap;
     struct effect_admission *admissions;
     size_t output_bytes; /* of the events, together: bounds what loops begin, too */

@@ -89,11 +89,19 @@ static void refuse(struct ctx *c, struct str message)
     engine_end_refused(c, message);
 }
 
+/* Its organisation has a limit, or had one when it was asked before: then the key says that there is room. */
+static bool must_ask_organisation(const struct ctx *c)
+{
+    const struct admission *admission = &c->state->admissions[ADMISSION_ORGANISATION];
+
+    return !admission->asked && (c->input->bounded || admission->known);
+}
+
 /* All that bounds the workflow has admitted it; its organisation may have a bound, too. One slot after the other, and
  * in this order for all runs: so nobody waits in a circle. */
 static void admit_to_organisation(struct ctx *c)
 {
-    if (c->input->bounded && !c->state->admissions[ADMISSION_ORGANISATION].asked)
+    if (must_ask_organisation(c))
         ask(c, ADMISSION_ORGANISATION, key_id(c->state, ADMISSION_ORGANISATION, false, STR_NONE),
             (struct event){.as = STR("queue")}, c->input->standard);
     else
@@ -163,6 +171,29 @@ void engine_start(struct ctx *c)
         engine_ask(c, NO_NODE, EVAL_ADMISSION, 0, &bound->key);
 }
 
+/* What it waited for others does not count: with the last slot its timeout begins. */
+static void admitted_again(struct ctx *c, uint32_t seq)
+{
+    struct run_state *state = c->state;
+    bool last = !must_ask_organisation(c), timed = last && state->timeout_waits;
+
+    engine_emit(c, (struct event){.type = EVENT_RUN_ADMITTED,
+                                  .ref = seq,
+                                  .due_at = timed ? engine_timeout(c, c->now) : (struct wall_us){0}});
+    if (c->rc != ERR_OK)
+        return;
+    engine_close_seq(c, seq);
+    if (timed)
+        engine_open_timeout(c);
+    if (!last) {
+        admit_to_organisation(c);
+        return;
+    }
+    for (uint32_t i = 0; i < state->plan->root_count; i++)
+        if (engine_is_ready(state, i))
+            engine_ready(c, i);
+}
+
 /* The owner of the key has decided. What comes twice, or late, is for a run that does not wait any more: its end has
  * given back whatever it had. */
 void engine_admitted(struct ctx *c)
@@ -174,7 +205,7 @@ void engine_admitted(struct ctx *c)
         c->fx->stale_cache = true;
         return;
     }
-    if (seq == 0 || c->input->seq != seq || state->cancelling) {
+    if (seq == 0 || c->input->seq != seq || (state->cancelling && !state->started)) {
         c->fx->ignored = true;
         return;
     }
@@ -185,6 +216,10 @@ void engine_admitted(struct ctx *c)
         engine_stop_frame(c, c->state->root);
         return;
     }
+    if (state->started) {
+        admitted_again(c, seq);
+        return;
+    }
     engine_emit(c, (struct event){.type = EVENT_RUN_ADMITTED, .ref = seq});
     if (c->rc != ERR_OK)
         return;
@@ -192,14 +227,42 @@ void engine_admitted(struct ctx *c)
     admit_to_organisation(c);
 }
 
-void engine_take_again(struct ctx *c)
+static void take(struct ctx *c)
 {
     for (int scope = 0; scope < ADMISSION_SCOPES && c->rc == ERR_OK; scope++) {
         const struct admission *admission = &c->state->admissions[scope];
 
-        if (c->state->status == RUN_ACTIVE && admission->known && !admission->asked)
+        if (admission->known && !admission->asked)
             ask(c, (enum admission_scope)scope, admission->key, (struct event){.as = STR("take")}, 0);
     }
+}
+
+static void queue_again(struct ctx *c, enum admission_scope scope, struct run_id key, uint32_t limit)
+{
+    uint32_t timeout_seq = c->state->timeout_seq;
+
+    ask(c, scope, key, (struct event){.as = STR("queue")}, limit);
+    if (c->rc == ERR_OK && timeout_seq != 0)
+        engine_close_seq(c, timeout_seq);
+}
+
+/* Whatever its workflow does with those that find no slot: somebody has asked for this one, and it waits. What is only
+ * known better now ends at once, and needs none; who is to be told of it all the same takes one. */
+void engine_ask_again(struct ctx *c)
+{
+    const struct run_state *state = c->state;
+    const struct admission *own = &state->admissions[ADMISSION_WORKFLOW];
+    bool goes_on = state->timeout_seq != 0 || state->compensating;
+
+    if (c->rc != ERR_OK || !c->reopened)
+        return;
+    if (!goes_on)
+        take(c);
+    else if (own->known && !own->asked)
+        queue_again(c, ADMISSION_WORKFLOW, own->key, state->plan->concurrency.limit);
+    else if (must_ask_organisation(c))
+        queue_again(c, ADMISSION_ORGANISATION, key_id(state, ADMISSION_ORGANISATION, false, STR_NONE),
+                    c->input->standard);
 }
 
 void engine_release(struct ctx *c, const struct admission before[ADMISSION_SCOPES])

@@ -34,8 +34,12 @@ void engine_children_ready(struct ctx *c, uint32_t node)
         if (child->waiting_for == 0 && child->status == STEP_PENDING)
             engine_ready(c, at);
     }
-    if (frame == c->state->root)
-        return;
+    if (frame != c->state->root)
+        engine_rest(c, frame);
+}
+
+void engine_rest(struct ctx *c, struct frame *frame)
+{
     GROW(c, c->rest, c->rest_count, c->rest_cap);
     c->rest[c->rest_count++] = frame;
 }
@@ -300,7 +304,15 @@ static void case_value(struct ctx *c, uint32_t node, uint32_t index, struct str 
 void engine_begin(struct ctx *c, uint32_t node)
 {
     const struct plan_step *step = run_plan_step(c->state, node);
+    const struct step_extra *extra = run_step(c->state, node)->extra;
 
+    if (extra != NULL && (extra->items != NULL || extra->had_child)) {
+        if (extra->items != NULL)
+            engine_items_again(c, node);
+        else
+            engine_child_again(c, node);
+        return;
+    }
     if (step->kind == CALL_SWITCH) {
         if (step->case_count == 0)
             engine_succeed(c, node, step->has_default ? step->branches[0] : STR_NONE, STR_NONE);

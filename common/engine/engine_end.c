@@ -244,11 +244,13 @@ static bool undone(struct ctx *c, enum event_type *type, struct event *event)
     if (!state->compensating) {
         if (!wanted || !engine_has_to_undo(state, false))
             return true;
+        if (engine_waits_for_slot(state)) /* to undo it does, too */
+            return false;
         engine_emit(c, (struct event){.type = EVENT_RUN_COMPENSATING,
                                       .code = str_of(event_type_name(*type) + sizeof("run.") - 1),
                                       .message = unexplained ? event->message : STR_NONE});
     }
-    if (c->rc != ERR_OK || engine_undo_next(c))
+    if (c->rc != ERR_OK || engine_waits_for_slot(state) || engine_undo_next(c))
         return false;
     event->detail = engine_undo_report(c, &clean);
     *type = clean ? EVENT_RUN_COMPENSATED : EVENT_RUN_COMPENSATION_FAILED;
@@ -285,6 +287,9 @@ void engine_finish_if_at_rest(struct ctx *c)
 {
     struct run_state *state = c->state;
     bool begun = state->status == RUN_ACTIVE || (state->status == RUN_PENDING && state->cancelling);
+
+    if (engine_waits_for_slot(state) && !state->cancelling && !state->compensating)
+        return;
 
     if (begun && state->root->ended == state->plan->root_count && !state->output_asked && !state->evaluating)
         finish(c);

@@ -10,6 +10,7 @@ struct ctx {
     struct effects *fx;
     struct err *err;
     enum err_code rc; /* first failure; later calls do nothing */
+    bool reopened;    /* the run, by this input */
     /* worklist: steps whose parents have all ended, taken from the front, so that steps that become ready together are
      * dispatched in the order of the document */
     uint32_t *ready;
@@ -48,7 +49,8 @@ static inline bool step_is_failure(enum step_status status)
 /* frames.c */
 struct frame *frame_new(struct run_state *state, uint32_t scope, uint32_t owner, uint32_t index);
 struct frame *frame_begin_item(struct run_state *state, uint32_t loop, uint32_t index);
-/* An iteration has ended: its steps are forgotten unless somebody may still ask for them. */
+/* An iteration has ended: its steps are forgotten unless somebody may still ask for them, or a retry may go on with
+ * them. */
 void frame_forget(struct run_state *state, struct frame *frame);
 void frames_free(struct run_state *state);
 /* A step that has ended is to be done once more: its attempts go on counting, and what was answered under its key asks
@@ -77,9 +79,12 @@ void rows_del(struct run_state *state, uint32_t node);
 enum err_code fold_refuse(const struct event *event, const char *why, struct err *err);
 void fold_error(struct step_error **error, const struct event *event); /* made when there is none */
 void fold_outcome(struct run_state *state, uint32_t node, const struct event *event, enum step_status status);
+void work_closed(struct run_state *state, uint32_t node);
 void fold_failure(struct run_state *state, uint32_t node); /* is it decisive for its frame? */
 /* state_loop.c */
 enum err_code fold_item(struct run_state *state, const struct place *place, const struct event *event, struct err *err);
+void loop_item_runs(struct step_extra *extra, uint32_t index);
+void loop_again(struct step_state *loop); /* what did not end well in it is to be gone on with */
 /* The step whose output is that of the iteration as it stands; NULL when it is made by an expression. */
 const struct step_state *item_output_source(const struct run_state *state, const struct frame *frame);
 /* state_late.c */
@@ -123,7 +128,7 @@ struct event engine_too_large(struct ctx *c, size_t bytes); /* of an output beyo
 void engine_start(struct ctx *c);
 void engine_admission_value(struct ctx *c);
 void engine_admitted(struct ctx *c);
-void engine_take_again(struct ctx *c);                /* a run that goes on after its end */
+void engine_ask_again(struct ctx *c);                 /* a run that has been opened again waits like any other */
 bool engine_has_asked(const struct run_state *state); /* for a slot, ever */
 void engine_release(struct ctx *c, const struct admission before[ADMISSION_SCOPES]); /* it has ended */
 
@@ -131,6 +136,7 @@ void engine_release(struct ctx *c, const struct admission before[ADMISSION_SCOPE
 void engine_ready(struct ctx *c, uint32_t node);
 bool engine_is_ready(const struct run_state *state, uint32_t node); /* nothing is missing but the decision */
 void engine_children_ready(struct ctx *c, uint32_t node);
+void engine_rest(struct ctx *c, struct frame *frame); /* all of the iteration may have ended */
 void engine_advance(struct ctx *c);
 void engine_value(struct ctx *c);
 void engine_begin(struct ctx *c, uint32_t node); /* a step that is not skipped, or an action */
@@ -144,16 +150,23 @@ void engine_lost(struct ctx *c);
 void engine_step_failed(struct ctx *c, uint32_t node, enum event_type type, struct event event);
 void engine_until_value(struct ctx *c, uint32_t node);
 
-/* engine_pause.c: nothing new begins until the run is resumed. */
+/* It has been opened again, and no slot was free. */
+static inline bool engine_waits_for_slot(const struct run_state *state)
+{
+    return state->started && state->admission_seq != 0;
+}
+
+/* engine_pause.c: nothing new begins until the run is resumed, or admitted. */
 static inline bool engine_held(const struct run_state *state)
 {
-    return state->status == RUN_PAUSED;
+    return state->status == RUN_PAUSED || engine_waits_for_slot(state);
 }
 void engine_pause(struct ctx *c);
 void engine_resume(struct ctx *c);
 
 /* engine_loop.c: iterations. */
 void engine_items(struct ctx *c, uint32_t node, struct str items); /* the loop begins */
+void engine_items_again(struct ctx *c, uint32_t node);             /* ... or goes on after a retry */
 void engine_fill(struct ctx *c, uint32_t loop);                    /* begins iterations as far as may be */
 void engine_frame_rest(struct ctx *c, struct frame *frame);        /* ends the iteration when all of it has */
 void engine_item_value(struct ctx *c);
@@ -167,6 +180,7 @@ void engine_take_signal(struct ctx *c, uint32_t node, const struct signal_queue 
 /* open_work.c */
 void engine_wake(struct ctx *c);
 void engine_child_begin(struct ctx *c, uint32_t node, struct str with);
+void engine_child_again(struct ctx *c, uint32_t node); /* it is retried with its parent */
 void engine_child_stop(struct ctx *c, uint32_t node);
 void engine_child_ended(struct ctx *c);
 void engine_settle(struct ctx *c);
@@ -182,6 +196,7 @@ struct str engine_give(struct ctx *c);
 void engine_mark_below(const struct plan *plan, uint32_t step, bool *below); /* it, and what is below it */
 /* engine_retry.c */
 void engine_retry(struct ctx *c);
+void engine_reopen(struct ctx *c, const struct frame *frame); /* the steps of it that are done once more */
 
 /* engine_end.c: stopping, and the end of a run. */
 struct frame_verdict {

@@ -39,6 +39,19 @@ void engine_items(struct ctx *c, uint32_t node, struct str items)
         engine_fill(c, node);
 }
 
+/* The list is that with which it began: what has been done was done with its items. */
+void engine_items_again(struct ctx *c, uint32_t node)
+{
+    const struct plan_step *step = run_plan_step(c->state, node);
+    struct event event = {.waits = STR("items")};
+
+    if (step->deadline_us != 0)
+        event.due_at.us = c->now.us + step->deadline_us;
+    engine_emit_step(c, EVENT_STEP_CONTINUED, node, event);
+    if (c->rc == ERR_OK)
+        engine_fill(c, node);
+}
+
 /* What one batch may not hold any more comes with the loop's own timer, due at once: that survives a crash, and lets
  * other runs go first. */
 static void set_due(struct ctx *c, uint32_t loop, struct wall_us due)
@@ -93,6 +106,34 @@ static bool decide_held(struct ctx *c, struct step_extra *extra)
     return true;
 }
 
+static void begin_item(struct ctx *c, uint32_t loop, uint32_t index)
+{
+    struct run_state *state = c->state;
+    const struct plan_scope *scope = &state->plan->scopes[run_plan_step(state, loop)->body];
+    struct frame *frame = frame_begin_item(state, loop, index);
+
+    for (uint32_t i = 0; i < scope->count; i++)
+        if (state->plan->steps[scope->first + i].edge_count == 0)
+            engine_ready(c, frame->base + i);
+}
+
+/* One that did not end well goes on with what it had: only what failed in it is done once more. */
+static void continue_item(struct ctx *c, uint32_t loop, uint32_t index)
+{
+    struct frame *frame = run_step(c->state, loop)->extra->items[index].frame;
+    const struct plan_scope *scope = &c->state->plan->scopes[frame->scope];
+
+    engine_emit(
+        c, (struct event){.type = EVENT_STEP_CONTINUED, .step = engine_item_path(c->fx->arena, c->state, loop, index)});
+    if (c->rc != ERR_OK)
+        return;
+    engine_reopen(c, frame);
+    for (uint32_t i = 0; i < scope->count; i++)
+        if (engine_is_ready(c->state, frame->base + i))
+            engine_ready(c, frame->base + i);
+    engine_rest(c, frame); /* it may have nothing to do but to end: its output could not be made */
+}
+
 void engine_fill(struct ctx *c, uint32_t loop)
 {
     struct run_state *state = c->state;
@@ -115,18 +156,16 @@ void engine_fill(struct ctx *c, uint32_t loop)
         continue_later(c, loop);
         return;
     }
-    while (extra->live < step->concurrency && extra->next < extra->count) {
-        struct frame *frame;
-
+    while (c->rc == ERR_OK && extra->live < step->concurrency && extra->next < extra->count) {
         if (batch_is_full(c)) {
             continue_later(c, loop);
             return;
         }
         c->fx->begun += 1 + (scope->count - 1) / 4; /* a large body takes the part of several */
-        frame = frame_begin_item(state, loop, extra->next);
-        for (uint32_t i = 0; i < scope->count; i++)
-            if (state->plan->steps[scope->first + i].edge_count == 0)
-                engine_ready(c, frame->base + i);
+        if (extra->items[extra->next].frame == NULL)
+            begin_item(c, loop, extra->next);
+        else
+            continue_item(c, loop, extra->next);
     }
     set_due(c, loop, s->deadline);
 }

@@ -24,7 +24,7 @@ static const char *cannot_pause(const struct ctx *c, struct str *ret_why)
                                        : STR("a step of the run has failed, and nothing new starts in it");
         return "run_stopping";
     }
-    if (state->started && state->root->ended == state->plan->root_count) {
+    if (state->started && state->root->ended == state->plan->root_count && !engine_held(state)) {
         *ret_why = STR("all steps of the run have ended, and it is about to end");
         return "run_ended";
     }
@@ -65,7 +65,7 @@ void engine_pause(struct ctx *c)
     struct str why = STR_NONE;
     const char *code;
 
-    if (engine_held(c->state)) {
+    if (c->state->status == RUN_PAUSED) {
         engine_apply_command(c, "pause"); /* what was asked for already holds */
         return;
     }
@@ -104,7 +104,7 @@ void engine_resume(struct ctx *c)
     }
     engine_apply_command(c, "resume");
     /* it is not held, or by somebody who asked for this run alone: its parent's resumption is not about that */
-    if (!engine_held(state) || (c->input->of_parent && !state->paused_by_parent))
+    if (state->status != RUN_PAUSED || (c->input->of_parent && !state->paused_by_parent))
         return;
     change(c, EVENT_RUN_RESUMED);
     if (c->rc == ERR_OK)

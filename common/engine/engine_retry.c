@@ -1,5 +1,6 @@
 /* What an operator's :retry does to a run that has ended: steps that did not succeed are done again, the outputs of the
- * others are kept. What would be done is worked out here, looking only; the same list is what is shown beforehand. */
+ * others are kept. What would be done is worked out here, looking only; the same list is what is shown beforehand. A
+ * loop that has begun is gone on with: of its iterations those that did not end well, and in each by the same rules. */
 #include "common/base/banned.h"
 #include "common/engine/engine_internal.h"
 
@@ -14,12 +15,12 @@ bool engine_may_have_acted(const struct run_state *state, uint32_t node)
 }
 
 /* A failure that a step below has taken care of stays: what was done because of it would not go with a success. */
-static bool is_wanted(const struct run_state *state, uint32_t node)
+static bool is_wanted(const struct run_state *state, const struct frame *frame, uint32_t node)
 {
     const struct step_state *s = run_step(state, node);
 
-    return s->status == STEP_CANCELLED ||
-           (step_is_failure((enum step_status)s->status) && !engine_handled(state, state->root, node));
+    return s->status == STEP_CANCELLED || s->partial ||
+           (step_is_failure((enum step_status)s->status) && !engine_handled(state, frame, node));
 }
 
 static void refuse_plan(struct retry_plan *plan, const char *code, const char *message)
@@ -28,73 +29,101 @@ static void refuse_plan(struct retry_plan *plan, const char *code, const char *m
     plan->message = str_of(message);
 }
 
-/* Things of its own that began are not begun again by halves. */
 static const char *cannot_restart(const struct run_state *state, uint32_t node)
 {
     const struct step_state *s = run_step(state, node);
 
     if (s->attempt > UINT16_MAX - run_plan_step(state, node)->retry.max_attempts)
         return "it has been tried too often";
-    if (s->extra != NULL && s->extra->items != NULL)
-        return "it is a loop whose items have begun, and those that ended well cannot be kept";
-    if (s->extra != NULL && s->extra->had_child)
-        return "it has started a child run, and what went well in that cannot be kept";
     return NULL;
 }
 
-static bool add(struct retry_plan *plan, const struct run_state *state, struct arena *arena, uint32_t node)
+static bool is_below(const struct run_state *state, const struct frame *frame, const struct plan_step *step,
+                     const bool *chosen)
 {
-    const char *why = cannot_restart(state, node);
+    uint32_t first = state->plan->scopes[frame->scope].first;
 
-    if (why != NULL) {
-        plan->code = "cannot_retry";
-        plan->message = str_of(arena_printf(arena, "step '" STR_FMT "': %s; :rerun can begin at it in a new run",
-                                            STR_ARG(run_plan_step(state, node)->name), why));
-        return false;
-    }
-    plan->steps[plan->count++] =
-        (struct retry_step){.node = node,
-                            .generation = step_next_generation(run_step(state, node)),
-                            .again = engine_may_have_acted(state, node),
-                            .needs_confirmation = run_plan_step(state, node)->effect == EFFECT_NOT_REPEATABLE &&
-                                                  engine_may_have_acted(state, node)};
-    return true;
-}
-
-static bool is_below(const struct run_state *state, uint32_t step, const bool *chosen)
-{
-    const struct plan_step *plan = &state->plan->steps[step];
-
-    for (size_t e = 0; e < plan->edge_count; e++)
-        if (chosen[plan->edges[e].parent])
+    for (size_t e = 0; e < step->edge_count; e++)
+        if (chosen[step->edges[e].parent - first])
             return true;
     return false;
 }
 
-static void choose(const struct run_state *state, struct arena *arena, struct retry_plan *ret)
+/* The nodes of a frame that are done once more, parents first. */
+static size_t choose(const struct run_state *state, struct arena *arena, const struct frame *frame, uint32_t **ret)
 {
-    const struct plan_scope *scope = &state->plan->scopes[0];
+    const struct plan_scope *scope = &state->plan->scopes[frame->scope];
     bool *chosen = arena_array(arena, scope->count, sizeof(bool));
+    uint32_t *nodes = arena_array(arena, scope->count, sizeof(*nodes));
+    size_t count = 0;
 
-    ret->steps = arena_array(arena, scope->count, sizeof(*ret->steps));
     for (uint32_t i = 0; i < scope->count; i++) {
-        uint32_t node = scope->topological[i];
-        const struct step_state *s = run_step(state, node);
+        uint32_t at = scope->topological[i] - scope->first, node = frame->base + at;
 
-        if (s->partial) { /* what failed in it is not done again, and the run would end partial once more */
-            ret->code = "cannot_retry";
-            ret->message = str_of(arena_printf(
-                arena,
-                "step '" STR_FMT "': what failed in it cannot be tried alone; :rerun can begin at it in a new run",
-                STR_ARG(run_plan_step(state, node)->name)));
-            return;
-        }
-        if (!is_wanted(state, node) && (s->status != STEP_SKIPPED || !is_below(state, node, chosen)))
-            continue;
-        chosen[node] = true;
-        if (!add(ret, state, arena, node))
-            return;
+        chosen[at] = is_wanted(state, frame, node) ||
+                     (run_step(state, node)->status == STEP_SKIPPED &&
+                      is_below(state, frame, &state->plan->steps[scope->topological[i]], chosen));
+        if (chosen[at])
+            nodes[count++] = node;
     }
+    *ret = nodes;
+    return count;
+}
+
+static void look_at(struct retry_plan *plan, const struct run_state *state, struct arena *arena, uint32_t node,
+                    struct retry_step *ret);
+
+/* What is gone on with in a loop: its own list is not shown, but what of it has to be known beforehand. */
+static void look_into(struct retry_plan *plan, const struct run_state *state, struct arena *arena,
+                      const struct step_extra *extra, struct retry_step *ret)
+{
+    uint32_t *nodes;
+
+    for (uint32_t i = 0; i < extra->count; i++) {
+        const struct loop_item *item = &extra->items[i];
+        size_t count;
+
+        if (item->status == STEP_SUCCEEDED && !item->partial)
+            continue;
+        ret->items++;
+        count = item->frame == NULL ? 0 : choose(state, arena, item->frame, &nodes);
+        for (size_t n = 0; n < count; n++) {
+            struct retry_step inner = {0};
+
+            look_at(plan, state, arena, nodes[n], &inner);
+            ret->needs_confirmation |= inner.needs_confirmation;
+        }
+    }
+}
+
+/* As deep as loops are nested. */
+static void look_at(struct retry_plan *plan, const struct run_state *state, struct arena *arena, uint32_t node,
+                    struct retry_step *ret)
+{
+    const struct step_state *s = run_step(state, node);
+    const char *why = cannot_restart(state, node);
+
+    *ret = (struct retry_step){
+        .node = node, .generation = step_next_generation(s), .again = engine_may_have_acted(state, node)};
+    if (s->extra != NULL && s->extra->items != NULL)
+        look_into(plan, state, arena, s->extra, ret);
+    else
+        ret->needs_confirmation = ret->again && run_plan_step(state, node)->effect == EFFECT_NOT_REPEATABLE;
+    if (why == NULL || plan->code != NULL)
+        return;
+    plan->code = "cannot_retry";
+    plan->message = str_of(arena_printf(arena, "step '" STR_FMT "': %s; :rerun can begin at it in a new run",
+                                        STR_ARG(engine_path(arena, state, node)), why));
+}
+
+static void plan_steps(const struct run_state *state, struct arena *arena, struct retry_plan *ret)
+{
+    uint32_t *nodes;
+    size_t count = choose(state, arena, state->root, &nodes);
+
+    ret->steps = arena_array(arena, count, sizeof(*ret->steps));
+    for (size_t i = 0; i < count && ret->code == NULL; i++)
+        look_at(ret, state, arena, nodes[i], &ret->steps[ret->count++]);
 }
 
 void engine_plan_retry(const struct run_state *state, struct arena *arena, struct retry_plan *ret)
@@ -117,7 +146,7 @@ void engine_plan_retry(const struct run_state *state, struct arena *arena, struc
     else if (state->last_seq >= HISTORY_MAX)
         refuse_plan(ret, "history_limit", "the run's history is full; :rerun does it again in a new run");
     else
-        choose(state, arena, ret);
+        plan_steps(state, arena, ret);
     if (ret->code == NULL && !ret->holds && ret->count == 0 && !stopped)
         refuse_plan(ret, "nothing_to_retry",
                     "no step of the run failed: what it ended with would be the same; :rerun takes another version");
@@ -177,7 +206,17 @@ static void check_confirmed(struct ctx *c, struct retry_plan *plan)
                                         STR_ARG(names)));
 }
 
-static void reopen(struct ctx *c, const struct retry_plan *plan)
+void engine_reopen(struct ctx *c, const struct frame *frame)
+{
+    uint32_t *nodes;
+    size_t count = choose(c->state, c->fx->arena, frame, &nodes);
+
+    for (size_t i = 0; i < count; i++)
+        engine_emit_step(c, EVENT_STEP_REOPENED, nodes[i],
+                         (struct event){.generation = step_next_generation(run_step(c->state, nodes[i]))});
+}
+
+static void reopen(struct ctx *c)
 {
     struct run_state *state = c->state;
 
@@ -185,31 +224,51 @@ static void reopen(struct ctx *c, const struct retry_plan *plan)
     engine_emit(c, (struct event){.type = EVENT_RUN_REOPENED,
                                   .command = c->input->command,
                                   .code = STR("retry"),
+                                  .count = c->input->of_parent ? c->input->retries : 0,
                                   .due_at = engine_timeout(c, c->now)});
     engine_open_timeout(c);
     c->fx->status_changed = true;
-    for (size_t i = 0; i < plan->count; i++)
-        engine_emit_step(c, EVENT_STEP_REOPENED, plan->steps[i].node,
-                         (struct event){.generation = plan->steps[i].generation});
+    engine_reopen(c, state->root);
     for (uint32_t i = 0; c->rc == ERR_OK && i < state->plan->root_count; i++)
         if (run_step(state, i)->status == STEP_PENDING && run_step(state, i)->waiting_for == 0)
             engine_ready(c, i);
+}
+
+/* The parent has another begun instead. One that has not ended is asked again when it has; and one that succeeded has
+ * told. */
+static void refuse_parent(struct ctx *c, const struct retry_plan *plan)
+{
+    const struct run_state *state = c->state;
+
+    if (run_ended((enum run_status)state->status) && state->status != RUN_SUCCEEDED)
+        c->fx->refused = (struct effect_retry_refused){.retries = c->input->retries,
+                                                       .status = (enum run_status)state->status,
+                                                       .code = plan->code,
+                                                       .message = plan->message};
 }
 
 void engine_retry(struct ctx *c)
 {
     struct retry_plan plan;
 
+    if (c->input->of_parent && c->input->retries <= c->state->retries) { /* asked for twice */
+        engine_apply_command(c, "retry");
+        return;
+    }
     engine_plan_retry(c->state, c->fx->arena, &plan);
     if (plan.code == NULL && !plan.holds)
         check_confirmed(c, &plan);
+    if (plan.holds && c->input->of_parent)
+        refuse_plan(&plan, "run_not_ended", "somebody has retried the run: its parent is told how it ends");
     if (plan.code != NULL) {
         engine_refuse(c, plan.code, plan.message);
+        if (c->input->of_parent)
+            refuse_parent(c, &plan);
         return;
     }
     if (plan.holds) { /* what was asked for already holds */
         engine_apply_command(c, "retry");
         return;
     }
-    reopen(c, &plan);
+    reopen(c);
 }

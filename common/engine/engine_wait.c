@@ -151,6 +151,31 @@ void engine_child_begin(struct ctx *c, uint32_t node, struct str with)
     c->fx->children[c->fx->child_count++] = child;
 }
 
+static void retry_child(struct ctx *c, uint32_t node)
+{
+    const struct step_extra *extra = run_step(c->state, node)->extra;
+
+    GROW(c, c->fx->child_retries, c->fx->child_retry_count, c->fx->child_retry_cap);
+    c->fx->child_retries[c->fx->child_retry_count++] = (struct effect_child_retry){
+        .child = extra->child, .step = engine_path(c->fx->arena, c->state, node), .retries = extra->child_retries};
+}
+
+void engine_child_again(struct ctx *c, uint32_t node)
+{
+    const struct plan_step *step = run_plan_step(c->state, node);
+    const struct step_extra *extra = run_step(c->state, node)->extra;
+    struct event event = {.waits = STR("child"), .count = extra->child_retries + 1};
+    char id[UUID_TEXT_SIZE];
+
+    run_id_format(extra->child, id);
+    event.child = str_of(arena_dup(c->fx->arena, id, strlen(id)));
+    if (step->deadline_us != 0)
+        event.due_at.us = c->now.us + step->deadline_us;
+    engine_emit_step(c, EVENT_STEP_CONTINUED, node, event);
+    if (c->rc == ERR_OK)
+        retry_child(c, node);
+}
+
 void engine_child_stop(struct ctx *c, uint32_t node)
 {
     struct step_extra *extra = run_step(c->state, node)->extra;
@@ -194,6 +219,31 @@ static void child_failed(struct ctx *c, uint32_t node)
     engine_step_failed(c, node, in->child_status == RUN_TIMED_OUT ? EVENT_STEP_TIMED_OUT : EVENT_STEP_FAILED, event);
 }
 
+/* Is this not the end that the step waits for? What it ended with before is no news; a retry that had come too soon is
+ * asked for again, and where there can be none another child begins. A success is one whenever it came. */
+static bool of_before(struct ctx *c, uint32_t node)
+{
+    const struct engine_input *in = c->input;
+    const struct step_state *s = run_step(c->state, node);
+    bool former = in->retries < s->extra->child_retries;
+
+    if (in->refused_retry && former) {
+        c->fx->ignored = true;
+        return true;
+    }
+    if (in->refused_retry) {
+        engine_emit_step(
+            c, EVENT_STEP_REOPENED, node,
+            (struct event){.code = in->code.ptr == NULL ? STR("child_gone") : in->code, .message = in->message});
+        engine_ready(c, node);
+        return true;
+    }
+    if (!former || in->child_status == RUN_SUCCEEDED || engine_stopping(c->state, s->frame))
+        return false;
+    retry_child(c, node);
+    return true;
+}
+
 void engine_child_ended(struct ctx *c)
 {
     const struct engine_input *in = c->input;
@@ -201,13 +251,17 @@ void engine_child_ended(struct ctx *c)
     uint32_t node = run_find_step(c->state, in->step, &later);
     const struct step_state *s = node == NO_NODE ? NULL : run_step(c->state, node);
     struct event event = {0};
+    bool known = s != NULL && s->extra != NULL && run_id_eq(s->extra->child, in->child);
 
-    /* the parent as we have it has not begun it yet: somebody else has gone on with the run */
-    c->fx->stale_cache = later || (s != NULL && s->status == STEP_PENDING);
-    if (s == NULL || s->open_kind != WORK_CHILD || !run_id_eq(s->extra->child, in->child)) {
+    /* the parent as we have it has not begun it yet: somebody else has gone on with the run. Of one that it has begun,
+     * and is to go on with, it is the former end */
+    c->fx->stale_cache = later || (s != NULL && s->status == STEP_PENDING && !known);
+    if (!known || s->open_kind != WORK_CHILD) {
         c->fx->ignored = !c->fx->stale_cache;
         return;
     }
+    if (of_before(c, node))
+        return;
     if (in->child_status != RUN_SUCCEEDED && in->child_status != RUN_PARTIALLY_COMPLETED) {
         child_failed(c, node);
         return;

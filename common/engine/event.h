@@ -39,12 +39,13 @@ struct event {
                          run.queued: "workflow", "organisation" */
     struct str name;  /* of the signal: step.waiting, signal.received, the step.succeeded that takes it; run.queued: the
                          key as people know it */
-    struct str child; /* step.waiting: id of the child run */
+    struct str child; /* step.waiting, step.continued: id of the child run */
     struct str as;    /* step.settled: "succeeded" or "failed"; run.queued: "queue", "skip", "cancel_oldest" or "take";
                          step.given: the outcome */
     struct str key;   /* run.queued: id of the concurrency key */
     uint32_t count;   /* step.waiting for items: how many; run.queued: the limit; of organisations the
-                           installation's, absent: none */
+                           installation's, absent: none; step.continued with a child: the how many-th time that it is
+                           retried; run.reopened: for the parent, the same */
     uint32_t ref;     /* step.succeeded: event that holds the output, when it is not this one; run.admitted: the
                          run.queued that it answers */
     int64_t interval_us; /* step.dispatched of a poll: between tries */

@@ -125,6 +125,7 @@ void step_restart(struct run_state *state, struct step_state *s)
     s->branch = NO_BRANCH;
     s->ran = false;
     s->passed = false;
+    s->partial = false;
     s->lost_in_row = 0;
     s->ended_seq = 0;
     s->ready_at.us = 0;
@@ -143,23 +144,35 @@ static bool must_keep(const struct run_state *state, const struct frame *frame)
         if (s->unheard != 0 || s->status == STEP_OUTCOME_UNKNOWN)
             return true;
         for (uint32_t n = 0; s->extra != NULL && n < s->extra->count; n++)
-            if (s->extra->items[n].frame != NULL)
+            if (s->extra->items[n].frame != NULL && must_keep(state, s->extra->items[n].frame))
                 return true;
     }
     return scope->keep;
 }
 
-void frame_forget(struct run_state *state, struct frame *frame)
+static void forget(struct run_state *state, struct frame *frame)
 {
-    struct loop_item *item = &run_step(state, frame->owner)->extra->items[frame->index];
+    /* iterations in it that were kept only because they might have been gone on with */
+    for (uint32_t i = 0; i < state->plan->scopes[frame->scope].count; i++) {
+        const struct step_extra *extra = run_step(state, frame->base + i)->extra;
 
-    if (must_keep(state, frame))
-        return;
+        for (uint32_t n = 0; extra != NULL && n < extra->count; n++)
+            if (extra->items[n].frame != NULL)
+                forget(state, extra->items[n].frame);
+    }
     steps_clear(state, frame);
-    item->frame = NULL;
+    run_step(state, frame->owner)->extra->items[frame->index].frame = NULL;
     frame->used = false;
     frame->link = state->free[frame->scope];
     state->free[frame->scope] = frame;
+}
+
+void frame_forget(struct run_state *state, struct frame *frame)
+{
+    const struct loop_item *item = &run_step(state, frame->owner)->extra->items[frame->index];
+
+    if (item->status == STEP_SUCCEEDED && !item->partial && !must_keep(state, frame))
+        forget(state, frame);
 }
 
 void frames_free(struct run_state *state)
@@ -184,10 +197,7 @@ struct frame *frame_begin_item(struct run_state *state, uint32_t loop, uint32_t 
     struct frame *frame = frame_new(state, run_plan_step(state, loop)->body, loop, index);
 
     extra->items[index].frame = frame;
-    extra->items[index].status = STEP_RUNNING;
-    extra->live++;
-    if (extra->next <= index)
-        extra->next = index + 1;
+    loop_item_runs(extra, index);
     return frame;
 }
 

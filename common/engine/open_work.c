@@ -54,7 +54,7 @@ bool engine_needs_waking(const struct run_state *state)
     if (state->status != RUN_ACTIVE)
         return false;
     if (state->open_steps == 0)
-        return true;
+        return state->admission_seq == 0;
     for (const struct signal_queue *queue = state->signals; queue != NULL; queue = queue->next)
         if (signal_untaken(queue))
             return true;

@@ -81,7 +81,7 @@ void fold_error(struct step_error **error, const struct event *event)
     copy_text((*error)->message, sizeof((*error)->message), event->message);
 }
 
-static void work_closed(struct run_state *state, uint32_t node)
+void work_closed(struct run_state *state, uint32_t node)
 {
     struct step_state *s = run_step(state, node);
 
@@ -264,6 +264,7 @@ static void run_has_ended(struct run_state *state, const struct event *event, en
     state->paused_by_parent = false;
     state->timeout_seq = 0;
     state->admission_seq = 0;
+    state->timeout_waits = false;
     for (size_t i = 0; i < ADMISSION_SCOPES; i++)
         state->admissions[i].asked = false;
     state->compensating = false;
@@ -285,6 +286,8 @@ static void run_reopened(struct run_state *state, const struct event *event)
         return;
     if (str_is(event->code, "retry")) {
         state->retrying = true;
+        if (event->count != 0)
+            state->retries = event->count;
         state->compensate_wanted = false;
         state->root->failing = false;
         state->root->stopped = false;
@@ -317,7 +320,7 @@ static void loops_held(struct run_state *state)
 
 const char *const admission_scope_names[ADMISSION_SCOPES] = {"workflow", "organisation"};
 
-/* It waits for a slot; or takes one because it goes on after its end, and then waits for nothing. */
+/* It waits for a slot, also when it goes on after its end, and its timeout with it; or takes one without waiting. */
 static enum err_code fold_queued(struct run_state *state, const struct event *event, struct err *err)
 {
     bool takes = str_is(event->as, "take");
@@ -328,12 +331,17 @@ static enum err_code fold_queued(struct run_state *state, const struct event *ev
         scope++;
     if (scope == ADMISSION_SCOPES || !run_id_parse(event->key, &key))
         return fold_refuse(event, "it names no concurrency key", err);
-    if (state->started != takes || (takes && state->status != RUN_ACTIVE) || state->admission_seq != 0 ||
+    if ((takes && !state->started) || (state->started && state->open_steps != 0) || state->admission_seq != 0 ||
         state->admissions[scope].asked)
         return fold_refuse(event, "the run waits already, or has begun", err);
     state->admissions[scope] = (struct admission){.key = key, .known = true, .asked = true};
-    if (!takes)
-        state->admission_seq = event->seq;
+    if (takes)
+        return ERR_OK;
+    state->admission_seq = event->seq;
+    if (state->started && state->timeout_seq != 0) {
+        state->timeout_waits = true;
+        state->timeout_seq = 0;
+    }
     return ERR_OK;
 }
 
@@ -371,6 +379,11 @@ static enum err_code fold_run(struct run_state *state, const struct event *event
         if (state->admission_seq == 0 || event->ref != state->admission_seq)
             return fold_refuse(event, "the run does not wait for it", err);
         state->admission_seq = 0;
+        if (event->due_at.us != 0) {
+            state->timeout_waits = false;
+            state->timeout_seq = event->seq;
+            state->timeout_at = event->due_at;
+        }
         break;
     case EVENT_RUN_CANCELLING:
         pause_over(state);
@@ -428,12 +441,15 @@ static enum err_code fold_waiting(struct run_state *state, uint32_t node, const 
             return fold_refuse(event, "a loop has 1 to 10,000 items", err);
         kind = WORK_ITEMS;
         extra = step_extra(state, s);
+        if (extra->items != NULL)
+            return fold_refuse(event, "the loop has its items", err);
         extra->count = event->count;
         extra->items = mem_array(event->count, sizeof(*extra->items));
         state->extra_bytes += event->count * sizeof(*extra->items);
     } else if (str_is(event->waits, "child")) {
         kind = WORK_CHILD;
         step_extra(state, s)->had_child = true;
+        s->extra->child_retries = 0;
         s->extra->child_told = false;
         if (!run_id_parse(event->child, &s->extra->child))
             return fold_refuse(event, "it names no child run", err);
@@ -493,6 +509,16 @@ static enum err_code fold_open(struct run_state *state, uint32_t node, const str
         break;
     case EVENT_STEP_WAITING:
         return fold_waiting(state, node, event, err);
+    case EVENT_STEP_CONTINUED:
+        if (s->extra->items != NULL)
+            loop_again(s);
+        else
+            s->extra->child_retries = event->count;
+        s->extra->child_told = false;
+        work_opened(state, node, event, s->extra->items != NULL ? WORK_ITEMS : WORK_CHILD);
+        s->asked = 0;
+        s->status = STEP_WAITING;
+        break;
     default:                        /* EVENT_ATTEMPT_FAILED */
         if (event->dispatch != 0) { /* a poll that was answered in between */
             step_extra(state, s)->attempts_before = (uint16_t)(s->attempt - 1);
@@ -543,6 +569,10 @@ static enum err_code may_follow(const struct run_state *state, const struct step
         if (state->cancelling || engine_has_asked(state))
             return fold_refuse(event, "outcomes are given before the run waits for a slot", err);
         return s->status == STEP_PENDING ? ERR_OK : fold_refuse(event, "the step has begun", err);
+    case EVENT_STEP_CONTINUED:
+        return s->status == STEP_PENDING && s->extra != NULL && (s->extra->items != NULL || s->extra->had_child)
+                   ? ERR_OK
+                   : fold_refuse(event, "it has nothing to go on with", err);
     case EVENT_STEP_SKIPPED:
         return s->status == STEP_PENDING ? ERR_OK : fold_refuse(event, "the step has begun", err);
     default: /* outcomes */

@@ -151,14 +151,30 @@ static void revive(struct run_state *state, uint32_t settled)
     }
 }
 
-/* An operator retries it: of the run's own steps only, and not what has begun things of its own. */
+/* The run's own, or those of an iteration that is gone on with. */
+static bool goes_on(const struct run_state *state, const struct frame *frame)
+{
+    if (frame == state->root)
+        return true;
+    return state->plan->scopes[frame->scope].role == ROLE_STEP &&
+           run_step(state, frame->owner)->extra->items[frame->index].status == STEP_RUNNING;
+}
+
+/* An operator retries it. */
 enum err_code fold_step_reopened(struct run_state *state, uint32_t node, const struct event *event, struct err *err)
 {
     struct step_state *s = run_step(state, node);
     const struct plan_step *step = &state->plan->steps[s->step];
+    uint32_t first = state->plan->scopes[s->frame->scope].first;
 
-    if (!step_ended((enum step_status)s->status) || s->status == STEP_SUCCEEDED || s->frame != state->root ||
-        (s->extra != NULL && s->extra->items != NULL))
+    if (s->open_kind == WORK_CHILD && !run_ended((enum run_status)state->status)) {
+        work_closed(state, node); /* the child that it waits for cannot be retried: it begins another */
+        s->status = STEP_PENDING;
+        s->extra->had_child = false;
+        return ERR_OK;
+    }
+    if (!step_ended((enum step_status)s->status) || (s->status == STEP_SUCCEEDED && !s->partial) ||
+        !goes_on(state, s->frame))
         return fold_refuse(event, "there is nothing to do once more", err);
     if (state->status != RUN_ACTIVE)
         return fold_refuse(event, "the run has ended, or has not started", err);
@@ -168,7 +184,7 @@ enum err_code fold_step_reopened(struct run_state *state, uint32_t node, const s
     s->output_seq = 0;
     s->output_bytes = 0;
     for (size_t i = 0; i < step->child_count; i++)
-        run_step(state, step->children[i])->waiting_for++;
+        run_step(state, s->frame->base + (step->children[i] - first))->waiting_for++;
     return ERR_OK;
 }
 
@@ -205,7 +221,8 @@ enum err_code fold_settled(struct run_state *state, uint32_t node, const struct 
     s->doubtful = false;
     if (status == STEP_FAILED)
         fold_error(&s->error, event);
-    if (state->timeout_seq != 0) /* else it is only known better: what was done has been undone, or was not wanted */
+    if (state->timeout_seq != 0 ||
+        state->timeout_waits) /* else it is only known better: what was done has been undone, or was not wanted */
         revive(state, node);
     else if (status == STEP_SUCCEEDED && state->root->decisive == node)
         state->root->decisive = NO_NODE;

@@ -1,4 +1,4 @@
-/* The fold of loops: how an iteration ends. */
+/* The fold of loops: how an iteration ends, and how what did not end well is gone on with. */
 #include "common/base/banned.h"
 #include "common/engine/engine_internal.h"
 
@@ -11,7 +11,57 @@ const struct step_state *item_output_source(const struct run_state *state, const
                : run_step(state, frame->base + (loop->item_output_of - state->plan->scopes[loop->body].first));
 }
 
-/* The end of an iteration. */
+void loop_item_runs(struct step_extra *extra, uint32_t index)
+{
+    extra->items[index].status = STEP_RUNNING;
+    extra->live++;
+    if (extra->next <= index)
+        extra->next = index + 1;
+    while (extra->next < extra->count && extra->items[extra->next].status != STEP_PENDING)
+        extra->next++;
+}
+
+void loop_again(struct step_state *loop)
+{
+    struct step_extra *extra = loop->extra;
+
+    extra->next = extra->count;
+    for (uint32_t i = extra->count; i > 0; i--) {
+        struct loop_item *item = &extra->items[i - 1];
+
+        if (item->status == STEP_SUCCEEDED && !item->partial)
+            continue;
+        if (item->status != STEP_PENDING)
+            extra->ended[item->status]--;
+        extra->output_bytes -= item->output_bytes;
+        item->output_seq = item->output_bytes = 0;
+        item->status = STEP_PENDING;
+        item->partial = false;
+        extra->next = i - 1;
+    }
+    extra->first_failed = NO_NODE;
+    extra->stopping = false;
+    mem_free(extra->item_error);
+    extra->item_error = NULL;
+    loop->partial = false;
+}
+
+/* One that did not end well is gone on with: what is done once more in it is told step by step. */
+static enum err_code item_continued(struct run_state *state, const struct place *place, const struct event *event,
+                                    struct err *err)
+{
+    struct step_state *loop = run_step(state, place->loop);
+
+    if (run_ended((enum run_status)state->status) || loop->open_kind != WORK_ITEMS ||
+        loop->extra->items[place->index].status != STEP_PENDING)
+        return fold_refuse(event, "the iteration is not to be gone on with", err);
+    loop_item_runs(loop->extra, place->index);
+    place->frame->failing = place->frame->stopped = false;
+    place->frame->decisive = NO_NODE;
+    return ERR_OK;
+}
+
+/* The end of an iteration, or that it is gone on with. */
 enum err_code fold_item(struct run_state *state, const struct place *place, const struct event *event, struct err *err)
 {
     struct step_state *loop = run_step(state, place->loop);
@@ -21,6 +71,8 @@ enum err_code fold_item(struct run_state *state, const struct place *place, cons
     enum step_status status = STEP_CANCELLED;
     const struct step_state *source; /* of an output that is not copied */
 
+    if (event->type == EVENT_STEP_CONTINUED)
+        return item_continued(state, place, event, err);
     if (event->type == EVENT_STEP_SUCCEEDED)
         status = STEP_SUCCEEDED;
     else if (event->type == EVENT_STEP_FAILED)
@@ -39,6 +91,7 @@ enum err_code fold_item(struct run_state *state, const struct place *place, cons
         item->output_bytes = source->output_bytes;
     }
     item->status = (uint8_t)status;
+    item->partial = status == STEP_SUCCEEDED && event->code.ptr != NULL;
     extra->output_bytes += item->output_bytes;
     extra->live--;
     extra->ended[status]++;

@@ -1,17 +1,17 @@
--- A page of a loop's iterations by index. They begin in order. One that has not begun when its loop ends never will: it
--- counts as cancelled. Joins here are lookups one by one (OFFSET 0 keeps them so): with old statistics others may be
+-- A page of a loop's iterations by index. They begin in order. One that has not begun when its loop ends counts as
+-- cancelled. What a retry goes on with is as its newest event says. Joins here are lookups one by one (OFFSET 0 keeps them so): with old statistics others may be
 -- quadratic.
 -- $1 uuid run  $2 text the loop's path  $3 int4 index to begin with  $4 int4 how many  $5 text status or NULL
 -- Columns: index int4, status text, began timestamptz, ended timestamptz, data of the end json, output's length int4 (0: none),
 -- output json when it is short enough to be shown. Index: primary key (all events of the run). No locks.
 WITH loop AS MATERIALIZED (
     SELECT max((e.data ->> 'count')::int4) FILTER (WHERE e.type = 22 AND e.data ->> 'waits' = 'items') AS count,
-           bool_or(e.type BETWEEN 24 AND 29) AS over
+           (array_agg(e.type ORDER BY e.seq DESC) FILTER (WHERE e.type <> 30))[1] BETWEEN 24 AND 29 AS over
       FROM event e WHERE e.run_id = $1 AND e.organisation = current_organisation() AND e.step = $2),
 begun AS MATERIALIZED (
     SELECT split_part(substr(e.step, length($2::text) + 2), ']', 1)::int4 AS n, min(e.at) AS at,
            max(e.seq) FILTER (WHERE strpos(substr(e.step, length($2) + 2), '.') = 0) AS end_seq,
-           max(e.type) FILTER (WHERE strpos(substr(e.step, length($2) + 2), '.') = 0) AS end_type
+           (array_agg(e.type ORDER BY e.seq DESC) FILTER (WHERE strpos(substr(e.step, length($2) + 2), '.') = 0))[1] AS end_type
       FROM event e
      WHERE e.run_id = $1 AND e.organisation = current_organisation() AND starts_with(e.step, $2 || '[')
      GROUP BY 1),

@@ -36,7 +36,8 @@ static void allocate(struct rows *r)
         changes += work->fx.change_count;
         inputs += work->input_count;
         children += work->fx.child_count;
-        told += work->fx.child_cancel_count + work->fx.child_pause_count + work->fx.admission_count;
+        told += work->fx.child_cancel_count + work->fx.child_pause_count + work->fx.admission_count +
+                work->fx.child_retry_count + (work->fx.refused.retries != 0);
         for (size_t i = 0; i < work->fx.event_count; i++)
             told += event_ends_run(work->fx.events[i].type);
     }
@@ -290,6 +291,11 @@ static void add_family(struct rows *r, const struct work *work)
                                                                              .created_at = run_id_time(child->id),
                                                                              .input = child->input};
     }
+    for (size_t i = 0; i < work->fx.child_retry_count; i++)
+        tell(r, work, work->fx.child_retries[i].child, "child_retry",
+             child_retry_body(r->arena, run->id, &work->fx.child_retries[i]));
+    if (run->has_parent && work->fx.refused.retries != 0)
+        tell(r, work, run->parent, "child_ended", child_refused_body(r->arena, work->entry, &work->fx.refused));
     for (size_t i = 0; i < work->fx.child_cancel_count; i++)
         tell(r, work, work->fx.child_cancels[i], "cancel", STR_NONE);
     for (size_t i = 0; i < work->fx.child_pause_count; i++)

@@ -77,6 +77,8 @@ struct str child_ended_body(struct arena *arena, const struct run_entry *entry, 
     jw_obj(&w);
     jw_kcstr(&w, "child", id);
     jw_kstr(&w, "step", entry->parent_step);
+    if (entry->run->retries != 0)
+        jw_ki64(&w, "retries", entry->run->retries);
     jw_kcstr(&w, "status", run_status_name(too_large ? RUN_FAILED : event_run_end(end->type)));
     if (too_large) {
         put_error(
@@ -92,6 +94,51 @@ struct str child_ended_body(struct arena *arena, const struct run_entry *entry, 
         if (end->code.ptr != NULL)
             put_error(&w, end->code, end->message, end->step);
     }
+    jw_end_obj(&w);
+    body = str_arena(arena, buf_str(&text));
+    buf_deinit(&text);
+    return body;
+}
+
+struct str child_refused_body(struct arena *arena, const struct run_entry *entry,
+                              const struct effect_retry_refused *refused)
+{
+    char id[UUID_TEXT_SIZE];
+    struct buf text;
+    struct str body;
+    struct jw w;
+
+    run_id_format(entry->id, id);
+    buf_init(&text, SIZE_MAX / 2);
+    w = jw_to(&text);
+    jw_obj(&w);
+    jw_kcstr(&w, "child", id);
+    jw_kstr(&w, "step", entry->parent_step);
+    jw_kcstr(&w, "status", run_status_name(refused->status));
+    jw_ki64(&w, "retries", refused->retries);
+    jw_kbool(&w, "refused", true);
+    put_error(&w, str_of(refused->code), refused->message, STR_NONE);
+    jw_end_obj(&w);
+    body = str_arena(arena, buf_str(&text));
+    buf_deinit(&text);
+    return body;
+}
+
+struct str child_retry_body(struct arena *arena, struct run_id parent, const struct effect_child_retry *retry)
+{
+    char id[UUID_TEXT_SIZE];
+    struct buf text;
+    struct str body;
+    struct jw w;
+
+    run_id_format(parent, id);
+    buf_init(&text, SIZE_MAX / 2);
+    w = jw_to(&text);
+    jw_obj(&w);
+    jw_kcstr(&w, "parent", id);
+    jw_kstr(&w, "step", retry->step);
+    jw_ki64(&w, "retries", retry->retries);
+    jw_kbool(&w, "confirm", true); /* whoever retried the parent said so of the step */
     jw_end_obj(&w);
     body = str_arena(arena, buf_str(&text));
     buf_deinit(&text);

@@ -108,6 +108,17 @@ static bool end_named(struct str name, enum run_status *ret)
     return false;
 }
 
+static bool read_retries(struct command *command, struct engine_input *in)
+{
+    struct str retries = value_of(command, "retries");
+    int64_t number = 0;
+
+    if (retries.ptr != NULL && (!jt_i64(retries, &number) || number < 0 || number > UINT32_MAX))
+        return false;
+    in->retries = (uint32_t)number;
+    return true;
+}
+
 static const char *read_child(struct command *command, struct engine_input *in)
 {
     const char *fault = read_step(command, in);
@@ -119,6 +130,9 @@ static const char *read_child(struct command *command, struct engine_input *in)
         return "'child' is no id of a run";
     if (!text_of(command, "status", &status) || !end_named(status, &in->child_status))
         return "'status' is none that a run ends with";
+    if (!read_retries(command, in))
+        return "'retries' is no number";
+    in->refused_retry = str_is(value_of(command, "refused"), "true");
     in->output = value_of(command, "output");
     error = jt_get(command->body, "error");
     (void)jt_string(jt_get(error, "code"), command->arena, &in->code);
@@ -142,6 +156,9 @@ static const char *read_begin(struct command *command, struct engine_input *in)
 
 static const char *read_retry(struct command *command, struct engine_input *in)
 {
+    if (!read_retries(command, in))
+        return "'retries' is no number";
+    in->of_parent = in->retries != 0;
     in->confirm = value_of(command, "confirm");
     if (in->confirm.ptr == NULL || jt_type(in->confirm) == JT_ARRAY)
         return NULL;

@@ -628,6 +628,10 @@ struct str child_input_fault(struct plan_info *plan, struct str input);
 /* Body of the command that tells the parent how the run has ended, by the event that says so. */
 struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end);
 
+/* ... that it cannot be retried with its parent; that it shall be, of the parent. */
+struct str child_refused_body(struct arena *arena, const struct run_entry *entry,
+                              const struct effect_retry_refused *refused);
+struct str child_retry_body(struct arena *arena, struct run_id parent, const struct effect_child_retry *retry);
 /* ... and of that which pauses or resumes a child with its parent. */
 struct str child_pause_body(struct arena *arena, const struct effect_child_pause *pause);
 

@@ -295,7 +295,8 @@ static enum err_code apply_one(struct sched *sched, struct work *work, struct in
         refuse_too_large(work, &input->in);
     if (input->in.kind == IN_START)
         input->in.refused = str_arena(work->arena, work->entry->input_fault);
-    if (input->in.kind == IN_START || input->in.kind == IN_ADMIT)
+    if (input->in.kind == IN_START || input->in.kind == IN_ADMIT || input->in.kind == IN_RETRY ||
+        input->in.kind == IN_SETTLE || input->in.kind == IN_COMPENSATE)
         run_note_bound(sched, work->entry, &input->in);
     if (input->in.kind == IN_LOST && !resolve_lost(sched, work, input))
         return ERR_OK;

@@ -3,7 +3,9 @@
 -- Columns: run uuid (the parent). Indexes: primary keys, run_children, command_run. No locks.
 INSERT INTO command (shard, organisation, run_id, kind, body)
 SELECT o.shard, o.organisation, o.run_id, 'child_ended',
-       json_build_object('child', k.id, 'step', o.step, 'status', k.status, 'output', e.output, 'error',
+       json_build_object('child', k.id, 'step', o.step, 'status', k.status, 'retries',
+           (SELECT coalesce(max((b.data ->> 'count')::int4), 0) FROM event b WHERE b.run_id = k.id AND b.type = 12),
+                         'output', e.output, 'error',
            CASE WHEN k.error_code IS NOT NULL
                 THEN json_build_object('code', k.error_code, 'message', k.error_text, 'step', k.error_step) END)
   FROM unnest($1::uuid[], $2::smallint[]) AS a (run_id, shard)

@@ -4,7 +4,7 @@ import collections
 import pathlib
 import re
 
-from campaign import ATTEMPT_FAILED, DISPATCHED, MARKER
+from campaign import ATTEMPT_FAILED, DISPATCHED, MARKER, RUN_REOPENED
 from invariants import LATEST_RETRY_S, POLICY, rule, seconds, starts_of
 
 EARLY_S = 0.02              # the clocks of database and scheduler are read at slightly different moments
@@ -40,7 +40,7 @@ def in_time(c, found):
                 one_retry(c, run, step, event, dispatched.get((event.step, event.attempt + 1)), found)
         for path in {path[:path.index("[")] for path in run.requests if "[" in path}:
             loops += 1
-            one_loop(run, path, found)
+            one_loop(c, run, path, found)
     return f"{retries} retries, {loops} loops"
 
 
@@ -66,19 +66,22 @@ def one_retry(c, run, step, event, after, found):
         found.append(f"{what} reached the ledger {(min(again) - min(answered)) / 1e9:.3f} s after the answer, its policy says {least:.3f} s at least")
 
 
-def one_loop(run, path, found):
-    """An iteration is under way at least from its first request to the first answer that may have ended its last step."""
+def one_loop(c, run, path, found):
+    """An iteration is under way at least from its first request to the first answer that may have ended its last step; once more
+    after each time that the run was opened again."""
     step = run.plan.find(path)
     if step is None or step["call"] != "foreach":
         return
-    items = collections.defaultdict(list)
+    items = collections.defaultdict(lambda: collections.defaultdict(list))
     for one, requests in run.requests.items():
         if one.startswith(path + "[") and ":" not in one:
-            items[one[len(path) + 1:one.index("]", len(path))]].append(requests)
+            for request in requests:
+                again = sum(c.mono(event.at_us) < request.begin for event in run.events if event.type == RUN_REOPENED)
+                items[again, one[len(path) + 1:one.index("]", len(path))]][one].append(request)
     moments = []
     for steps in items.values():
-        begin = min(request.begin for requests in steps for request in requests)
-        end = max(min([request.answered for request in requests if request.good()] or [request.begin for request in requests]) for requests in steps)
+        begin = min(request.begin for requests in steps.values() for request in requests)
+        end = max(min([request.answered for request in requests if request.good()] or [request.begin for request in requests]) for requests in steps.values())
         moments += [(begin, 1), (end, -1)]
     now = most = 0
     for _, change in sorted(moments):

@@ -14,7 +14,7 @@ import time
 MARKER = r"mark-[a-z0-9-]+-[0-9a-f]{12}"
 
 RUN_STARTED, RUN_CANCELLING, RUN_TIMING_OUT, RUN_COMPENSATING, RUN_REOPENED, SIGNAL = 1, 7, 8, 9, 12, 13
-RUN_PAUSED, RUN_RESUMED, RUN_QUEUED, RUN_ADMITTED, STEP_REOPENED, GIVEN = 14, 15, 17, 18, 32, 33
+RUN_PAUSED, RUN_RESUMED, RUN_QUEUED, RUN_ADMITTED, STEP_REOPENED, GIVEN, CONTINUED = 14, 15, 17, 18, 32, 33, 34
 DISPATCHED, STARTED, WAITING, ATTEMPT_FAILED, SUCCEEDED = 20, 21, 22, 23, 24
 FAILED, TIMED_OUT, SKIPPED, CANCELLED, OUTCOME_UNKNOWN, LATE, SETTLED, COMMAND_APPLIED, COMMAND_REFUSED = 25, 26, 27, 28, 29, 30, 31, 40, 41
 ENDS = {2: "succeeded", 3: "failed", 4: "partially_completed", 5: "cancelled", 6: "timed_out", 10: "compensated", 11: "compensation_failed"}
@@ -125,7 +125,7 @@ class Run:
                 found[event.step] = (OUTCOMES[event.type], event.seq)
             elif event.type in (SETTLED, GIVEN):
                 found[event.step] = (event.said, event.seq)
-            elif event.type in (DISPATCHED, WAITING, STARTED, STEP_REOPENED) and event.step in found:
+            elif event.type in (DISPATCHED, WAITING, STARTED, STEP_REOPENED, CONTINUED) and event.step in found:
                 del found[event.step]       # it got another chance
         return found
 

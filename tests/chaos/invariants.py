@@ -2,7 +2,7 @@
 gives its figures in words. The numbers are those of the project's list of invariants."""
 import collections
 
-from campaign import (ATTEMPT_FAILED, DISPATCHED, ENDS, FAILED, GIVEN, LATE, OUTCOMES, RUN_REOPENED, RUN_STARTED, SETTLED, SIGNAL, STARTED, STEP_REOPENED,
+from campaign import (ATTEMPT_FAILED, CONTINUED, DISPATCHED, ENDS, FAILED, GIVEN, LATE, OUTCOMES, RUN_REOPENED, RUN_STARTED, SETTLED, SIGNAL, STARTED, STEP_REOPENED,
                       TIMED_OUT, WAITING)
 
 RULES = []
@@ -349,7 +349,7 @@ class History:
             if event.seq != number:
                 self.wrong(event, f"event {number} is missing")
                 return
-            if event.step and event.type in (DISPATCHED, STARTED, WAITING, ATTEMPT_FAILED, LATE, SETTLED, STEP_REOPENED, GIVEN, *OUTCOMES):
+            if event.step and event.type in (DISPATCHED, STARTED, WAITING, ATTEMPT_FAILED, LATE, SETTLED, STEP_REOPENED, GIVEN, CONTINUED, *OUTCOMES):
                 self.of_step(event, self.steps[event.step])
             else:
                 self.of_run(event)
@@ -390,6 +390,10 @@ class History:
             if step.ended in (None, "succeeded"):
                 self.wrong(event, f"opened again, and it had {'succeeded' if step.ended else 'not ended'}")
             step.ended, step.open = None, False
+        elif event.type == CONTINUED:       # an iteration; of a step itself its loop or child, once it is opened again
+            if event.step.endswith("]") == (step.ended in (None, "succeeded")):
+                self.wrong(event, f"goes on, and it had {step.ended or 'not ended'}")
+            step.ended = None
         elif step.ended:
             self.wrong(event, f"it had ended ({step.ended})")
         elif event.type == GIVEN:

@@ -44,7 +44,9 @@ static void note_operation(struct sim *sim, const struct event *event)
     else if (event->type == EVENT_RUN_RESUMED)
         stats_operation(sim, OPERATION_RESUME);
     else if (event->type == EVENT_RUN_REOPENED && str_is(event->code, "retry"))
-        stats_operation(sim, OPERATION_RETRY);
+        stats_operation(sim, event->count != 0 ? OPERATION_CHILD_AGAIN : OPERATION_RETRY);
+    else if (event->type == EVENT_STEP_CONTINUED && event->waits.ptr == NULL)
+        stats_operation(sim, OPERATION_ITEM_AGAIN);
     else if (event->type == EVENT_STEP_SETTLED)
         stats_operation(sim, OPERATION_SETTLE);
     else if (event->type == EVENT_STEP_GIVEN)
@@ -65,6 +67,22 @@ static void note_stats(struct sim_stats *stats, const struct event *event)
     stats->reopened += event->type == EVENT_RUN_REOPENED;
 }
 
+/* A step whose child was retried ends with what came of that: before the event is taken in. */
+static void check_retried_child(struct sim *sim, struct db_run *run, const struct event *event)
+{
+    const struct past_step *step = event->step.ptr == NULL ? NULL : history_step(run->history, event->step);
+    struct db_run *child;
+
+    if ((event->type != EVENT_STEP_FAILED && event->type != EVENT_STEP_TIMED_OUT) || step == NULL ||
+        step->waits != PAST_CHILD || step->child_retries == 0 || str_is(event->code, "deadline") ||
+        history_stopping(run->history, step))
+        return;
+    child = db_find(sim, step->child);
+    if (child == NULL || child->state == NULL || child->state->retries < step->child_retries)
+        sim_fail(sim, "run %u: step " STR_FMT " ends by how its child ended before it was retried", run->number,
+                 STR_ARG(event->step));
+}
+
 static void check_event(struct sim *sim, struct db_run *run, const struct db_event *row)
 {
     struct err err = {.code = ERR_OK};
@@ -80,6 +98,7 @@ static void check_event(struct sim *sim, struct db_run *run, const struct db_eve
         sim_fail(sim, "a gap: event %u of run %u follows %zu", row->seq, run->number, run->checked);
     else if (event_decode_data(row->data, sim->arena, &event, &err) != ERR_OK)
         sim_fail(sim, "run %u: event %u cannot be read: %s", run->number, row->seq, err.message);
+    check_retried_child(sim, run, &event);
     history_event(run->history, &event);
     if (engine_fold(run->state, &event, &err) != ERR_OK)
         sim_fail(sim, "run %u: %s", run->number, err.message);
@@ -119,14 +138,24 @@ static void check_events(struct sim *sim, struct db_run *run)
 
 /* ---- families ---- */
 
-/* A step of the run waits for this child: it is open, or the news of its end is on the way. */
+static bool has_command_of(struct sim *sim, const struct db_run *run, const char *kind)
+{
+    for (size_t i = 0; i < sim->db.command_count; i++)
+        if (!sim->db.commands[i].deleted && sim->db.commands[i].run == run->number &&
+            strcmp(sim->db.commands[i].kind, kind) == 0)
+            return true;
+    return false;
+}
+
+/* A step of the run waits for this child: it is open, or about to be opened again, or the news of its end is on the
+ * way. */
 static void check_child(void *ctx, struct run_id child)
 {
     const struct who *who = ctx;
     const struct db_run *run = db_find(who->sim, child);
     char id[UUID_TEXT_SIZE];
 
-    if (run != NULL && !run_ended(run->status))
+    if (run != NULL && (!run_ended(run->status) || has_command_of(who->sim, run, "retry")))
         return;
     run_id_format(child, id);
     for (size_t i = 0; i < who->sim->db.command_count; i++) {
@@ -138,15 +167,6 @@ static void check_child(void *ctx, struct run_id child)
             return;
     }
     sim_fail(who->sim, "run %u waits for child %s, which has ended, and nobody will tell", who->run->number, id);
-}
-
-static bool has_command_of(struct sim *sim, const struct db_run *run, const char *kind)
-{
-    for (size_t i = 0; i < sim->db.command_count; i++)
-        if (!sim->db.commands[i].deleted && sim->db.commands[i].run == run->number &&
-            strcmp(sim->db.commands[i].kind, kind) == 0)
-            return true;
-    return false;
 }
 
 /* A child that nobody waits for any more, or whose parent is stopping, is cancelled, unless it is about to end. One
@@ -201,7 +221,8 @@ bool check_excused(struct sim *sim, const struct db_run *run)
     if (run->quarantined || check_waits_behind_excused(sim, run))
         return true;
     for (uint32_t i = run->number + 1; i < sim->db.run_count; i++)
-        if (sim->db.runs[i]->parent == run && !run_ended(sim->db.runs[i]->status) &&
+        if (sim->db.runs[i]->parent == run &&
+            (!run_ended(sim->db.runs[i]->status) || has_command_of(sim, sim->db.runs[i], "retry")) &&
             check_excused(sim, sim->db.runs[i]))
             return true;
     return false;

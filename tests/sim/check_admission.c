@@ -81,7 +81,8 @@ void check_slots(struct sim *sim, const struct db_run *run)
 
         if (!admission->known || is_asked(sim, admission->key, run))
             continue;
-        if (run->state->status == RUN_ACTIVE && (!admission->asked || slot == NULL))
+        if (run->state->status == RUN_ACTIVE && run->state->admission_seq == 0 &&
+            (!admission->asked || slot == NULL || !slot->granted))
             sim_fail(sim, "run %u goes on without a slot", run->number);
         if (!admission->asked && slot != NULL)
             sim_fail(sim, "run %u has ended, and keeps its slot", run->number);

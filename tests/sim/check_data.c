@@ -19,8 +19,9 @@ static void put_list(const struct db_run *run, const struct past_step *loop, str
 
         if (i > 0)
             buf_append_char(out, ',');
-        buf_append_str(out,
-                       item != NULL && item->status == STEP_SUCCEEDED ? output_at(run, item->output_seq) : STR("null"));
+        buf_append_str(out, item != NULL && item->status == STEP_SUCCEEDED && !item->again
+                                ? output_at(run, item->output_seq)
+                                : STR("null"));
     }
     buf_append_char(out, ']');
 }

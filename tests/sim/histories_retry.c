@@ -15,6 +15,30 @@
     "command.applied retry, run.reopened retry, step.reopened s1, step.dispatched s1/2, step.succeeded s1/2, "         \
     "run.succeeded"
 
+#define PAIR_OF(name) DOCUMENT(name, STEP("s0", CALL) "," STEP("s1", CALL NEEDS("s0")))
+#define PARENT(more)                                                                                                   \
+    "{\"name\":\"w0\"," more "\"steps\":{" STEP("sub", "\"call\":\"workflow\",\"with\":{\"name\":\"c0\"}") "}}"
+#define CONFIRMED_AFTER(wait)                                                                                          \
+    {                                                                                                                  \
+        .what = DECIDE_REQUEST, .after = (wait), .kind = "retry", .text = "{\"confirm\":true}"                         \
+    }
+#define PARENT_FAILED "run.started, step.waiting sub, step.failed sub http_422, run.failed sub http_422, "
+#define PARENT_RETRIED                                                                                                 \
+    "command.applied retry, run.reopened retry, step.reopened sub, step.continued sub, step.succeeded sub, "           \
+    "run.succeeded"
+#define LOOP                                                                                                           \
+    DOCUMENT("w0", STEP("each", "\"call\":\"foreach\",\"with\":{\"items\":[1,2,3],\"concurrency\":1,\"steps\":{" STEP( \
+                                    "go", CALL) "}}"))
+#define LOOP_FAILED                                                                                                    \
+    "run.started, step.waiting each, step.dispatched each[0].go/1, step.succeeded each[0].go/1, step.succeeded "       \
+    "each[0], step.dispatched each[1].go/1, step.failed each[1].go/1 http_422, step.failed each[1] http_422, "         \
+    "step.failed each item_failed, run.failed each item_failed, "
+#define LOOP_RETRIED                                                                                                   \
+    "command.applied retry, run.reopened retry, step.reopened each, step.continued each, step.continued each[1], "     \
+    "step.reopened each[1].go, step.dispatched each[1].go/2, step.succeeded each[1].go/2, step.succeeded each[1], "    \
+    "step.dispatched each[2].go/1, step.succeeded each[2].go/1, step.succeeded each[2], step.succeeded each, "         \
+    "run.succeeded"
+
 const struct script histories_retry[] = {
     {.name = "retry_of_what_failed",
      .of = "R1",
@@ -91,14 +115,56 @@ const struct script histories_retry[] = {
                    "step.dispatched s1/1, step.succeeded s1/1, run.succeeded"}},
     {.name = "retry_of_a_loop_that_failed",
      .of = "R6",
-     .documents = {DOCUMENT(
-         "w0", STEP("each", "\"call\":\"foreach\",\"with\":{\"items\":[1],\"steps\":{" STEP("go", CALL) "}}"))},
-     .answers = {{"0:each[0].go", .code = "http_422", .status = 422}},
+     .documents = {LOOP},
+     .answers = {{"0:each[1].go", .code = "http_422", .status = 422}},
      .rules = {RETRY_AFTER(5 * SEC)},
-     .sent = "0:each[0].go 1",
+     .sent = "0:each[0].go 1, 0:each[1].go 2, 0:each[2].go 1",
      .lasts = 5 * SEC,
-     .histories = {"run.started, step.waiting each, step.dispatched each[0].go/1, step.failed each[0].go/1 http_422, "
-                   "step.failed each[0] http_422, step.failed each item_failed, run.failed each item_failed, "
-                   "command.refused cannot_retry"}},
+     .histories = {LOOP_FAILED LOOP_RETRIED}},
+    {.name = "retry_of_a_loop_is_committed_and_its_scheduler_dies",
+     .of = "R6",
+     .documents = {LOOP},
+     .answers = {{"0:each[1].go", .code = "http_422", .status = 422}},
+     .rules = {RETRY_AFTER(5 * SEC), {"committed 0:step.continued each", .what = DECIDE_CRASH, .us = SEC}},
+     .sent = "0:each[0].go 1, 0:each[1].go 2, 0:each[2].go 1",
+     .lasts = 5 * SEC,
+     .histories = {LOOP_FAILED LOOP_RETRIED}},
+    {.name = "retry_of_a_loop_that_was_cancelled_twice",
+     .of = "R6",
+     .documents = {LOOP},
+     .answers = {{"0:each[1].go", .takes = 500 * MS}},
+     .rules = {{"called 0:each[1].go/1/1", .what = DECIDE_REQUEST, .kind = "cancel", .text = "{}"},
+               RETRY_AFTER(5 * SEC),
+               {"called 0:each[1].go/2/1", .what = DECIDE_REQUEST, .kind = "cancel", .text = "{}"},
+               RETRY_AFTER(10 * SEC)},
+     .sent = "0:each[0].go 1, 0:each[1].go 3, 0:each[2].go 1",
+     .lasts = 10 * SEC},
+    {.name = "retry_of_a_parent_is_one_of_its_child",
+     .of = "R9",
+     .documents = {PARENT(""), PAIR_OF("c0")},
+     .answers = {{"1:s1", .code = "http_422", .status = 422}},
+     .rules = {CONFIRMED_AFTER(5 * SEC)},
+     .sent = "1:s0 1, 1:s1 2",
+     .lasts = 5 * SEC,
+     .histories = {PARENT_FAILED PARENT_RETRIED, PAIR_FAILED PAIR_RETRIED}},
+    {.name = "retry_of_a_parent_is_committed_and_its_scheduler_dies",
+     .of = "R9",
+     .documents = {PARENT(""), PAIR_OF("c0")},
+     .answers = {{"1:s1", .code = "http_422", .status = 422}},
+     .rules = {CONFIRMED_AFTER(5 * SEC),
+               {"committed 0:step.continued sub", .what = DECIDE_CRASH, .us = SEC},
+               {"committing 1:run.reopened", .what = DECIDE_UNKNOWN, .text = "not done"}},
+     .sent = "1:s0 1, 1:s1 2",
+     .lasts = 5 * SEC,
+     .histories = {PARENT_FAILED PARENT_RETRIED, PAIR_FAILED PAIR_RETRIED}},
+    {.name = "retry_of_a_parent_whose_child_is_still_being_stopped",
+     .of = "R9",
+     .documents = {PARENT("\"timeout\":\"3s\","), PAIR_OF("c0")},
+     .answers = {{"1:s0", .takes = 5 * SEC}},
+     .rules = {CONFIRMED_AFTER(4 * SEC)},
+     .sent = "1:s0 1, 1:s1 1",
+     .lasts = 4 * SEC,
+     .histories =
+         {"run.started, step.waiting sub, run.timing_out, step.cancelled sub, run.timed_out timeout, " PARENT_RETRIED}},
     {0},
 };

@@ -156,6 +156,48 @@ static void insert_child(struct sim *sim, const struct sched_child_row *row)
     (void)db_command_add(sim, run->number, "start", STR_NONE, STR_NONE);
 }
 
+static struct str end_output(const struct db_run *run)
+{
+    for (size_t i = run->event_count; i > 0; i--)
+        if (run->events[i - 1].type == EVENT_RUN_SUCCEEDED && run->events[i - 1].output.ptr != NULL)
+            return run->events[i - 1].output;
+    return STR("null");
+}
+
+/* The child is retried; what has succeeded after all, or never was, is told to its parent: batch_command_insert.sql. */
+static void retry_child(struct sim *sim, const struct sched_command_insert *row, const struct db_run *child)
+{
+    struct str step = jt_get(row->body, "step"), retries = jt_get(row->body, "retries"), text = STR_NONE;
+    struct run_id parent;
+    char id[UUID_TEXT_SIZE];
+    const struct db_run *run;
+    const char *body;
+
+    if (child != NULL && child->status != RUN_SUCCEEDED) {
+        (void)db_command_add(sim, child->number, "retry", row->body, STR_NONE);
+        return;
+    }
+    run = jt_string(jt_get(row->body, "parent"), sim->arena, &text) && run_id_parse(text, &parent)
+              ? db_find(sim, parent)
+              : NULL;
+    if (run == NULL) {
+        sim_fail(sim, "a child is to be retried, and nobody waits for it");
+        return;
+    }
+    run_id_format(row->run, id);
+    if (child == NULL)
+        body = arena_printf(sim->arena,
+                            "{\"child\":\"%s\",\"step\":" STR_FMT ",\"status\":\"failed\",\"retries\":" STR_FMT
+                            ",\"refused\":true,\"error\":{\"code\":\"child_gone\",\"message\":\"it is gone\"}}",
+                            id, STR_ARG(step), STR_ARG(retries));
+    else
+        body = arena_printf(sim->arena,
+                            "{\"child\":\"%s\",\"step\":" STR_FMT ",\"status\":\"succeeded\",\"retries\":" STR_FMT
+                            ",\"output\":" STR_FMT "}",
+                            id, STR_ARG(step), STR_ARG(retries), STR_ARG(end_output(child)));
+    (void)db_command_add(sim, run->number, "child_ended", str_of(body), STR_NONE);
+}
+
 void db_insert_command(struct sim *sim, const struct sched_command_insert *row)
 {
     struct db_run *run = db_find(sim, row->run);
@@ -166,11 +208,15 @@ void db_insert_command(struct sim *sim, const struct sched_command_insert *row)
         (void)db_key_command_add(sim, row->run, row->kind, row->body);
         return;
     }
+    if (strcmp(row->kind, "child_retry") == 0) {
+        retry_child(sim, row, run);
+        return;
+    }
     if (run == NULL || run->created_at == 0)
         return;
     id = db_command_add(sim, run->number, row->kind, row->body, STR_NONE);
     sim->db.commands[id - 1].held = row->held;
-    if (strcmp(row->kind, "child_ended") != 0)
+    if (strcmp(row->kind, "child_ended") != 0 || str_is(jt_get(row->body, "refused"), "true"))
         return;
     for (uint32_t i = 0; i < sim->db.run_count; i++) {
         text[0] = '"';

@@ -246,7 +246,8 @@ static void run_ends(struct history *h, const struct event *event, enum run_stat
     if (!quiet && h->plan->notify != NO_NODE && (h->notify == NULL || !step_ended(h->notify->status)))
         history_fault(h, event, "nobody has been told");
     h->status = status;
-    h->compensating = h->goes_on = false;
+    h->queued_seq = 0;
+    h->compensating = h->goes_on = h->reopened = false;
 }
 
 /* With a time by which the run is to end it goes on; else only what was done is undone, or what is known mended. */
@@ -262,6 +263,7 @@ static void reopened(struct history *h, const struct event *event)
          h->status == RUN_COMPENSATED || h->status == RUN_COMPENSATION_FAILED))
         history_fault(h, event, "a run that ended '%s' cannot go on", run_status_name(h->status));
     h->status = RUN_ACTIVE;
+    h->reopened = true;
     h->goes_on = event->due_at.us != 0;
     h->retried = retry;
     if (!h->goes_on)
@@ -281,7 +283,7 @@ void history_restart(struct past_step *step)
 {
     step->status = STEP_PENDING;
     step->tried = 0;
-    step->passed = false;
+    step->passed = step->partial = false;
     step->effect = false;
     step->place->ended--;
 }
@@ -327,15 +329,22 @@ static void revive(struct history *h, const struct past_step *settled)
     }
 }
 
-/* Of the run's own steps those that did not succeed; what had begun things of its own is not begun again by halves. */
+/* Those that did not succeed, of the run itself and of iterations that are gone on with. One that waits for a child
+ * that cannot be retried begins another. */
 void history_reopened(struct history *h, struct past_step *step, const struct event *event)
 {
+    if (step->waits == PAST_CHILD) {
+        if (step->child_retries == 0 || event->code.ptr == NULL)
+            history_fault(h, event, "its child was not to be retried, or nobody says why it is not");
+        step->waits = PAST_NOTHING;
+        step->had_child = false;
+        step->status = STEP_PENDING;
+        return;
+    }
     if (!h->retried || run_ended(h->status))
         history_fault(h, event, "nobody has retried the run");
-    if (step->place != h->root || !step_ended(step->status) || step->status == STEP_SUCCEEDED)
+    if (!step_ended(step->status) || (step->status == STEP_SUCCEEDED && !step->partial))
         history_fault(h, event, "the step succeeded, or has not ended");
-    if (step->items != NULL || (step->plan->kind == CALL_WORKFLOW && step->effect))
-        history_fault(h, event, "it had begun things of its own");
     if (event->generation < step->generation || event->generation > step->generation + 1)
         history_fault(h, event, "generation %u follows %u", (unsigned)event->generation, (unsigned)step->generation);
     if ((step->doubtful || step->unheard) && event->generation != step->generation)
@@ -432,7 +441,7 @@ static void queued(struct history *h, const struct event *event)
 {
     bool takes = str_is(event->as, "take");
 
-    if (h->queued_seq != 0 || h->started != takes || run_ended(h->status))
+    if (h->queued_seq != 0 || (takes && !h->started) || (h->started && !h->reopened) || run_ended(h->status))
         history_fault(h, event, "the run waits already, or has begun");
     if (!takes)
         h->queued_seq = event->seq;

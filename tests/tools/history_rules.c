@@ -146,6 +146,38 @@ struct past_step *history_step(struct history *h, struct str path)
 
 /* ---- iterations ---- */
 
+static void item_runs(struct history *h, struct past_step *loop, const struct event *event)
+{
+    if (++loop->live > loop->plan->concurrency)
+        history_fault(h, event, "%" PRIu32 " iterations are under way; at most %" PRIu32 " may be", loop->live,
+                      loop->plan->concurrency);
+}
+
+void history_loop_again(struct past_step *loop)
+{
+    loop->item_decides = loop->item_partial = false;
+    for (uint32_t i = 0; i < loop->count; i++) {
+        struct past_place *item = loop->items[i];
+
+        if (item == NULL || item->again || (item->status == STEP_SUCCEEDED && !item->partial))
+            continue;
+        loop->over[item->status]--;
+        item->again = true;
+    }
+}
+
+static void item_continued(struct history *h, const struct found *found, const struct event *event)
+{
+    if (!found->item->again || found->loop->waits != PAST_ITEMS || run_ended(h->status))
+        history_fault(h, event, "the iteration ended well, or its loop does not go on");
+    found->item->again = found->item->partial = false;
+    found->item->status = STEP_PENDING;
+    found->item->decisive = NULL;
+    if (h->status == RUN_PAUSED || history_stopping(h, &found->item->steps[0]))
+        history_fault(h, event, "the run is paused, or nothing new may start");
+    item_runs(h, found->loop, event);
+}
+
 static void item_ended(struct history *h, const struct found *found, const struct event *event)
 {
     struct past_place *item = found->item;
@@ -172,6 +204,7 @@ static void item_ended(struct history *h, const struct found *found, const struc
     if (event->ref >= event->seq)
         history_fault(h, event, "its output is that of event %" PRIu32, event->ref);
     item->status = status;
+    item->partial = status == STEP_SUCCEEDED && event->code.ptr != NULL;
     item->output_seq = event->ref != 0 ? event->ref : event->seq;
     loop->live--;
     loop->over[status]++;
@@ -179,16 +212,6 @@ static void item_ended(struct history *h, const struct found *found, const struc
         loop->item_decides = true;
     if (event->code.ptr != NULL)
         loop->item_partial = true;
-}
-
-/* The first word of an iteration. */
-static void item_begins(struct history *h, const struct found *found, const struct event *event)
-{
-    struct past_step *loop = found->loop;
-
-    if (++loop->live > loop->plan->concurrency)
-        history_fault(h, event, "%" PRIu32 " iterations are under way; at most %" PRIu32 " may be", loop->live,
-                      loop->plan->concurrency);
 }
 
 static void check_alive(struct history *h, const struct found *found, const struct event *event)
@@ -203,6 +226,8 @@ static void check_alive(struct history *h, const struct found *found, const stru
         history_fault(h, event, "an outcome is given to a run that has asked for a slot, or is stopping");
     if (h->plan->concurrency.limit != 0 && !h->admitted && event->type != EVENT_STEP_CANCELLED && !given)
         history_fault(h, event, "the run was not admitted");
+    if (h->started && h->queued_seq != 0 && event->type != EVENT_STEP_CANCELLED && event->type != EVENT_STEP_SETTLED)
+        history_fault(h, event, "the run has been opened again, and waits for a slot");
     if (!h->goes_on && h->status == RUN_ACTIVE && found->step->plan->role == ROLE_STEP &&
         event->type != EVENT_STEP_SETTLED)
         history_fault(h, event, "the run was not reopened to go on");
@@ -234,10 +259,13 @@ void history_event(struct history *h, const struct event *event)
         h->faulty = true;
         return;
     }
-    if (found.begins)
-        item_begins(h, &found, event);
+    if (found.begins) /* its first word */
+        item_runs(h, found.loop, event);
     if (found.step == NULL) {
-        item_ended(h, &found, event);
+        if (event->type == EVENT_STEP_CONTINUED)
+            item_continued(h, &found, event);
+        else
+            item_ended(h, &found, event);
         return;
     }
     if (event->type != EVENT_LATE_RESULT)

@@ -30,6 +30,8 @@ struct past_step {
     uint32_t begun_seq, ended_seq, output_seq; /* output_seq: event that holds the output */
     struct str signal;
     struct run_id child;
+    bool had_child;         /* ... with which it may go on */
+    uint32_t child_retries; /* with it */
     /* loops */
     uint32_t count, live, over[STEP_STATUSES];
     bool item_decides, item_partial;
@@ -47,6 +49,8 @@ struct past_place {
     uint32_t scope, index, ended, output_seq;
     struct past_step *decisive; /* the failure that stops it */
     enum step_status status;    /* of an iteration: PENDING until it is over */
+    bool partial;               /* it succeeded, and something in it did not */
+    bool again;                 /* it did not end well, and its loop goes on: it has to be gone on with */
 };
 
 struct past_signal {
@@ -75,9 +79,10 @@ struct history {
     bool admitted;       /* by the workflow's concurrency */
     bool cancelling, timing_out, compensating, wants_undo;
     bool started;
-    bool retried; /* the last event that opened it again was a retry */
-    bool goes_on; /* steps may run: not so when it was reopened only to undo, or for the record */
-    bool faulty;  /* a path led nowhere: what follows makes no sense */
+    bool reopened; /* it had ended once */
+    bool retried;  /* the last event that opened it again was a retry */
+    bool goes_on;  /* steps may run: not so when it was reopened only to undo, or for the record */
+    bool faulty;   /* a path led nowhere: what follows makes no sense */
 };
 
 struct history *history_new(struct arena *arena, const struct plan *plan, history_fault_fn fault, void *ctx);
@@ -109,6 +114,7 @@ void history_run_event(struct history *h, const struct event *event);
 void history_action_begins(struct history *h, const struct past_step *action, const struct event *event);
 void history_restart(struct past_step *step); /* one that has ended is to be done once more */
 void history_reopened(struct history *h, struct past_step *step, const struct event *event); /* by a retry */
+void history_loop_again(struct past_step *loop); /* what did not end well in it is to be gone on with */
 void history_settled(struct history *h, struct past_step *step, const struct event *event);
 /* A worker's late word of an attempt: each has one. */
 void history_word(struct history *h, struct past_step *step, const struct event *event);

@@ -164,10 +164,37 @@ static void waiting(struct history *h, struct past_step *step, const struct even
         step->signal = str_arena(h->arena, event->name);
     } else if (str_is(event->waits, "child")) {
         step->waits = PAST_CHILD;
+        step->had_child = true;
+        step->child_retries = 0;
         if (!run_id_parse(event->child, &step->child))
             history_fault(h, event, "it names no child run");
     }
     step->effect = step->effect || step->waits != PAST_DELAY;
+}
+
+/* A loop goes on with the list that it began with, a parent with the child that it began. */
+static void continued(struct history *h, struct past_step *step, const struct event *event)
+{
+    uint32_t begun = step->begun_seq;
+    struct run_id child;
+
+    if (step->items == NULL && !step->had_child) {
+        history_fault(h, event, "it has nothing to go on with");
+        return;
+    }
+    begins(h, step, event);
+    step->effect = true;
+    step->waits = step->items != NULL ? PAST_ITEMS : PAST_CHILD;
+    if (step->items != NULL) {
+        step->begun_seq = begun;
+        history_loop_again(step);
+        return;
+    }
+    if (!run_id_parse(event->child, &child) || !run_id_eq(child, step->child))
+        history_fault(h, event, "it goes on with another child");
+    if (event->count != ++step->child_retries)
+        history_fault(h, event, "the child is retried for time %" PRIu32 ", not %" PRIu32, step->child_retries,
+                      event->count);
 }
 
 /* ---- signals ---- */
@@ -384,6 +411,9 @@ void history_step_event(struct history *h, struct past_step *step, const struct 
         break;
     case EVENT_STEP_GIVEN:
         given(h, step, event);
+        break;
+    case EVENT_STEP_CONTINUED:
+        continued(h, step, event);
         break;
     case EVENT_STEP_REOPENED:
         history_reopened(h, step, event);

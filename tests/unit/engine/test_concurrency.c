@@ -168,25 +168,108 @@ static void a_run_without_limits_asks_nobody(void **unused)
     world_deinit(&w);
 }
 
-static void who_goes_on_after_the_end_takes_a_slot_again(void **unused)
+static void end_in_doubt(struct world *w)
+{
+    world_init(w, "{\"name\":\"x\",\"concurrency\":{\"limit\":1},\"steps\":{\"a\":{\"call\":\"noop\",\"delivery\":"
+                  "\"at_most_once\"}}}");
+    world_start(w);
+    admit(w, 1, false, false);
+    world_begin(w, "a", "w1");
+    world_lost(w, "a");
+    assert_int_equal(w->state->status, RUN_FAILED);
+    assert_effect(w, 0, true, ADMISSION_WORKFLOW, 0);
+}
+
+static void who_goes_on_after_the_end_waits_like_any_other(void **unused)
+{
+    (void)unused;
+    for (int retry = 0; retry < 2; retry++) {
+        struct world w;
+        uint32_t seq;
+
+        end_in_doubt(&w);
+        if (retry)
+            world_retry(&w, "true");
+        else
+            world_settle(&w, "a", "succeeded", NULL);
+        assert_string_equal(world_said(&w), retry ? "command.applied, run.reopened, step.reopened a, run.queued"
+                                                  : "command.applied, run.reopened, step.settled a, run.queued");
+        seq = w.state->last_seq;
+        assert_int_equal(w.state->status, RUN_ACTIVE);
+        assert_effect(&w, 0, false, ADMISSION_WORKFLOW, 1);
+        assert_true(str_is(w.fx.admissions[0].as, "queue"));
+        assert_int_equal(w.row_count, 1); /* and no timeout passes meanwhile */
+        world_reload(&w);
+        assert_false(engine_needs_waking(w.state));
+        w.now.us += INT64_C(3600) * 1000 * US_PER_S;
+        admit(&w, seq, true, false);
+        assert_string_equal(world_said(&w), "run.admitted, run.queued"); /* its organisation has a limit by now */
+        admit(&w, seq + 2, true, false);
+        assert_true(w.state->timeout_at.us > w.now.us);
+        world_reload(&w);
+        if (retry) {
+            assert_string_equal(world_said(&w), "run.admitted, step.dispatched a");
+            world_succeed(&w, "a", "1");
+        }
+        assert_int_equal(w.state->status, RUN_SUCCEEDED);
+        assert_effect(&w, 0, true, ADMISSION_WORKFLOW, 0);
+        assert_effect(&w, 1, true, ADMISSION_ORGANISATION, 0);
+        world_deinit(&w);
+    }
+}
+
+static void who_waits_again_can_be_paused_and_cancelled(void **unused)
+{
+    (void)unused;
+    for (int how = 0; how < 2; how++) {
+        struct world w;
+        uint32_t seq;
+
+        end_in_doubt(&w);
+        world_retry(&w, "true");
+        seq = w.state->last_seq;
+        world_pause(&w);
+        assert_string_equal(world_said(&w), "command.applied, run.paused");
+        if (how == 0) {
+            admit(&w, seq, false, false);
+            assert_string_equal(world_said(&w), "run.admitted");
+            world_resume(&w);
+            assert_string_equal(world_said(&w), "command.applied, run.resumed, step.dispatched a");
+        } else {
+            world_resume(&w);
+            assert_string_equal(world_said(&w), "command.applied, run.resumed");
+            world_cancel(&w, false);
+            assert_string_equal(world_said(&w), "command.applied, run.cancelling, step.cancelled a, run.cancelled");
+            assert_effect(&w, 0, true, ADMISSION_WORKFLOW, 0);
+            admit(&w, seq, false, false); /* it came all the same */
+            assert_string_equal(world_said(&w), "");
+        }
+        world_deinit(&w);
+    }
+}
+
+/* What is to be undone is work like any other. */
+static void what_is_undone_after_the_end_waits_too(void **unused)
 {
     struct world w;
 
     (void)unused;
-    world_init(&w, "{\"name\":\"x\",\"concurrency\":{\"limit\":1},\"steps\":{\"a\":{\"call\":\"noop\","
-                   "\"delivery\":\"at_most_once\"},\"b\":{\"call\":\"noop\",\"needs\":[\"a\"]}}}");
+    world_init(&w, "{\"name\":\"x\",\"concurrency\":{\"limit\":1},\"steps\":{\"a\":{\"call\":\"noop\",\"compensate\":{"
+                   "\"call\":\"noop\"}}}}");
     world_start(&w);
     admit(&w, 1, false, false);
-    world_begin(&w, "a", "w1");
-    world_lost(&w, "a");
-    assert_int_equal(w.state->status, RUN_FAILED);
-    world_settle(&w, "a", "succeeded", NULL);
-    assert_int_equal(w.state->status, RUN_ACTIVE);
-    assert_effect(&w, 0, false, ADMISSION_WORKFLOW, 0);
-    assert_true(str_is(w.fx.admissions[0].as, "take"));
-    world_succeed(&w, "b", "1");
+    world_succeed(&w, "a", "1");
     assert_int_equal(w.state->status, RUN_SUCCEEDED);
-    assert_effect(&w, 0, true, ADMISSION_WORKFLOW, 0);
+    world_compensate(&w);
+    assert_string_equal(world_said(&w), "command.applied, run.reopened, run.compensating, run.queued");
+    world_cancel(&w, false);
+    assert_string_equal(world_said(&w), "command.refused");
+    admit(&w, 9, false, false);
+    assert_string_equal(world_said(&w), "");
+    admit(&w, w.state->admission_seq, false, false);
+    assert_string_equal(world_said(&w), "run.admitted, step.dispatched a:compensate");
+    world_succeed(&w, "a:compensate", "1");
+    assert_int_equal(w.state->status, RUN_COMPENSATED);
     world_deinit(&w);
 }
 
@@ -310,7 +393,9 @@ int main(void)
         cmocka_unit_test(the_key_is_made_of_the_input_and_the_same_for_the_same),
         cmocka_unit_test(the_organisation_comes_after_the_workflow),
         cmocka_unit_test(a_run_without_limits_asks_nobody),
-        cmocka_unit_test(who_goes_on_after_the_end_takes_a_slot_again),
+        cmocka_unit_test(who_goes_on_after_the_end_waits_like_any_other),
+        cmocka_unit_test(who_waits_again_can_be_paused_and_cancelled),
+        cmocka_unit_test(what_is_undone_after_the_end_waits_too),
         cmocka_unit_test(what_a_run_is_given_waits_with_it),
         cmocka_unit_test(a_run_begins_at_a_step_when_it_is_admitted),
         cmocka_unit_test(a_run_that_is_given_everything_waits_too),

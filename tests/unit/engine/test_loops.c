@@ -294,9 +294,10 @@ static void a_value_that_comes_for_an_iteration_that_is_over_is_not_anothers(voi
     world_start(&w);
     assert_int_equal(w.fx.eval_count, 2);
     stale = w.fx.evals[1];
-    world_answer(&w, 0); /* `a` fails: `b` is cancelled, and the second iteration has its nodes now */
+    world_answer(
+        &w, 0); /* `a` fails: `b` is cancelled, and is kept for a retry; the second iteration has nodes of its own */
     assert_int_equal(w.fx.eval_count, 4);
-    assert_int_equal(w.fx.evals[3].node, stale.node);
+    assert_int_not_equal(w.fx.evals[3].node, stale.node);
     assert_int_equal(engine_apply(w.state,
                                   &(struct engine_input){.kind = IN_VALUE,
                                                          .node = stale.node,
@@ -306,7 +307,8 @@ static void a_value_that_comes_for_an_iteration_that_is_over_is_not_anothers(voi
                                   w.now, &w.fx, &w.err),
                      ERR_OK);
     assert_true(w.fx.ignored);
-    assert_int_equal(run_step(w.state, stale.node)->status, STEP_PENDING);
+    assert_int_equal(run_step(w.state, stale.node)->status, STEP_CANCELLED);
+    assert_int_equal(run_step(w.state, w.fx.evals[3].node)->status, STEP_PENDING);
     world_deinit(&w);
 }
 
