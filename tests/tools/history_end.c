@@ -279,12 +279,12 @@ static void reopened(struct history *h, const struct event *event)
 
 /* ---- settling ---- */
 
+/* What it has begun may have had an effect: that stays, whatever becomes of it now. */
 void history_restart(struct past_step *step)
 {
     step->status = STEP_PENDING;
     step->tried = 0;
     step->passed = step->partial = false;
-    step->effect = false;
     step->place->ended--;
 }
 
