@@ -7,17 +7,23 @@
 #define HISTORY_MAX 200000 /* of the engine */
 #define HISTORY_WARN (HISTORY_MAX / 5 * 4)
 
-static void close_items(struct sched *sched, const struct work *work)
+/* Gives how many tasks have ended. */
+static size_t close_items(struct sched *sched, const struct work *work)
 {
+    size_t ended = 0;
+
     for (size_t i = 0; i < work->fx.close_count; i++) {
         struct item *item = item_find(sched, work->entry->id, work->fx.closes[i]);
 
         if (item == NULL)
             continue;
-        if (item->kind == WORK_TASK)
+        if (item->kind == WORK_TASK) {
             task_finished(sched, item);
+            ended++;
+        }
         item_del(sched, item);
     }
+    return ended;
 }
 
 /* The event of this batch that opened the row. */
@@ -26,7 +32,14 @@ static const struct event *event_of(const struct work *work, uint32_t seq)
     return &work->fx.events[seq - work->fx.events[0].seq];
 }
 
-static void task_opened(struct sched *sched, struct work *work, struct item *item, uint32_t node)
+/* An iteration's first step, like a run's, is begun by nobody else's turn: a loop would go on before all others. */
+static bool begins(const struct plan_step *step)
+{
+    return step->role == ROLE_STEP && step->edge_count == 0;
+}
+
+/* `turns`: of tasks that have ended in this work, and that nobody has been handed yet. */
+static void task_opened(struct sched *sched, struct work *work, struct item *item, uint32_t node, size_t *turns)
 {
     const struct event *event = event_of(work, item->seq);
 
@@ -36,11 +49,17 @@ static void task_opened(struct sched *sched, struct work *work, struct item *ite
         return;
     if (event->output.ptr != NULL)
         body_put(sched, item->run, item->seq, event->output);
-    if (!held)
-        task_ready(sched, item, false);
+    if (held)
+        return;
+    if (*turns == 0 || begins(run_plan_step(work->entry->run, node))) {
+        task_ready(sched, item, PLACE_LINE);
+        return;
+    }
+    (*turns)--;
+    task_ready(sched, item, PLACE_NEXT);
 }
 
-static void open_items(struct sched *sched, struct work *work)
+static void open_items(struct sched *sched, struct work *work, size_t turns)
 {
     struct run_entry *entry = work->entry;
 
@@ -61,7 +80,7 @@ static void open_items(struct sched *sched, struct work *work)
         struct item *item = item_new(sched, &row, entry->shard);
 
         if (open->kind == WORK_TASK)
-            task_opened(sched, work, item, open->node);
+            task_opened(sched, work, item, open->node, &turns);
     }
 }
 
@@ -86,7 +105,7 @@ static void change_task(struct sched *sched, struct work *work, struct item *ite
         lease_begin(sched, item, STR_NONE); /* some worker has it already */
     else if (change->publish && item->state == ITEM_IDLE && !run_is_held(work->entry) &&
              !task_try_now(sched, item, work->entry, change->node, STR_NONE))
-        task_ready(sched, item, false);
+        task_ready(sched, item, PLACE_LINE);
 }
 
 /* The timer of a loop that has more to begin is due at once: it is heard in the next turn, with what came meanwhile for
@@ -272,6 +291,7 @@ static void count_events(const struct work *work)
 static void follow(struct sched *sched, struct work *work)
 {
     struct run_entry *entry = work->entry;
+    size_t turns;
 
     if (work->holds)
         quarantine_add(sched, entry->id, true, work->reason)->release = 0; /* whatever was before: held from now on */
@@ -285,9 +305,9 @@ static void follow(struct sched *sched, struct work *work)
         return;
     note_keys(work);
     send_cancels(sched, work);
-    close_items(sched, work);
+    turns = close_items(sched, work);
     keep_outputs(sched, work);
-    open_items(sched, work);
+    open_items(sched, work, turns);
     orphans_committed(sched, work);
     change_items(sched, work);
     begin_leases(sched, work);

@@ -216,6 +216,7 @@ struct item {
     bool unconfirmed; /* its message is on its way to the broker, for all we know */
     bool told;        /* workers have been told not to go on with it */
     bool deferred;    /* a task that waits for due_at before it is published again */
+    bool in_line;     /* of the backlog: in its line */
     uint16_t attempt;
     uint32_t dispatch;
     uint32_t publications;
@@ -232,16 +233,24 @@ struct item {
     uint64_t granted;             /* at_most_once: hash of the worker that may send, 0: none that we know of */
 };
 
+/* What was begun is ended first: a task that ends hands its turn on to one that it made ready, so that of a backlog runs
+ * end, instead of all going forward in step. Everything else stands in line. */
+enum task_place {
+    PLACE_LINE,
+    PLACE_NEXT,  /* behind what others have handed on */
+    PLACE_FIRST, /* it has had its turn already */
+};
 struct org_backlog {
     struct link link; /* task_queue.orgs; an organisation without items is not in it */
-    struct link items;
+    struct link next, line;
     struct org *org;
     struct task_queue *queue;
-    uint32_t count, credit;
+    uint32_t count, line_count, credit;
+    uint32_t passed_by; /* turns that `next` has had since the line had one */
     uint32_t picked;    /* from the backlog, and about to be published */
     uint32_t published; /* and nothing heard of them yet */
-    uint32_t finished;  /* since the load was last looked at */
-    int64_t rate;       /* that end in a second, of late */
+    uint32_t begun;     /* turns of the line, since the load was last looked at */
+    int64_t rate;       /* of them in a second, of late */
 };
 
 #define OVERDUE_LEVELS 3
@@ -267,7 +276,8 @@ struct task_queue {
     struct mono_us heard_at;     /* a task of it was last begun or ended */
     struct mono_us paused_until; /* a publication was not confirmed */
     uint32_t last_depth;
-    struct mono_us hungry_at;    /* when its workers last had room for more than the queue held */
+    struct mono_us looked_at;    /* at its depth, while there was a backlog */
+    uint32_t empty_share;        /* of looks of late that found it empty; see task_share.c */
     struct mono_us window_start; /* tasks finished in this and the last 100 ms */
     uint32_t finished, finished_before;
     uint32_t reserve;          /* of the window, beyond what the pace asks for */
@@ -730,12 +740,15 @@ void timer_answered(struct sched *sched, struct run_id run, uint32_t seq);
 
 /* task_window.c */
 struct task_queue *task_queue_get(struct sched *sched, struct str pool, uint8_t priority);
-void task_ready(struct sched *sched, struct item *item, bool front);
+void task_ready(struct sched *sched, struct item *item, enum task_place place);
 void task_unready(struct sched *sched, struct item *item); /* out of whatever list it is in, back to ITEM_IDLE */
 void task_finished(struct sched *sched, struct item *item);
 /* task_share.c */
 uint32_t task_window(const struct sched *sched, const struct task_queue *q); /* messages that may wait in the broker */
 uint32_t task_reserve_idle(const struct sched *sched);
+void task_looked(const struct sched *sched, struct task_queue *q, uint32_t depth); /* while there was a backlog */
+bool task_workers_have_room(const struct sched *sched, const struct task_queue *q);
+int64_t task_longest_wait(const struct sched *sched, const struct org_backlog *backlog); /* us */
 void task_reserve_learn(const struct sched *sched, struct task_queue *q,
                         uint32_t depth);                            /* seen while there is a backlog */
 void task_answered(struct sched *sched, const struct input *input); /* a result has come, and is not applied yet */

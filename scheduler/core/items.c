@@ -153,7 +153,7 @@ struct item *item_add(struct sched *sched, const struct sched_work_row *row, str
     if (item->kind != WORK_TASK)
         return item;
     item->publications = 1;
-    task_ready(sched, item, false);
+    task_ready(sched, item, PLACE_LINE);
     return item;
 }
 
@@ -198,7 +198,7 @@ static void hold(struct sched *sched, struct item *item)
 static void offer(struct sched *sched, struct item *item)
 {
     if (item->kind == WORK_TASK && item->state == ITEM_IDLE && !item->deferred)
-        task_ready(sched, item, false);
+        task_ready(sched, item, PLACE_LINE);
 }
 
 static void go_on(struct sched *sched, struct item *item)

@@ -3,28 +3,23 @@
 
 #include "common/base/banned.h"
 
-#define HUNGRY_FOR_US (1 * US_PER_S)
 #define LOAD_EACH_US (50 * US_PER_MS) /* a pace told of less time would be chance */
 
-/* How long the next of its tasks would wait: as long as the oldest has, or as all before it need at the pace of late.
- */
-static int64_t delay_of(const struct sched *sched, const struct task_queue *q, const struct org_backlog *backlog)
+/* How long the first task of its next run would wait: as long as the oldest has, or until all before it in line have
+ * had their turns, at the pace of late. */
+static int64_t delay_of(const struct sched *sched, const struct org_backlog *backlog)
 {
-    int64_t waited = 0, needed = 0;
-    /* those that workers have taken are no longer before it; nobody waits where none is held back */
-    int64_t queued = q->ready < (int64_t)backlog->published ? q->ready : (int64_t)backlog->published;
+    int64_t waited_us = task_longest_wait(sched, backlog), needed_us = 0;
 
-    if (!list_empty(&backlog->items))
-        waited = sched->now.us - CONTAINER(backlog->items.next, struct item, list)->ready_at.us;
-    if (backlog->rate > 0 && backlog->count > 0)
-        needed = ((int64_t)backlog->count + (queued > 0 ? queued : 0)) * US_PER_S / backlog->rate;
-    return waited > needed ? waited : needed;
+    if (backlog->rate > 0)
+        needed_us = (int64_t)backlog->line_count * US_PER_S / backlog->rate;
+    return waited_us > needed_us ? waited_us : needed_us;
 }
 
 static void queue_load(struct sched *sched, struct task_queue *q, int64_t passed_us,
                        void (*fn)(void *ctx, const struct sched_load *load), void *ctx)
 {
-    bool ours = sched->broker_up && q->hungry_at.us != 0 && sched->now.us - q->hungry_at.us < HUNGRY_FOR_US;
+    bool ours = sched->broker_up && task_workers_have_room(sched, q);
     size_t pos = 0;
     struct str key;
     void *value;
@@ -32,13 +27,13 @@ static void queue_load(struct sched *sched, struct task_queue *q, int64_t passed
     while (map_next(q->backlogs, &pos, &key, &value)) {
         struct org_backlog *backlog = value;
 
-        backlog->rate = (backlog->rate + backlog->finished * US_PER_S / passed_us) / 2;
-        backlog->finished = 0;
+        backlog->rate = (backlog->rate + backlog->begun * US_PER_S / passed_us) / 2;
+        backlog->begun = 0;
         if (backlog->count + backlog->published > 0)
             fn(ctx, &(struct sched_load){.organisation = backlog->org->id,
                                          .priority = q->priority,
                                          .waiting = backlog->count + backlog->published,
-                                         .delay_us = ours ? delay_of(sched, q, backlog) : 0});
+                                         .delay_us = ours ? delay_of(sched, backlog) : 0});
     }
 }
 

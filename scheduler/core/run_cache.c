@@ -108,7 +108,7 @@ void run_free(struct sched *sched, struct run_entry *entry)
         struct item *item = CONTAINER(at, struct item, list);
 
         task_unready(sched, item);
-        task_ready(sched, item, true);
+        task_ready(sched, item, PLACE_FIRST);
     }
     list_del(&entry->in_shard);
     list_del(&entry->in_lru);

@@ -9,6 +9,9 @@
 #define RESERVE_IDLE 16U /* for the first of a burst, when nothing is known of the workers yet */
 #define RESERVE_LEAST 1U
 #define EMPTY_LOOKS 2  /* one may fall between a burst of results and what follows it */
+#define LOOK_SHARE 8U   /* of what is known of a queue each look makes up one part of so many */
+#define EMPTY_WHOLE 1024U
+#define LOOKED_FOR_US (1 * US_PER_S)
 #define PLACES_EACH 2U /* messages of an organisation in a queue, for each weight, whatever else is in it */
 #define PLACES_MOST 32U
 #define IN_HAND_MOST 3 /* of four messages that nobody has answered so many are believed to be in hand, at most */
@@ -42,6 +45,20 @@ void task_reserve_learn(const struct sched *sched, struct task_queue *q, uint32_
         q->reserve -= (q->reserve + 3) / 4;
     if (q->reserve < least)
         q->reserve = least;
+}
+
+void task_looked(const struct sched *sched, struct task_queue *q, uint32_t depth)
+{
+    q->empty_share -= (q->empty_share + LOOK_SHARE - 1) / LOOK_SHARE;
+    if (depth == 0)
+        q->empty_share += EMPTY_WHOLE / LOOK_SHARE;
+    q->looked_at = sched->now;
+}
+
+/* Workers that have room leave nothing in the queue: then what waits does not wait for them, but for us and the broker. */
+bool task_workers_have_room(const struct sched *sched, const struct task_queue *q)
+{
+    return q->looked_at.us != 0 && sched->now.us - q->looked_at.us < LOOKED_FOR_US && q->empty_share > EMPTY_WHOLE / 2;
 }
 
 /* How long until the answer comes, and how much of it the task itself takes: the rest is the queue's. */

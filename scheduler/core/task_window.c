@@ -16,6 +16,9 @@
  * where nobody can cancel it or share it out, and where it is overdue before it has arrived. */
 #define UNCONFIRMED_WINDOWS 2
 #define PAUSE_US (200 * US_PER_MS)
+/* However many turns were handed on, what stands in line for so long gets one after so many. */
+#define LINE_WAITS_US (1 * US_PER_S)
+#define PASSED_BY_MOST 16
 #define NO_PLACE_LOOKS 16 /* at organisations that have their places, before the rest is left for the next tick */
 
 static bool takes_more(const struct sched *sched, const struct task_queue *q, uint32_t most)
@@ -64,23 +67,26 @@ static struct org_backlog *backlog_of(struct task_queue *q, struct org *org)
     backlog->org = org;
     backlog->queue = q;
     list_init(&backlog->link);
-    list_init(&backlog->items);
+    list_init(&backlog->next);
+    list_init(&backlog->line);
     map_put(q->backlogs, key, backlog);
     return backlog;
 }
 
-void task_ready(struct sched *sched, struct item *item, bool front)
+void task_ready(struct sched *sched, struct item *item, enum task_place place)
 {
     struct org_backlog *backlog = backlog_of(item->queue, item->org);
 
     (void)sched;
     ENSURE(item->state == ITEM_IDLE);
-    if (list_empty(&backlog->items))
+    if (backlog->count == 0)
         list_add_tail(&item->queue->orgs, &backlog->link);
-    if (front)
-        list_add_head(&backlog->items, &item->list);
+    item->in_line = place == PLACE_LINE;
+    if (place == PLACE_FIRST)
+        list_add_head(&backlog->next, &item->list);
     else
-        list_add_tail(&backlog->items, &item->list);
+        list_add_tail(item->in_line ? &backlog->line : &backlog->next, &item->list);
+    backlog->line_count += item->in_line;
     backlog->count++;
     item->queue->backlog_count++;
     item->state = ITEM_BACKLOG;
@@ -91,12 +97,13 @@ static void leave_backlog(struct item *item)
     struct org_backlog *backlog = backlog_of(item->queue, item->org);
 
     list_del(&item->list);
+    backlog->line_count -= item->in_line;
     backlog->count--;
     item->queue->backlog_count--;
-    if (!list_empty(&backlog->items))
+    if (backlog->count > 0)
         return;
     list_del(&backlog->link);
-    backlog->credit = 0;
+    backlog->credit = backlog->passed_by = 0;
 }
 
 static void one_less_ready(struct task_queue *q)
@@ -170,7 +177,6 @@ void task_finished(struct sched *sched, struct item *item)
         q->window_start = sched->now;
     }
     q->finished++;
-    backlog_of(q, item->org)->finished++;
 }
 
 /* Makes the message of a task whose run is at hand; false when its body is not. */
@@ -246,14 +252,34 @@ void task_publish_wanting(struct sched *sched, struct run_entry *entry)
     }
 }
 
-static void pick(struct sched *sched, struct item *item)
+/* What was handed on goes first; but runs of many steps could hand turns on for hours, and what stands in line is not to
+ * wait for that. */
+static struct item *whose_turn(const struct sched *sched, struct org_backlog *backlog)
 {
+    struct item *first;
+
+    if (list_empty(&backlog->line))
+        return CONTAINER(backlog->next.next, struct item, list);
+    first = CONTAINER(backlog->line.next, struct item, list);
+    if (!list_empty(&backlog->next) &&
+        (backlog->passed_by < PASSED_BY_MOST || sched->now.us - first->ready_at.us < LINE_WAITS_US)) {
+        backlog->passed_by++;
+        return CONTAINER(backlog->next.next, struct item, list);
+    }
+    backlog->passed_by = 0;
+    backlog->begun++;
+    return first;
+}
+
+static void pick(struct sched *sched, struct org_backlog *backlog)
+{
+    struct item *item = whose_turn(sched, backlog);
     struct run_entry *entry = run_get(sched, item->run, item->shard);
 
     leave_backlog(item);
     item->state = ITEM_FETCHING;
     item->queue->ready++;
-    backlog_of(item->queue, item->org)->picked++;
+    backlog->picked++;
     item->queue->picked++;
     list_add_tail(&entry->wanting, &item->list);
     run_kick(sched, entry);
@@ -275,8 +301,8 @@ static void release_to_places(struct sched *sched, struct task_queue *q)
             looks++;
             continue;
         }
-        pick(sched, CONTAINER(backlog->items.next, struct item, list));
-        if (list_empty(&backlog->items))
+        pick(sched, backlog);
+        if (backlog->count == 0)
             continue;
         list_del(&backlog->link);
         list_add_tail(&q->orgs, &backlog->link);
@@ -292,8 +318,8 @@ static void release(struct sched *sched, struct task_queue *q)
 
         if (backlog->credit == 0)
             backlog->credit = backlog->org->weight;
-        pick(sched, CONTAINER(backlog->items.next, struct item, list));
-        if (list_empty(&backlog->items) || --backlog->credit > 0)
+        pick(sched, backlog);
+        if (backlog->count == 0 || --backlog->credit > 0)
             continue;
         list_del(&backlog->link);
         list_add_tail(&q->orgs, &backlog->link);
@@ -313,7 +339,7 @@ void task_confirmed(struct sched *sched, uint64_t confirm, bool confirmed)
         return;
     one_less_ready(item->queue);
     task_unready(sched, item);
-    task_ready(sched, item, true);
+    task_ready(sched, item, PLACE_FIRST);
     item->queue->paused_until = mono_after(sched->ports.mono(sched->ports.ctx), PAUSE_US);
 }
 
@@ -412,7 +438,7 @@ static void publish_overdue(struct sched *sched, struct task_queue *q, uint32_t 
             task_unready(sched, item);
             if (item->tries < OVERDUE_LEVELS)
                 item->tries++;
-            task_ready(sched, item, true);
+            task_ready(sched, item, PLACE_FIRST);
             metric_add(METRIC_TASKS_REPUBLISHED, 1);
         }
     }
@@ -439,10 +465,10 @@ void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, ui
     q->ready = (int64_t)depth + coming;
     q->last_depth = depth;
     q->consumers_told = true;
-    if (consumers > 0 && q->backlog_count > 0)
+    if (consumers > 0 && q->backlog_count > 0) {
         task_reserve_learn(sched, q, depth + q->picked + q->unconfirmed);
-    if (consumers > 0 && depth < task_window(sched, q) / 2 && q->reserve >= sched->set.window_min)
-        q->hungry_at = sched->now;
+        task_looked(sched, q, depth);
+    }
     if (consumers == 0)
         q->no_consumers = true;
     else if (q->no_consumers) {
@@ -451,6 +477,23 @@ void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, ui
     }
     if (consumers > 0)
         publish_overdue(sched, q, depth);
+}
+
+int64_t task_longest_wait(const struct sched *sched, const struct org_backlog *backlog)
+{
+    const struct link *const lists[] = {&backlog->next, &backlog->line};
+    int64_t longest_us = 0;
+
+    for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+        int64_t waited_us;
+
+        if (list_empty(lists[i]))
+            continue;
+        waited_us = sched->now.us - CONTAINER(lists[i]->next, struct item, list)->ready_at.us;
+        if (waited_us > longest_us)
+            longest_us = waited_us;
+    }
+    return longest_us;
 }
 
 void sched_each_queue(const struct sched *sched, void (*fn)(void *ctx, const struct sched_queue_stat *stat), void *ctx)
@@ -463,10 +506,10 @@ void sched_each_queue(const struct sched *sched, void (*fn)(void *ctx, const str
 
         for (const struct link *at = q->orgs.next; at != &q->orgs; at = at->next) {
             const struct org_backlog *backlog = CONTAINER(at, struct org_backlog, link);
-            const struct item *oldest = CONTAINER(backlog->items.next, struct item, list);
+            int64_t waited_us = task_longest_wait(sched, backlog);
 
-            if (sched->now.us - oldest->ready_at.us > stat.oldest_us)
-                stat.oldest_us = sched->now.us - oldest->ready_at.us;
+            if (waited_us > stat.oldest_us)
+                stat.oldest_us = waited_us;
         }
         fn(ctx, &stat);
     }

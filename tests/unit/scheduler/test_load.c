@@ -34,10 +34,10 @@ static void runs(struct script *s, int count, int32_t organisation)
     script_settle(s);
 }
 
-/* Workers take all there is, again and again, until the window is what it is for many. */
+/* Workers have taken all there is, whenever one looks. */
 static void take_all(struct script *s)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 8; i++) {
         script_depth(s, QUEUE, 0, 1);
         script_advance(s, 20 * MS);
     }
@@ -45,7 +45,7 @@ static void take_all(struct script *s)
 
 static void what_waits_for_us_is_told_with_its_delay(void **state)
 {
-    struct script *s = script_new();
+    struct script *s = script_new_with(&(struct sched_settings){.window_min = 10, .window_max = 10});
     struct told told;
 
     (void)state;
@@ -78,23 +78,25 @@ static void what_waits_for_workers_has_no_delay_of_ours(void **state)
     script_free(s);
 }
 
-static void the_delay_is_what_all_before_need_at_the_pace_of_late(void **state)
+/* Who went to workers is no longer in line. */
+static void the_delay_is_what_all_before_in_line_need_at_the_pace_of_late(void **state)
 {
-    struct script *s = script_new();
+    struct script *s = script_new_with(&(struct sched_settings){.window_min = 10, .window_max = 10});
     struct told told;
 
     (void)state;
     script_own(s, 0, 1);
-    runs(s, 300, 1);
+    runs(s, 310, 1);
     take_all(s);
     (void)load_of(s);
-    for (size_t i = 0; i < 20; i++)
+    for (size_t i = 0; i < 20; i++) {
         script_result(s, 0, &s->sent[i], "w", "\"status\":\"succeeded\"");
-    script_advance(s, 100 * MS); /* 20 in 0.1 s, halved with the nothing of before: 100 a second */
-    script_depth(s, QUEUE, 0, 1);
+        script_settle(s);
+    }
+    script_advance(s, 100 * MS);
     told = load_of(s);
-    assert_int_equal(told.of[1].waiting, 280);
-    assert_in_range(told.of[1].delay_us, 1720 * MS, 1730 * MS); /* 108 of them are with workers, 172 before the next */
+    assert_int_equal(told.of[1].waiting, 290);
+    assert_in_range(told.of[1].delay_us, 1000 * MS, 2000 * MS); /* 200 in line, 100 to 200 a second */
     script_free(s);
 }
 
@@ -196,7 +198,7 @@ int main(void)
         cmocka_unit_test(what_waits_for_us_is_told_with_its_delay),
         cmocka_unit_test(what_waits_for_workers_has_no_delay_of_ours),
         cmocka_unit_test(what_workers_are_doing_is_no_line),
-        cmocka_unit_test(the_delay_is_what_all_before_need_at_the_pace_of_late),
+        cmocka_unit_test(the_delay_is_what_all_before_in_line_need_at_the_pace_of_late),
         cmocka_unit_test(an_organisation_without_work_is_not_told_of),
         cmocka_unit_test(a_broker_that_takes_nothing_is_not_sent_everything),
         cmocka_unit_test(what_was_heard_of_is_not_on_its_way),
