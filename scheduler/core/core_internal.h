@@ -233,8 +233,8 @@ struct item {
     uint64_t granted;             /* at_most_once: hash of the worker that may send, 0: none that we know of */
 };
 
-/* What was begun is ended first: a task that ends hands its turn on to one that it made ready, so that of a backlog runs
- * end, instead of all going forward in step. Everything else stands in line. */
+/* What was begun is ended first: a task that ends hands its turn on to one that it made ready, so that of a backlog
+ * runs end, instead of all going forward in step. Everything else stands in line. */
 enum task_place {
     PLACE_LINE,
     PLACE_NEXT,  /* behind what others have handed on */

@@ -252,8 +252,8 @@ void task_publish_wanting(struct sched *sched, struct run_entry *entry)
     }
 }
 
-/* What was handed on goes first; but runs of many steps could hand turns on for hours, and what stands in line is not to
- * wait for that. */
+/* What was handed on goes first; but runs of many steps could hand turns on for hours, and what stands in line is not
+ * to wait for that. */
 static struct item *whose_turn(const struct sched *sched, struct org_backlog *backlog)
 {
     struct item *first;
