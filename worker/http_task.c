@@ -1,12 +1,14 @@
-/* One HTTP request of a step, redirects included; see http_task.h. The loop's side of libcurl is http_client.c. */
+/* One HTTP request of a step, redirects included; see http_task.h. The loop's side of libcurl is common/io/transfer.c.
+ */
 #include "common/base/http_status.h"
 #include "common/base/fault.h"
 #include "common/base/ensure.h"
 #include "common/base/metrics.h"
-#include "worker/http_client.h"
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
+#include "common/io/transfer.h"
+#include "worker/http_output.h"
+#include "worker/http_request.h"
+#include "worker/http_task.h"
+#include <strings.h>
 
 #include "common/base/banned.h"
 
@@ -16,29 +18,33 @@
 #define SENDS_MAX 2u /* of one request */
 #define USER_AGENT "ropewalk-worker"
 
+struct http_task {
+    struct transfer transfer; /* first */
+    struct http_client *client;
+    struct arena *arena; /* owns this struct too */
+    const struct task *task;
+    struct http_request_spec spec;
+    bool once;
+    http_task_fn done;
+    void *ctx;
+    struct curl_slist *header_list;
+    struct http_headers headers;
+    struct buf body;
+    size_t body_bytes;
+    const char *url;           /* of this hop */
+    unsigned redirects, sends; /* sends: of this hop's request */
+    bool to_get, body_dropped, other_origin, resend_refused;
+    bool head_ended, too_large, enough, sent, answered;
+    struct mono_us until; /* 0: no bound */
+    char error[CURL_ERROR_SIZE];
+};
+
+struct http_client {
+    struct transfers *transfers;
+};
+
 /* --- what curl calls
  * ---------------------------------------------------------------------------------------------------- */
-
-/* The guard: asked with the address that is about to be connected, after the name was resolved. */
-static curl_socket_t on_open_socket(void *ctx, curlsocktype purpose, struct curl_sockaddr *address)
-{
-    struct http_task *http = ctx;
-    char text[EGRESS_TEXT_SIZE] = "";
-
-    if (purpose != CURLSOCKTYPE_IPCXN || !egress_allowed(http->client->options.egress, &address->addr, text)) {
-        http->refused = true; /* the library goes on with the next address of the name, if there is one */
-        snprintf(http->refused_text, sizeof(http->refused_text), "%s", text);
-        return CURL_SOCKET_BAD;
-    }
-    http->permitted = true;
-    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
-}
-
-static int on_close_socket(void *ctx, curl_socket_t fd)
-{
-    (void)ctx; /* also called for idle connections, when the task that opened them has gone */
-    return close(fd);
-}
 
 /* Before each request that is sent. On a kept connection that dies before the answer the library sends it again by
  * itself, up to five times. Once is right: the server may have closed the connection while the request was on its way.
@@ -74,7 +80,7 @@ static size_t on_body(char *ptr, size_t size, size_t count, void *ctx)
     size_t len = size * count, keep = http->spec.max_response_bytes;
     long status = 0;
 
-    curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(http->transfer.easy, CURLINFO_RESPONSE_CODE, &status);
     http->body_bytes += len;
     if (status >= 200 && status <= 299) {
         if (http->body_bytes > keep) {
@@ -146,7 +152,7 @@ static void add_headers(struct http_task *http)
     add_header(http, "Ropewalk-Step", task->step);
     snprintf(attempt, sizeof(attempt), "%lld", (long long)task->attempt);
     add_header(http, "Ropewalk-Attempt", str_of(attempt));
-    curl_easy_setopt(http->easy, CURLOPT_HTTPHEADER, http->header_list);
+    curl_easy_setopt(http->transfer.easy, CURLOPT_HTTPHEADER, http->header_list);
 }
 
 static void set_method(struct http_task *http)
@@ -155,40 +161,30 @@ static void set_method(struct http_task *http)
     bool body = http->spec.body.ptr != NULL && !http->body_dropped;
     bool wants_length = strcmp(method, "POST") == 0 || strcmp(method, "PUT") == 0 || strcmp(method, "PATCH") == 0;
 
-    curl_easy_setopt(http->easy, CURLOPT_CUSTOMREQUEST, NULL);
-    curl_easy_setopt(http->easy, CURLOPT_HTTPGET, 1L);
+    curl_easy_setopt(http->transfer.easy, CURLOPT_CUSTOMREQUEST, NULL);
+    curl_easy_setopt(http->transfer.easy, CURLOPT_HTTPGET, 1L);
     if (strcmp(method, "HEAD") == 0) { /* a body would make the library wait for one in the answer */
-        curl_easy_setopt(http->easy, CURLOPT_NOBODY, 1L);
+        curl_easy_setopt(http->transfer.easy, CURLOPT_NOBODY, 1L);
         return;
     }
     if (body || wants_length) {
-        curl_easy_setopt(http->easy, CURLOPT_POST, 1L);
-        curl_easy_setopt(http->easy, CURLOPT_POSTFIELDSIZE_LARGE, body ? (curl_off_t)http->spec.body.len : 0);
-        curl_easy_setopt(http->easy, CURLOPT_POSTFIELDS, body ? http->spec.body.ptr : "");
+        curl_easy_setopt(http->transfer.easy, CURLOPT_POST, 1L);
+        curl_easy_setopt(http->transfer.easy, CURLOPT_POSTFIELDSIZE_LARGE, body ? (curl_off_t)http->spec.body.len : 0);
+        curl_easy_setopt(http->transfer.easy, CURLOPT_POSTFIELDS, body ? http->spec.body.ptr : "");
     }
-    curl_easy_setopt(http->easy, CURLOPT_CUSTOMREQUEST, method);
+    curl_easy_setopt(http->transfer.easy, CURLOPT_CUSTOMREQUEST, method);
 }
 
 static void set_options(struct http_task *http)
 {
-    CURL *easy = http->easy;
+    CURL *easy = http->transfer.easy;
 
-    curl_easy_setopt(easy, CURLOPT_PRIVATE, http);
-    curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* an abort must not wait for a resolver thread */
-    curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-    curl_easy_setopt(easy, CURLOPT_PROXY, ""); /* none, whatever the environment says */
-    curl_easy_setopt(easy, CURLOPT_NOPROXY, "*");
-    curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED);
-    curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+    transfer_guard(http->client->transfers, &http->transfer);
     curl_easy_setopt(easy, CURLOPT_HTTPAUTH, (long)CURLAUTH_BASIC);
     curl_easy_setopt(easy, CURLOPT_ACCEPT_ENCODING, "gzip");
     curl_easy_setopt(easy, CURLOPT_USERAGENT, USER_AGENT);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
-    curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, http);
-    curl_easy_setopt(easy, CURLOPT_CLOSESOCKETFUNCTION, on_close_socket);
     curl_easy_setopt(easy, CURLOPT_PREREQFUNCTION, on_request);
     curl_easy_setopt(easy, CURLOPT_PREREQDATA, http);
     curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, on_header);
@@ -196,8 +192,6 @@ static void set_options(struct http_task *http)
     curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, on_body);
     curl_easy_setopt(easy, CURLOPT_WRITEDATA, http);
     curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, http->error);
-    if (http->client->options.ca_file[0] != '\0')
-        curl_easy_setopt(easy, CURLOPT_CAINFO, http->client->options.ca_file);
     if (!http->once) {
         curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_2TLS);
         return;
@@ -215,7 +209,7 @@ static bool send_request(struct http_task *http)
     buf_reset(&http->body);
     http_headers_reset(&http->headers);
     http->body_bytes = 0;
-    http->refused = http->permitted = http->resend_refused = false;
+    http->resend_refused = false;
     http->sends = 0;
     http->answered = false; /* a redirect was an answer, and says nothing about the request it leads to */
     http->error[0] = '\0';
@@ -224,12 +218,12 @@ static bool send_request(struct http_task *http)
 
         if (left_ms <= 0)
             return false;
-        curl_easy_setopt(http->easy, CURLOPT_TIMEOUT_MS, (long)left_ms);
+        curl_easy_setopt(http->transfer.easy, CURLOPT_TIMEOUT_MS, (long)left_ms);
     }
-    curl_easy_setopt(http->easy, CURLOPT_URL, http->url);
+    curl_easy_setopt(http->transfer.easy, CURLOPT_URL, http->url);
     add_headers(http);
     set_method(http);
-    http_client_add(http->client, http);
+    transfer_add(http->client->transfers, &http->transfer);
     return true;
 }
 
@@ -238,8 +232,8 @@ static bool send_request(struct http_task *http)
 
 static void task_free(struct http_task *http)
 {
-    if (http->easy != NULL)
-        curl_easy_cleanup(http->easy);
+    if (http->transfer.easy != NULL)
+        curl_easy_cleanup(http->transfer.easy);
     curl_slist_free_all(http->header_list);
     http_headers_deinit(&http->headers);
     buf_deinit(&http->body);
@@ -251,7 +245,7 @@ static void finish(struct http_task *http, const struct call_outcome *outcome)
     http_task_fn done = http->done;
     void *ctx = http->ctx;
 
-    http_client_forget(http->client, http);
+    transfer_forget(&http->transfer);
     done(ctx, outcome);
     task_free(http);
 }
@@ -272,8 +266,8 @@ static void note_sent(struct http_task *http)
     curl_off_t ready_us = 0;
     long request_bytes = 0;
 
-    curl_easy_getinfo(http->easy, CURLINFO_PRETRANSFER_TIME_T, &ready_us);
-    curl_easy_getinfo(http->easy, CURLINFO_REQUEST_SIZE, &request_bytes);
+    curl_easy_getinfo(http->transfer.easy, CURLINFO_PRETRANSFER_TIME_T, &ready_us);
+    curl_easy_getinfo(http->transfer.easy, CURLINFO_REQUEST_SIZE, &request_bytes);
     http->sent = http->sent || ready_us > 0 || request_bytes > 0;
 }
 
@@ -313,9 +307,9 @@ static void transfer_failed(struct http_task *http, CURLcode code)
 
     if (http->resend_refused)
         text = "the connection ended without an answer";
-    if (http->refused && !http->permitted && code == CURLE_COULDNT_CONNECT) {
+    if (transfer_was_refused(&http->transfer, code)) {
         metric_add(METRIC_EGRESS_REFUSED, 1);
-        snprintf(message, sizeof(message), "connecting to %s is not allowed", http->refused_text);
+        snprintf(message, sizeof(message), "connecting to %s is not allowed", http->transfer.refused_text);
         fail(http, false, "egress_refused", message);
         return;
     }
@@ -435,14 +429,15 @@ static void follow(struct http_task *http, int status, struct str location)
 /* --- life
  * --------------------------------------------------------------------------------------------------------------- */
 
-void http_task_transferred(struct http_task *http, CURLcode code)
+static void on_ended(struct transfer *transfer, CURLcode code)
 {
+    struct http_task *http = (struct http_task *)transfer;
     struct str location;
     char name[16];
     long status = 0;
 
     note_sent(http);
-    curl_easy_getinfo(http->easy, CURLINFO_RESPONSE_CODE, &status);
+    curl_easy_getinfo(http->transfer.easy, CURLINFO_RESPONSE_CODE, &status);
     if (http->too_large) {
         http->answered = true;
         fail(http, false, "too_large", "the answer's body is longer than the step allows");
@@ -468,6 +463,11 @@ void http_task_transferred(struct http_task *http, CURLcode code)
     answer_failed(http, (int)status, name, http_status_is_transient(status));
 }
 
+static void on_aborted(struct transfer *transfer)
+{
+    http_task_abort((struct http_task *)transfer);
+}
+
 struct http_task *http_task_new(struct http_client *client, const struct task *task, int64_t bound_us, bool once,
                                 http_task_fn done, void *ctx)
 {
@@ -484,11 +484,13 @@ struct http_task *http_task_new(struct http_client *client, const struct task *t
         fail(http, false, rc == ERR_NOT_AVAILABLE ? "not_available" : "invalid_request", err.message);
         return NULL;
     }
+    http->transfer.ended = on_ended;
+    http->transfer.aborted = on_aborted;
     http->url = http->spec.url.ptr;
     if (bound_us > 0)
         http->until.us = clock_mono().us + bound_us;
-    http->easy = curl_easy_init();
-    ENSURE(http->easy != NULL);
+    http->transfer.easy = curl_easy_init();
+    ENSURE(http->transfer.easy != NULL);
     set_options(http);
     if (!send_request(http)) {
         fail(http, true, "timeout", "no connection in time");
@@ -505,4 +507,30 @@ void http_task_abort(struct http_task *http)
                                         .retry_after_ms = -1,
                                         .sent = http->sent,
                                         .answered = http->answered});
+}
+
+/* --- all of them
+ * -------------------------------------------------------------------------------------------------------- */
+
+static void on_turned(void *ctx, struct transfers *transfers)
+{
+    (void)ctx, (void)transfers;
+    FAULT_POINT_IF(worker_request_sent, transfers_wait_for_answer(transfers));
+}
+
+struct http_client *http_client_new(const struct http_client_options *options)
+{
+    struct http_client *client = mem_alloc(sizeof(*client));
+
+    client->transfers = transfers_new(&(struct transfers_options){
+        .loop = options->loop, .egress = options->egress, .ca_file = options->ca_file, .turned = on_turned});
+    return client;
+}
+
+void http_client_free(struct http_client *client)
+{
+    if (client == NULL)
+        return;
+    transfers_free(client->transfers);
+    mem_free(client);
 }

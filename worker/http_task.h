@@ -1,7 +1,7 @@
-/* `http` steps under way: libcurl's multi interface on the loop, no thread but those that the library resolves names
- * with. The only file of the worker that meets libcurl. Loop thread only. */
+/* `http` steps under way. http_task.c is the only file of the worker that meets libcurl, on the loop through
+ * common/io/transfer.h. Loop thread only. */
 #pragma once
-#include "worker/egress.h"
+#include "common/io/egress.h"
 #include "worker/worker_core.h"
 #include <uv.h>
 

@@ -1,5 +1,5 @@
 /* The address guard: every form of an address that is not public is refused, lists open exactly what they name. */
-#include "worker/egress.h"
+#include "common/io/egress.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* The address guard; see egress.h. Networks are compared as 128 bits, IPv4 in its mapped form (::ffff:a.b.c.d), so one
  * table and one comparison serve all. Registries: iana-ipv4-special-registry, iana-ipv6-special-registry. */
-#include "worker/egress.h"
+#include "common/io/egress.h"
 #include <arpa/inet.h>
 #include <netinet/in.h>
 

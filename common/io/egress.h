@@ -1,4 +1,4 @@
-/* Where tasks may connect to. Everything that is not public unicast is refused (loopback, private, link-local,
+/* Where http steps and outgoing webhooks may connect to. Everything that is not public unicast is refused (loopback, private, link-local,
  * metadata, documentation, multicast, IPv6 forms that embed such an IPv4 address), unless ROPEWALK_EGRESS_ALLOW lists
  * it. The decision is about the address that is about to be connected, after name resolution. Pure. */
 #pragma once
