@@ -1,6 +1,7 @@
-/* Where http steps and outgoing webhooks may connect to. Everything that is not public unicast is refused (loopback, private, link-local,
- * metadata, documentation, multicast, IPv6 forms that embed such an IPv4 address), unless ROPEWALK_EGRESS_ALLOW lists
- * it. The decision is about the address that is about to be connected, after name resolution. Pure. */
+/* Where http steps and outgoing webhooks may connect to. Everything that is not public unicast is refused (loopback,
+ * private, link-local, metadata, documentation, multicast, IPv6 forms that embed such an IPv4 address), unless
+ * ROPEWALK_EGRESS_ALLOW lists it. The decision is about the address that is about to be connected, after name
+ * resolution. Pure. */
 #pragma once
 #include "common/base/str.h"
 #include <sys/socket.h>
