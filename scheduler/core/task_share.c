@@ -8,8 +8,8 @@
 
 #define RESERVE_IDLE 16U /* for the first of a burst, when nothing is known of the workers yet */
 #define RESERVE_LEAST 1U
-#define EMPTY_LOOKS 2  /* one may fall between a burst of results and what follows it */
-#define LOOK_SHARE 8U   /* of what is known of a queue each look makes up one part of so many */
+#define EMPTY_LOOKS 2 /* one may fall between a burst of results and what follows it */
+#define LOOK_SHARE 8U /* of what is known of a queue each look makes up one part of so many */
 #define EMPTY_WHOLE 1024U
 #define LOOKED_FOR_US (1 * US_PER_S)
 #define PLACES_EACH 2U /* messages of an organisation in a queue, for each weight, whatever else is in it */
@@ -55,7 +55,8 @@ void task_looked(const struct sched *sched, struct task_queue *q, uint32_t depth
     q->looked_at = sched->now;
 }
 
-/* Workers that have room leave nothing in the queue: then what waits does not wait for them, but for us and the broker. */
+/* Workers that have room leave nothing in the queue: then what waits does not wait for them, but for us and the broker.
+ */
 bool task_workers_have_room(const struct sched *sched, const struct task_queue *q)
 {
     return q->looked_at.us != 0 && sched->now.us - q->looked_at.us < LOOKED_FOR_US && q->empty_share > EMPTY_WHOLE / 2;
