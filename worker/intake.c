@@ -56,23 +56,21 @@ static void note_use(struct worker *worker, const struct lane *lane)
     slots_used(&worker->slots, (size_t)(lane - worker->lanes), used, has);
 }
 
-void intake_done(struct worker *worker, const struct amqp_consumer *consumer)
+struct intake *intake_of(const struct worker *worker, const struct amqp_consumer *consumer)
 {
     struct intake *intake = worker->intakes;
 
     while (intake != NULL && intake->consumer != consumer)
         intake = intake->next;
-    if (intake != NULL && intake->in_hand > 0)
-        intake->in_hand--;
+    return intake;
 }
 
-const char *intake_queue(const struct worker *worker, const struct amqp_consumer *consumer)
+void intake_done(struct worker *worker, const struct amqp_consumer *consumer)
 {
-    const struct intake *intake = worker->intakes;
+    struct intake *intake = intake_of(worker, consumer);
 
-    while (intake != NULL && intake->consumer != consumer)
-        intake = intake->next;
-    return intake == NULL ? NULL : intake->lane->queue;
+    if (intake != NULL && intake->in_hand > 0)
+        intake->in_hand--;
 }
 
 static void on_tasks(void *ctx, struct amqp_delivery *first)
@@ -100,6 +98,7 @@ static void on_intake_lost(void *ctx)
     struct intake *intake = ctx;
 
     intake->in_hand = 0;
+    intake->losses++;
     worker_core_consumer_lost(intake->lane->worker->core, intake->consumer);
 }
 
@@ -146,7 +145,7 @@ static void intakes_close_empty(struct worker *worker)
     while (*at != NULL) {
         struct intake *intake = *at;
 
-        if (!intake->cancelled || worker_core_holds(worker->core, intake->consumer)) {
+        if (!intake->cancelled || intake->refusing > 0 || worker_core_holds(worker->core, intake->consumer)) {
             at = &intake->next;
             continue;
         }

@@ -85,6 +85,18 @@ void job_remove(struct worker_core *core, struct job *job)
     job_free(job);
 }
 
+static bool has_slot(enum job_state state)
+{
+    return state == JOB_RUNNING || state == JOB_LATE || state == JOB_ASKING; /* the latter begin as soon as they may */
+}
+
+void job_turn(struct worker_core *core, struct job *job, enum job_state state)
+{
+    core->ready = core->ready - (job->state == JOB_READY) + (state == JOB_READY);
+    core->slots_taken = core->slots_taken - has_slot(job->state) + has_slot(state);
+    job->state = state;
+}
+
 /* Out of hand without a result: acknowledged, or left to come again. */
 void job_drop(struct worker_core *core, struct job *job, bool ack)
 {
@@ -92,11 +104,9 @@ void job_drop(struct worker_core *core, struct job *job, bool ack)
         metric_add(METRIC_TASKS_DUPLICATE, 1);
         job_ack(core, job);
     }
-    if (job->state == JOB_READY)
-        core->ready--;
     if (job->state != JOB_DROPPED) {
         map_del(core->by_id, job->task.task_id);
-        job->state = JOB_DROPPED;
+        job_turn(core, job, JOB_DROPPED);
     }
     if (!job->asked)
         job_remove(core, job);
@@ -144,11 +154,7 @@ void task_never_begin(struct worker_core *core, struct str task_id)
 
 static void job_ended(struct worker_core *core, struct job *job)
 {
-    if (job->state == JOB_READY)
-        core->ready--;
-    if (job->state == JOB_RUNNING)
-        core->running--;
-    job->state = JOB_ENDED;
+    job_turn(core, job, JOB_ENDED);
     job->due_at = now_of(core);
     core->ended = true;
 }
@@ -259,12 +265,9 @@ static void job_begin(struct worker_core *core, struct job *job)
     bool once = job->task.delivery == TASK_AT_MOST_ONCE;
     int64_t bound_us = job->task.timeout_us;
 
-    if (job->state == JOB_READY)
-        core->ready--;
     job->begun_at = now_of(core);
     job->begun_wall = core->ports.wall(core->ports.ctx);
-    job->state = JOB_RUNNING;
-    core->running++;
+    job_turn(core, job, JOB_RUNNING);
     if (str_is(job->task.call, "noop")) {
         job_finish(core, job, "succeeded", &(struct call_outcome){.ok = true, .output = STR("null")});
         return;
@@ -302,7 +305,9 @@ static bool is_late(const struct worker_core *core, const struct job *job)
 /* There is room for it. */
 static void job_go(struct worker_core *core, struct job *job)
 {
-    if (is_late(core, job))
+    if (job->task.delivery == TASK_AT_MOST_ONCE)
+        job_ask(core, job);
+    else if (is_late(core, job))
         job_ask_leave(core, job);
     else
         job_begin(core, job);
@@ -310,14 +315,10 @@ static void job_go(struct worker_core *core, struct job *job)
 
 void job_ready(struct worker_core *core, struct job *job)
 {
-    if (job->state == JOB_ASKING) {
-        job_begin(core, job);
-    } else if (core->running < core->options.capacity) {
+    if (core->slots_taken < core->options.capacity)
         job_go(core, job);
-    } else {
-        job->state = JOB_READY;
-        core->ready++;
-    }
+    else
+        job_turn(core, job, JOB_READY);
 }
 
 void job_ask_leave(struct worker_core *core, struct job *job)
@@ -325,9 +326,7 @@ void job_ask_leave(struct worker_core *core, struct job *job)
     CLEANUP(buf_deinit) struct buf body = {0};
     char queue[256];
 
-    if (job->state == JOB_READY)
-        core->ready--;
-    job->state = JOB_LATE;
+    job_turn(core, job, JOB_LATE);
     job->asked_at = now_of(core);
     if (job->asks++ == LEAVE_ASKS_MAX) {
         job_abandon(core, job);
@@ -350,7 +349,7 @@ void job_leave(struct worker_core *core, struct job *job, const struct control *
         core->leave_clock.until.us = now_of(core).us + LEAVE_CLOCK_US;
     }
     if (grant->go)
-        job_begin(core, job); /* whatever else runs: the answer is of now */
+        job_begin(core, job);
     else
         job_not_begun(core, job);
 }
@@ -361,7 +360,7 @@ void jobs_begin_waiting(struct worker_core *core)
         return;
     core->beginning = true;
     for (struct job *job = core->first; job != NULL; job = job->next) {
-        if (core->ready == 0 || core->running >= core->options.capacity)
+        if (core->ready == 0 || core->slots_taken >= core->options.capacity)
             break;
         if (job->state == JOB_READY)
             job_go(core, job);
@@ -369,9 +368,14 @@ void jobs_begin_waiting(struct worker_core *core)
     core->beginning = false;
 }
 
+void job_granted(struct worker_core *core, struct job *job)
+{
+    job_begin(core, job);
+}
+
 void job_ask(struct worker_core *core, struct job *job)
 {
-    job->state = JOB_ASKING;
+    job_turn(core, job, JOB_ASKING);
     job->due_at.us = now_of(core).us + ASK_AGAIN_US;
     job_publish_started(core, job);
 }

@@ -63,6 +63,7 @@ static void on_tick(uv_timer_t *timer)
     if (up != worker->cache_was_up)
         log_event(LOG_INFO, up ? "worker.cache_up" : "worker.cache_down");
     worker->cache_was_up = up;
+    refusals_update(worker);
     intake_update(worker);
     worker_core_tick(worker->core);
 }
@@ -206,6 +207,7 @@ static void stop(struct worker *worker)
     amqp_link_free(worker->out);
     cache_free(worker->cache);
     amqp_link_free(worker->in);
+    refusals_free(worker);
     intake_free(worker);
     worker_core_free(worker->core);
     map_free(worker->calls);

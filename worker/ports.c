@@ -7,8 +7,6 @@
 
 #include "common/base/banned.h"
 
-#define DEAD_LETTER_BYTES ((size_t)1 << 20)
-
 /* What an answer of the cache, a confirm or an ended request needs to find its way back. */
 struct way_back {
     struct worker *worker;
@@ -56,22 +54,9 @@ static void port_give_back(void *ctx, struct delivery_ref ref)
     amqp_nack(ref.consumer, ref.generation, ref.tag, true);
 }
 
-/* To the inbox that is always there; the queue's name tells where it was. Of a message that no worker could read
- * nothing is lost when this one is. A dead letter keeps no more than its beginning, so no more is sent: what is large
- * costs the broker as much time as hundreds of tasks. */
 static void port_refuse(void *ctx, struct delivery_ref ref, struct str body)
 {
-    struct worker *worker = ctx;
-    struct str kept = {body.ptr, body.len < DEAD_LETTER_BYTES ? body.len : DEAD_LETTER_BYTES};
-
-    amqp_publish(worker->out, &(struct amqp_message){.exchange = "",
-                                                     .routing_key = "ropewalk.inbox.0",
-                                                     .type = "task",
-                                                     .message_id = intake_queue(worker, ref.consumer),
-                                                     .persistent = true,
-                                                     .body = kept,
-                                                     .whole_bytes = kept.len < body.len ? body.len : 0});
-    port_ack(ctx, ref);
+    refusal_begin(ctx, ref, body);
 }
 
 static void on_results_confirmed(void *ctx, enum amqp_confirm outcome)

@@ -33,7 +33,9 @@ struct intake {
     struct lane *lane;
     struct amqp_consumer *consumer;
     uint16_t slots;
-    unsigned in_hand; /* messages neither acknowledged nor given back */
+    unsigned in_hand;  /* messages neither acknowledged nor given back */
+    unsigned refusing; /* of them on their way to a scheduler as dead letters */
+    uint32_t losses;
     bool cancelled;
 };
 
@@ -53,6 +55,7 @@ struct worker {
     struct slots slots;
     struct mono_us slots_period; /* when it began */
     struct intake *intakes;
+    struct refusal *not_taken;
     struct intake *loans[SLOTS_LOANS_MAX]; /* of intakes: who has the loan, or is giving it back; NULL: nobody */
     bool consuming, wanted, cache_was_up;
     struct mono_us started_at;
@@ -66,8 +69,14 @@ bool intake_plan(struct worker *worker); /* pools to lanes; false: a pool's name
 void intake_declare(struct worker *worker);
 /* Opens or cancels consumers as wanted, closes those with nothing in hand, lends slots anew. Each tick. */
 void intake_update(struct worker *worker);
-/* The name of the queue that this consumer reads; NULL: it is gone. */
-const char *intake_queue(const struct worker *worker, const struct amqp_consumer *consumer);
+struct intake *intake_of(const struct worker *worker, const struct amqp_consumer *consumer); /* NULL: it is gone */
 /* A message of this consumer is acknowledged or given back. */
 void intake_done(struct worker *worker, const struct amqp_consumer *consumer);
 void intake_free(struct worker *worker);
+
+/* refusals.c: to the inbox that is always there; the queue's name tells where the message was. It is acknowledged when
+ * the broker has it, and given back a second later when it has not. A dead letter keeps no more than its beginning, so
+ * no more is sent: what is large costs the broker as much time as hundreds of tasks. */
+void refusal_begin(struct worker *worker, struct delivery_ref ref, struct str body);
+void refusals_update(struct worker *worker); /* each tick */
+void refusals_free(struct worker *worker);   /* after the links */

@@ -38,7 +38,7 @@ void claim_read(struct worker_core *core, struct job *job)
 {
     char key[KEY_MAX];
 
-    job->state = JOB_READING;
+    job_turn(core, job, JOB_READING);
     job->asked = true;
     core->ports.cache(core->ports.ctx, job, 2,
                       (struct str[]){STR("GET"), key_of(key, STR("rw:claim:"), job->task.task_id)});
@@ -65,7 +65,7 @@ static void set_running(struct worker_core *core, struct job *job, struct job *a
 
 void claim_take(struct worker_core *core, struct job *job)
 {
-    job->state = JOB_CLAIMING;
+    job_turn(core, job, JOB_CLAIMING);
     job->asked = true;
     set_running(core, job, job);
 }
@@ -121,7 +121,7 @@ static void ask_holder(struct worker_core *core, struct job *job, struct str hol
 {
     char key[KEY_MAX];
 
-    job->state = JOB_HOLDER;
+    job_turn(core, job, JOB_HOLDER);
     job->asked = true;
     core->ports.cache(core->ports.ctx, job, 2, (struct str[]){STR("EXISTS"), key_of(key, STR("rw:holder:"), holder)});
 }
@@ -129,7 +129,7 @@ static void ask_holder(struct worker_core *core, struct job *job, struct str hol
 /* Looks again in a second. */
 static void watch(struct worker_core *core, struct job *job)
 {
-    job->state = JOB_WATCHING;
+    job_turn(core, job, JOB_WATCHING);
     job->due_at.us = core->ports.mono(core->ports.ctx).us + US_PER_S;
 }
 

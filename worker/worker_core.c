@@ -128,9 +128,7 @@ void worker_core_delivered(struct worker_core *core, struct delivery_ref ref, bo
     }
     map_put(core->by_id, job->task.task_id, job);
     job_hold(job, ref);
-    if (job->task.delivery == TASK_AT_MOST_ONCE)
-        job_ask(core, job);
-    else if (must_read_claim(core, job, redelivered))
+    if (job->task.delivery != TASK_AT_MOST_ONCE && must_read_claim(core, job, redelivered))
         claim_read(core, job);
     else
         job_ready(core, job);
@@ -210,7 +208,7 @@ void worker_core_control(struct worker_core *core, const struct control *control
     else if (job->state == JOB_LATE)
         job_leave(core, job, control);
     else if (job->state == JOB_ASKING && control->go)
-        job_ready(core, job); /* granted: it begins whatever else runs, because its time counts from now */
+        job_granted(core, job);
     else if (job->state == JOB_ASKING)
         job_drop(core, job, true);
     worker_core_flush(core);

@@ -78,7 +78,7 @@ struct worker_core {
     struct worker_options options;
     struct worker_ports ports;
     struct job *first, *last;
-    size_t count, running, ready, long_running;
+    size_t count, slots_taken, ready, long_running;
     struct map *by_id, *spent_ids;
     struct spent *spent_first, *spent_last;
     size_t spent_count;
@@ -113,7 +113,10 @@ void job_remove(struct worker_core *core, struct job *job);
 void job_drop(struct worker_core *core, struct job *job, bool ack); /* without a result: done with, or comes again */
 void job_give_back(struct worker_core *core, struct job *job);
 bool job_is_unbegun(const struct job *job);
-void job_ready(struct worker_core *core, struct job *job); /* begins when there is room */
+/* The only way into another state; slots are counted here. */
+void job_turn(struct worker_core *core, struct job *job, enum job_state state);
+void job_ready(struct worker_core *core, struct job *job);   /* begins, or asks whether it may, when there is room */
+void job_granted(struct worker_core *core, struct job *job); /* at_most_once: its time counts from now */
 void jobs_begin_waiting(struct worker_core *core);
 void job_ask(struct worker_core *core, struct job *job);       /* at_most_once: `started`, then its grant */
 void job_ask_leave(struct worker_core *core, struct job *job); /* late: may it still begin? */

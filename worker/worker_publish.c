@@ -43,7 +43,7 @@ static void publish_batch(struct worker_core *core, struct job *first, struct mo
             buf_append_char(&body, ',');
         buf_append(&body, job->result, job->result_len);
         batch->jobs[batch->count++] = job;
-        job->state = JOB_PUBLISHING;
+        job_turn(core, job, JOB_PUBLISHING);
     }
     buf_append_str(&body, STR("]}"));
     snprintf(queue, sizeof(queue), STR_FMT "%s", STR_ARG(first->task.reply_to), large ? ".large" : "");
@@ -90,7 +90,7 @@ void worker_core_published(struct worker_core *core, struct batch *batch, enum p
         }
         if (job->retries++ == 0)
             job_log(LOG_WARN, "task.result_not_taken", job, "the broker did not confirm the result; it is sent again");
-        job->state = JOB_ENDED;
+        job_turn(core, job, JOB_ENDED);
         job->due_at.us = now_of(core).us + PUBLISH_AGAIN_US;
         core->ended = true;
     }

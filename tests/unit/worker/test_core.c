@@ -340,6 +340,33 @@ static void what_has_waited_for_long_begins_only_when_it_still_may(void **state)
     assert_int_equal(w.acks, 4);
 }
 
+/* Capacity 4. What waits for an answer begins as soon as that comes, so it has its slot already. */
+static void who_asks_has_a_slot(void **state)
+{
+    char id[8];
+
+    (void)state;
+    deliver_to_ask(1, "t1", -1, "");
+    deliver(2, "t2", "http", ",\"delivery\":\"at_most_once\"", false);
+    for (uint64_t i = 3; i <= 5; i++) {
+        snprintf(id, sizeof(id), "t%d", (int)i);
+        deliver(i, id, "http", "", false);
+    }
+    deliver(6, "t6", "http", ",\"delivery\":\"at_most_once\"", false);
+    assert_int_equal(w.begun_count, 2); /* t3 and t4 */
+    assert_int_equal(w.started_count, 2);
+    grant_ask("t1", true, 1);
+    assert_int_equal(w.begun_count, 3);
+    grant_ask("t2", false, 0);
+    worker_core_flush(w.core);
+    assert_int_equal(w.begun_count, 4); /* t5 */
+    assert_int_equal(w.started_count, 2);
+    called(0, true);
+    assert_int_equal(w.started_count, 3); /* t6 asks now */
+    grant_ask("t6", true, 0);
+    assert_int_equal(w.begun_count, 5);
+}
+
 static void a_question_that_nobody_answers_leaves_the_task_to_the_next_attempt(void **state)
 {
     (void)state;
@@ -450,6 +477,7 @@ int main(void)
         TEST(what_runs_may_finish_within_the_grace_of_a_cancellation),
         TEST(what_is_cancelled_before_it_begins_is_dropped_whenever_it_comes),
         TEST(what_has_waited_for_long_begins_only_when_it_still_may),
+        TEST(who_asks_has_a_slot),
         TEST(a_question_that_nobody_answers_leaves_the_task_to_the_next_attempt),
         TEST(a_drain_gives_back_waits_and_then_insists),
         TEST(a_drain_without_a_broker_ends_too),
