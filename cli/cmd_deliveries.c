@@ -101,14 +101,15 @@ static void print_counts(const json_t *items)
 
 static enum cli_exit count(struct cli *cli)
 {
+    static const char *const filters[] = {"--workflow", "--trigger", "--stage", "--reason", "--status", "--run"};
     CLEANUP(buf_deinit) struct buf path = {0};
     struct answer answer;
     enum cli_exit rc;
 
     buf_init(&path, 1 << 16);
     buf_append_str(&path, STR("/v1/deliveries:count"));
-    query_add(&path, "workflow", take_option(cli, "--workflow"));
-    query_add(&path, "trigger", take_option(cli, "--trigger"));
+    for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++)
+        query_add(&path, filters[i] + 2, take_option(cli, filters[i]));
     if (!words_left(cli, 0, 0))
         return CLI_USAGE;
     rc = api_call(cli, &(struct api_request){.method = "GET", .path = path.ptr}, &answer);

@@ -225,6 +225,8 @@ void route_delivery_count(struct call *call)
     if (!read_filter(call, &f))
         return;
     batch = call_batch(call, false);
-    pg_add(batch, SQL_DELIVERY_COUNT, pg_uuid(f.from), pg_uuid(f.below), pg_text(f.workflow), pg_text(f.trigger));
+    pg_add(batch, SQL_DELIVERY_COUNT, pg_uuid(f.from), pg_uuid(f.below), pg_text(f.workflow), pg_text(f.trigger),
+           pg_text(f.stage), pg_text(f.reason), f.status == 0 ? pg_null() : pg_i16((int16_t)f.status),
+           f.has_run ? pg_uuid(f.run) : pg_null());
     pg_submit(gateway_read(call->gw), batch, on_counted, call);
 }
