@@ -1,16 +1,11 @@
-/* application/x-www-form-urlencoded. */
+/* application/x-www-form-urlencoded, and the fields of any form as JSON. */
 #include "common/webhook/form.h"
+#include "common/base/digest.h"
+#include "common/webhook/form_fields.h"
 #include <stdlib.h>
 #include <strings.h>
 
 #include "common/base/banned.h"
-
-#define FIELDS_MAX 1000
-
-struct field {
-    struct str name, value;
-    size_t at; /* the order they came in */
-};
 
 bool form_type_is(struct str content_type, const char *type)
 {
@@ -28,8 +23,7 @@ static int hex_digit(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
-/* Decodes; a % that begins no escape stands for itself, and *bad is set. */
-static struct str decode(struct str raw, struct arena *arena, bool *bad)
+static struct str decode(struct str raw, struct arena *arena, bool plus_is_blank, bool *bad)
 {
     char *out = arena_alloc(arena, raw.len + 1);
     size_t len = 0;
@@ -43,13 +37,18 @@ static struct str decode(struct str raw, struct arena *arena, bool *bad)
             i += 2;
         } else {
             *bad = *bad || raw.ptr[i] == '%';
-            out[len++] = raw.ptr[i] == '+' ? ' ' : raw.ptr[i];
+            out[len++] = plus_is_blank && raw.ptr[i] == '+' ? ' ' : raw.ptr[i];
         }
     }
     return (struct str){out, len};
 }
 
-static bool is_text(struct str s)
+struct str form_decode_percent(struct str raw, struct arena *arena, bool *bad)
+{
+    return decode(raw, arena, false, bad);
+}
+
+bool form_is_text(struct str s)
 {
     for (size_t i = 0; i < s.len;) {
         size_t n = utf8_len_at(s.ptr + i, s.len - i);
@@ -61,10 +60,10 @@ static bool is_text(struct str s)
     return true;
 }
 
-/* The fields; NULL when there are more than FIELDS_MAX. */
-static struct field *read_fields(struct str body, struct arena *arena, size_t *ret_count, bool *ret_bad)
+/* The fields; NULL when there are more than FORM_FIELDS_MAX. */
+static struct form_field *read_fields(struct str body, struct arena *arena, size_t *ret_count, bool *ret_bad)
 {
-    struct field *fields = arena_array(arena, FIELDS_MAX, sizeof(*fields));
+    struct form_field *fields = arena_array(arena, FORM_FIELDS_MAX, sizeof(*fields));
     size_t count = 0;
 
     while (body.len > 0) {
@@ -73,10 +72,11 @@ static struct field *read_fields(struct str body, struct arena *arena, size_t *r
         if (value.len == 0)
             continue;
         name = str_cut(&value, '=');
-        if (count == FIELDS_MAX)
+        if (count == FORM_FIELDS_MAX)
             return NULL;
-        fields[count] = (struct field){decode(name, arena, ret_bad),
-                                       decode(value.ptr == NULL ? STR("") : value, arena, ret_bad), count};
+        fields[count] = (struct form_field){decode(name, arena, true, ret_bad),
+                                            decode(value.ptr == NULL ? STR("") : value, arena, true, ret_bad), count,
+                                            STR_NONE, STR_NONE};
         count++;
     }
     *ret_count = count;
@@ -85,7 +85,7 @@ static struct field *read_fields(struct str body, struct arena *arena, size_t *r
 
 static int by_name(const void *a, const void *b)
 {
-    const struct field *x = a, *y = b;
+    const struct form_field *x = a, *y = b;
     int order = str_cmp(x->name, y->name);
 
     if (order != 0)
@@ -95,7 +95,7 @@ static int by_name(const void *a, const void *b)
 
 static int by_name_and_value(const void *a, const void *b)
 {
-    const struct field *x = a, *y = b;
+    const struct form_field *x = a, *y = b;
     int order = str_cmp(x->name, y->name);
 
     return order != 0 ? order : str_cmp(x->value, y->value);
@@ -105,7 +105,7 @@ void form_write_sorted(struct str body, struct arena *arena, struct buf *out)
 {
     size_t count = 0;
     bool bad = false;
-    struct field *fields = read_fields(body, arena, &count, &bad);
+    struct form_field *fields = read_fields(body, arena, &count, &bad);
 
     if (fields == NULL)
         return;
@@ -119,17 +119,25 @@ void form_write_sorted(struct str body, struct arena *arena, struct buf *out)
     }
 }
 
-bool form_to_json(struct str body, struct arena *arena, struct jw *w)
+static void write_value(const struct form_field *field, struct jw *w)
 {
-    size_t count = 0;
-    bool bad = false;
-    struct field *fields = read_fields(body, arena, &count, &bad);
+    CLEANUP(buf_deinit) struct buf base64 = {0};
 
-    if (fields == NULL || bad)
-        return false;
-    for (size_t i = 0; i < count; i++)
-        if (!is_text(fields[i].name) || !is_text(fields[i].value))
-            return false;
+    if (field->file_name.ptr == NULL) {
+        jw_str(w, field->value);
+        return;
+    }
+    buf_init(&base64, field->value.len / 3 * 4 + 8);
+    encoding_write(ENCODING_BASE64, field->value, &base64);
+    jw_obj(w);
+    jw_kstr(w, "name", field->file_name);
+    jw_kstr(w, "type", field->type);
+    jw_kstr(w, "base64", base64.len == 0 ? STR("") : buf_str(&base64));
+    jw_end_obj(w);
+}
+
+void form_write_fields(struct form_field *fields, size_t count, struct jw *w)
+{
     qsort(fields, count, sizeof(*fields), by_name);
     jw_obj(w);
     for (size_t i = 0, end; i < count; i = end) {
@@ -137,14 +145,28 @@ bool form_to_json(struct str body, struct arena *arena, struct jw *w)
             ;
         jw_key_str(w, fields[i].name);
         if (end == i + 1) {
-            jw_str(w, fields[i].value);
+            write_value(&fields[i], w);
             continue;
         }
         jw_arr(w);
         for (size_t k = i; k < end; k++)
-            jw_str(w, fields[k].value);
+            write_value(&fields[k], w);
         jw_end_arr(w);
     }
     jw_end_obj(w);
+}
+
+bool form_to_json(struct str body, struct arena *arena, struct jw *w)
+{
+    size_t count = 0;
+    bool bad = false;
+    struct form_field *fields = read_fields(body, arena, &count, &bad);
+
+    if (fields == NULL || bad)
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (!form_is_text(fields[i].name) || !form_is_text(fields[i].value))
+            return false;
+    form_write_fields(fields, count, w);
     return true;
 }

@@ -1,5 +1,6 @@
 /* What came, as JSON: bodies by their type, headers without what nobody may keep. */
 #include "common/webhook/form.h"
+#include "common/webhook/multipart.h"
 #include "gateway/hooks/hook.h"
 
 #include "common/base/banned.h"
@@ -64,6 +65,26 @@ static bool read_form(struct hook *hook)
     return true;
 }
 
+static bool read_multipart(struct hook *hook, struct str type)
+{
+    CLEANUP(buf_deinit) struct buf out = {0};
+    const char *fault = NULL;
+    struct jw w;
+
+    buf_init(&out, hook->raw.len * 6 + 4096);
+    w = jw_to(&out);
+    switch (multipart_to_json(type, hook->raw, hook->call->arena, &w, &fault)) {
+    case MULTIPART_MALFORMED:
+        return refuse_body(hook, 400, "not_a_form", fault);
+    case MULTIPART_TOO_LARGE:
+        return refuse_body(hook, 413, "form_too_large", fault);
+    case MULTIPART_READ:
+        break;
+    }
+    hook->body = str_arena(hook->call->arena, buf_str(&out));
+    return true;
+}
+
 static bool is_json_type(struct str type)
 {
     struct str name = str_trim(str_cut(&type, ';'));
@@ -82,11 +103,13 @@ bool hook_read_body(struct hook *hook, struct str type)
         return read_json(hook);
     if (form_type_is(type, "application/x-www-form-urlencoded"))
         return read_form(hook);
+    if (form_type_is(type, "multipart/form-data"))
+        return read_multipart(hook, type);
     if (type.len > 5 && form_type_is((struct str){type.ptr, 5}, "text/"))
         return read_text(hook);
     return refuse_body(hook, 415, "unsupported_media_type",
                        "a webhook's body is JSON (application/json, application/...+json), a form "
-                       "(application/x-www-form-urlencoded) or text (text/...)");
+                       "(application/x-www-form-urlencoded, multipart/form-data) or text (text/...)");
 }
 
 /* --- headers and query */
