@@ -125,8 +125,7 @@ void hook_go_on(struct hook *hook)
 
 static void unseen(struct hook *hook)
 {
-    if (hook_check_rate(hook))
-        hook_go_on(hook);
+    hook_check_rate(hook, hook_go_on);
 }
 
 static void with_secrets(struct hook *hook)

@@ -3,6 +3,7 @@
 #pragma once
 #include "common/base/metrics.h"
 #include "gateway/flows.h"
+#include "common/expr/fill.h"
 #include "common/webhook/scheme.h"
 #include "gateway/starting.h"
 
@@ -43,6 +44,7 @@ struct hook {
     bool asks;          /* a GET: whether the URL is ours */
     bool replay_passed; /* taken before, and told only */
     void (*unseen)(struct hook *hook);
+    void (*in_rate)(struct hook *hook);
     void (*with_input)(struct hook *hook);
     int64_t after_s; /* Retry-After */
     int moves;
@@ -61,7 +63,9 @@ bool hook_check_size(struct hook *hook);
 bool hook_check_signature(struct hook *hook);
 /* hook_secrets.c: opens the secrets that the document names. */
 void hook_open_secrets(struct hook *hook, void (*done)(struct hook *hook));
-bool hook_check_rate(struct hook *hook);
+
+/* hook_rate.c: from here, or answered. */
+void hook_check_rate(struct hook *hook, void (*done)(struct hook *hook));
 
 /* hook_request.c: the body by its type (STR_NONE: none given), and what expressions and the log see. False: answered.
  */
@@ -79,16 +83,12 @@ void hook_remember(const struct hook *hook); /* it is taken now */
 bool hook_is_challenge(struct hook *hook);
 void hook_get_challenge(struct hook *hook);
 
-/* hook_render.c: a template's text, or what is wrong. */
-enum hook_rendered { HOOK_RENDERED, HOOK_RENDER_FAILED, HOOK_RENDER_UNAVAILABLE };
-typedef void (*hook_rendered_fn)(struct hook *hook, enum hook_rendered rendered, struct str text);
-void hook_render(struct hook *hook, const struct template *template, const struct expr_doc *doc, hook_rendered_fn done);
-
 /* hook_respond.c: 202, or what comes of the run when its sender waits for it. announced: see live_watch. */
 bool hook_waits(const struct hook *hook);
 void hook_answer_run(struct hook *hook, bool announced);
 
-/* hook_input.c: what the run gets. */
+/* hook_input.c: a template of the trigger, filled in; what the run gets. */
+void hook_fill(struct hook *hook, const struct template *template, const struct expr_doc *doc, fill_fn done);
 void hook_make_input(struct hook *hook, void (*done)(struct hook *hook));
 /* hook_log.c: a delivery that started nothing, or whose run is another's. */
 void hook_log(struct hook *hook, int status, const char *stage, const char *reason, const struct run_id *run);

@@ -3,20 +3,30 @@
 
 #include "common/base/banned.h"
 
-static void on_rendered(struct hook *hook, enum hook_rendered rendered, struct str text)
+void hook_fill(struct hook *hook, const struct template *template, const struct expr_doc *doc, fill_fn done)
 {
-    switch (rendered) {
-    case HOOK_RENDERED:
-        hook->start.input = text;
+    struct call *call = hook->call;
+
+    template_fill(call->gw->sandbox, hook->start.organisation, template, doc,
+                  (size_t)call->caller.limits.of[LIMIT_BODY_BYTES], call->arena, done, hook);
+}
+
+static void on_filled(void *ctx, enum fill_status status, struct str value, const char *message)
+{
+    struct hook *hook = ctx;
+
+    switch (status) {
+    case FILL_OK:
+        hook->start.input = value;
         hook->with_input(hook);
         break;
-    case HOOK_RENDER_FAILED:
-        hook_refuse(hook, "start", "expression_failed", 422, "expression_failed",
-                    arena_printf(hook->call->arena, "the trigger's input cannot be made of this delivery: " STR_FMT,
-                                 STR_ARG(text)));
+    case FILL_FAILED:
+        hook_refuse(
+            hook, "start", "expression_failed", 422, "expression_failed",
+            arena_printf(hook->call->arena, "the trigger's input cannot be made of this delivery: %s", message));
         break;
-    case HOOK_RENDER_UNAVAILABLE:
-        hook_refuse(hook, "start", "unavailable", 503, "unavailable", "expressions cannot be evaluated just now");
+    case FILL_UNAVAILABLE:
+        hook_refuse(hook, "start", "unavailable", 503, "unavailable", message);
         break;
     }
 }
@@ -32,5 +42,5 @@ void hook_make_input(struct hook *hook, void (*done)(struct hook *hook))
     }
     hook->with_input = done;
     doc.trigger = hook_trigger_json(hook);
-    hook_render(hook, &hook->trigger->input, &doc, on_rendered);
+    hook_fill(hook, &hook->trigger->input, &doc, on_filled);
 }

@@ -32,13 +32,15 @@ static void answer(struct hook *hook, struct str json)
                  respond->header_count, text);
 }
 
-static void on_rendered(struct hook *hook, enum hook_rendered rendered, struct str text)
+static void on_filled(void *ctx, enum fill_status status, struct str value, const char *message)
 {
-    if (rendered == HOOK_RENDERED)
-        answer(hook, text);
+    struct hook *hook = ctx;
+
+    if (status == FILL_OK)
+        answer(hook, value);
     else
-        call_problemf(hook->call, 500, "expression_failed",
-                      "the run has succeeded, its answer cannot be made: " STR_FMT, STR_ARG(text));
+        call_problemf(hook->call, 500, "expression_failed", "the run has succeeded, its answer cannot be made: %s",
+                      message);
 }
 
 static struct str run_json(struct hook *hook, const struct pg_result *rows)
@@ -87,7 +89,7 @@ static void on_read(void *ctx, const struct pg_outcome *outcome)
                            .output = output,
                            .index = -1};
 
-    hook_render(hook, &respond->body, &doc, on_rendered);
+    hook_fill(hook, &respond->body, &doc, on_filled);
 }
 
 static void on_end(struct call *call, struct run_id run, bool ended)

@@ -1,12 +1,9 @@
-/* The stages that look at a request: address, size, signature, rate. */
+/* The stages that look at a request: address, size, signature. */
 #include "common/base/ensure.h"
 #include "common/base/log.h"
-#include "common/base/map.h"
 #include "gateway/hooks/hook.h"
 
 #include "common/base/banned.h"
-
-#define BUCKETS_MAX 10000
 
 bool hook_passes(struct hook *hook, enum hook_stage stage, const char *reason)
 {
@@ -146,64 +143,5 @@ bool hook_check_signature(struct hook *hook)
         return false;
     }
     hook_refuse(hook, "signature", hook->verdict.refused, 401, "unauthorized", "the signature is missing or not valid");
-    return false;
-}
-
-/* --- rate */
-
-struct bucket {
-    double tokens;
-    struct mono_us at;
-};
-static struct map *buckets; /* "organisation/workflow/trigger" */
-
-static struct bucket *bucket_of(const struct hook *hook)
-{
-    struct str key = str_of(arena_printf(hook->call->arena, "%d/" STR_FMT "/" STR_FMT, (int)hook->start.organisation,
-                                         STR_ARG(hook->start.workflow), STR_ARG(hook->trigger->name)));
-    struct bucket *bucket;
-    struct str other;
-    size_t pos = 0;
-    void *value;
-
-    if (buckets == NULL)
-        buckets = map_new();
-    bucket = map_get(buckets, key);
-    if (bucket != NULL)
-        return bucket;
-    if (map_len(buckets) >= BUCKETS_MAX && map_next(buckets, &pos, &other, &value)) {
-        map_del(buckets, other);
-        mem_free(value);
-    }
-    bucket = mem_alloc(sizeof(*bucket));
-    bucket->tokens = (double)hook->trigger->webhook.rate_limit;
-    bucket->at = clock_mono();
-    map_put(buckets, key, bucket);
-    return bucket;
-}
-
-bool hook_check_rate(struct hook *hook)
-{
-    const struct plan_webhook *webhook = &hook->trigger->webhook;
-    double per_us = (double)webhook->rate_limit / (double)webhook->rate_per_us;
-    struct mono_us now = clock_mono();
-    struct bucket *bucket;
-
-    if (webhook->rate_limit == 0 || webhook->modes[HOOK_RATE_LIMIT] == HOOK_OFF)
-        return true;
-    bucket = bucket_of(hook);
-    bucket->tokens += (double)(now.us - bucket->at.us) * per_us;
-    if (bucket->tokens > (double)webhook->rate_limit)
-        bucket->tokens = (double)webhook->rate_limit;
-    bucket->at = now;
-    if (bucket->tokens >= 1) {
-        bucket->tokens -= 1;
-        return true;
-    }
-    if (hook_passes(hook, HOOK_RATE_LIMIT, "rate_limited"))
-        return true;
-    hook->after_s = (int64_t)((1 - bucket->tokens) / per_us / (double)US_PER_S) + 1;
-    hook_refuse(hook, "rate_limit", "rate_limited", 429, "rate_limited",
-                "too many requests to this webhook; send it again");
     return false;
 }

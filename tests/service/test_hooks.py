@@ -8,6 +8,7 @@ import time
 import uuid
 
 import pytest
+import redis
 import requests
 
 from drive import BUILD, private_stack, until
@@ -198,6 +199,21 @@ def test_bodies_of_other_forms(drive):
     assert accepted(drive, hook(drive, "text"))["input"] == {"text": None}
 
 
+def test_a_form_in_parts_has_fields_and_small_files(drive):
+    def post(files, data=None):
+        return requests.post(f"{drive.url}/hooks/default/hooked/open", files=files, data=data, timeout=30)
+    run = accepted(drive, post([("file", ("é.bin", b"\x00\xff", "application/octet-stream")), ("list", (None, "b"))],
+                               {"count": "1", "list": "a"}))
+    assert run["output"]["seen"]["body"] == {"count": "1", "list": ["a", "b"],
+                                             "file": {"name": "é.bin", "type": "application/octet-stream", "base64": "AP8="}}
+    problem = refused(post({"big": ("big.txt", b"x" * 65537)}), 413, "form_too_large")
+    assert problem["detail"].startswith("the file in field 'big' has 65537 bytes: a file may have 65536")
+    [line] = logged(drive, "open", "form_too_large")
+    assert line[:3] == ("body", 413, None)
+    refused(hook(drive, "open", b"--b\r\n", {"Content-Type": "multipart/form-data; boundary=b"}), 400, "not_a_form")
+    refused(hook(drive, "open", b"--b--", {"Content-Type": "multipart/mixed; boundary=b"}), 415, "unsupported_media_type")
+
+
 def test_input_is_made_of_what_came(drive):
     run = accepted(drive, hook(drive, "mapped", b'{"count": 3, "list": [1, 2]}', as_json(), query="?who=me"))
     assert run["input"] == {"n": 3, "text": "me at webhook", "sum": 3}
@@ -290,8 +306,16 @@ def test_the_log_is_read_by_page_filter_and_id(drive):
                                                                       "timestamp_too_old", "timestamp_in_future"}
     counts = {(x["stage"], x["reason"]): x["count"] for x in drive.ask("GET", "/v1/deliveries:count?trigger=far")["items"]}
     assert counts == {("address", "address_not_allowed"): len(deliveries(drive, "?trigger=far&page_size=500"))}
+    for query, expected in (("?stage=address", far), ("?reason=address_not_allowed&trigger=far", far), ("?status=403&trigger=far", far),
+                            ("?run=" + run["id"], [line]), ("?stage=none", []), ("?trigger=far&status=202", [])):
+        found = drive.ask("GET", "/v1/deliveries:count" + query)["items"]
+        assert sum(x["count"] for x in found) == len(deliveries(drive, query + "&page_size=500")) >= len(expected), query
+        assert bool(found) == bool(expected), query
+    assert cli(drive, "deliveries", "count", "--run", run["id"], "--status", "202").split()[4:] == ["start", "accepted", "202", "1"]
+    assert cli(drive, "deliveries", "count", "--run", run["id"], "--stage", "address").split()[4:] == []
     for query in ("?status=none", "?run=none", "?created_after=now"):
-        refused(drive.call("GET", "/v1/deliveries" + query), 400, "bad_query")
+        for path in ("/v1/deliveries", "/v1/deliveries:count"):
+            refused(drive.call("GET", path + query), 400, "bad_query")
     other = drive.ask("POST", "/v1/organisations", {"name": "other-" + uuid.uuid4().hex[:8]})["api_key"]
     stranger = {"Authorization": "Bearer " + other}
     assert drive.ask("GET", "/v1/deliveries", headers=stranger)["items"] == []
@@ -521,6 +545,46 @@ def test_a_replay_costs_no_place_under_the_rate_limit_and_can_be_told_only(drive
     runs = [accepted(drive, send(told, "told"))["id"] for _ in range(3)]
     assert len(set(runs)) == 3
     assert [deliveries(drive, "?run=" + run)[0]["audit"] for run in runs] == [[], ["replay:replayed"], ["replay:replayed"]]
+
+
+def test_gateways_share_a_rate_limit_as_long_as_there_is_redis(drive):
+    limits = {"fifty": {"limit": 50, "per": "12h"}, "five": {"limit": 5, "per": "12h"}, "alone": {"limit": 20, "per": "12h"},
+              "quick": {"limit": 2, "per": "500ms"}, "told": {"limit": 1, "per": "12h"}}
+    drive.save({"name": "shared", "steps": {"a": {"call": "noop"}}, "triggers": {
+        name: {"webhook": {"rate_limit": limit, **({"modes": {"rate_limit": "audit"}} if name == "told" else {})}}
+        for name, limit in limits.items()}})
+
+    def send(trigger, url=None):
+        return hook(drive, trigger, b"{}", as_json(), workflow="shared", url=url)
+
+    def all_at_once(trigger, count):
+        with concurrent.futures.ThreadPoolExecutor(20) as pool:
+            answers = list(pool.map(lambda i: send(trigger, drive.urls[i % 2]), range(count)))
+        assert {a.status_code for a in answers} <= {202, 429}
+        assert all(1 <= int(a.headers["Retry-After"]) <= 12 * 3600 + 1 for a in answers if a.status_code == 429)
+        return [a.status_code for a in answers].count(202)
+
+    cache = redis.Redis.from_url(drive.env["ROPEWALK_REDIS_URL"])
+    assert cache.flushall()
+    assert all_at_once("fifty", 120) == 50
+    refused(send("fifty", drive.urls[0]), 429, "rate_limited")
+    refused(send("fifty", drive.urls[1]), 429, "rate_limited")
+    assert [send("five", drive.urls[0]).status_code for _ in range(6)] == [202] * 5 + [429]
+    refused(send("five", drive.urls[1]), 429, "rate_limited")
+    assert cache.flushall()                # Redis knows nothing: a gateway still knows what it took itself
+    refused(send("five", drive.urls[0]), 429, "rate_limited")
+    runs = [accepted(drive, send("told", drive.urls[i % 2]))["id"] for i in range(3)]
+    assert [deliveries(drive, "?run=" + run)[0]["audit"] for run in runs] == [[], ["rate_limit:rate_limited"], ["rate_limit:rate_limited"]]
+    for _ in range(2):                                # it fills again
+        taken = [until("a place", lambda: (a := send("quick", drive.urls[i % 2])).status_code == 202 and a, 5, 0.01) for i in range(4)]
+        assert len(taken) == 4
+    assert cache.set("rw:rate:1/shared/alone", "what no gateway wrote")
+    assert send("alone", drive.urls[0]).status_code == 202
+    drive.stack("stop", "redis-1")
+    assert all_at_once("alone", 60) == 2 * 20 - 1     # each one for itself
+    drive.stack("start", "redis-1")
+    drive.read_env()
+    refused(send("alone", drive.urls[0]), 429, "rate_limited")
 
 
 def test_redis_refuses_what_it_knows_to_be_taken(drive):
