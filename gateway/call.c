@@ -60,6 +60,15 @@ bool call_run_id(struct call *call, size_t param, struct run_id *ret)
     return false;
 }
 
+struct pg_batch *call_batch_by_index(struct call *call)
+{
+    struct pg_batch *batch = pg_batch_new(false);
+
+    ENSURE(call->caller.organisation > 0);
+    pg_batch_organisation_by_index(batch, call->caller.organisation);
+    return batch;
+}
+
 struct pg_batch *call_batch(struct call *call, bool transaction)
 {
     struct pg_batch *batch = pg_batch_new(transaction);

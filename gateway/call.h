@@ -77,3 +77,4 @@ bool call_committed(struct call *call, const struct pg_outcome *outcome);
 bool call_run_id(struct call *call, size_t param, struct run_id *ret);
 /* A new batch for this call's organisation. */
 struct pg_batch *call_batch(struct call *call, bool transaction);
+struct pg_batch *call_batch_by_index(struct call *call); /* see pg_batch_organisation_by_index */

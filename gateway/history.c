@@ -221,7 +221,7 @@ static void on_bodies(void *ctx, const struct pg_outcome *outcome)
 static void read_bodies(struct loading *l)
 {
     struct history *h = &l->history;
-    struct pg_batch *batch = call_batch(h->call, false);
+    struct pg_batch *batch = call_batch_by_index(h->call);
     struct pg_array *seqs = pg_array_new(batch, PG_E_I32);
     size_t lists = 0;
 
@@ -301,7 +301,7 @@ static void on_page(void *ctx, const struct pg_outcome *outcome)
 static void read_page(struct loading *l)
 {
     struct history *h = &l->history;
-    struct pg_batch *batch = call_batch(h->call, false);
+    struct pg_batch *batch = call_batch_by_index(h->call);
 
     pg_add(batch, SQL_EVENT_FOLD, pg_uuid(h->id), pg_i32((int32_t)h->state->last_seq), pg_i32(PAGE_EVENTS));
     pg_add(batch, SQL_RUN_WORK, pg_uuid(h->id));
@@ -398,7 +398,7 @@ static void on_run(void *ctx, const struct pg_outcome *outcome)
 static void look(struct loading *l)
 {
     struct call *call = l->history.call;
-    struct pg_batch *batch = call_batch(call, false);
+    struct pg_batch *batch = call_batch_by_index(call);
 
     l->history = (struct history){.call = call, .id = l->history.id};
     pg_add(batch, SQL_RUN_GET, pg_uuid(l->history.id));
@@ -470,7 +470,7 @@ void history_plan(struct call *call, struct run_id id,
                   void (*done)(void *ctx, struct call *call, const struct plan *plan), void *ctx)
 {
     struct planning *p = arena_alloc(call->arena, sizeof(*p));
-    struct pg_batch *batch = call_batch(call, false);
+    struct pg_batch *batch = call_batch_by_index(call);
 
     *p = (struct planning){call, done, ctx};
     pg_add(batch, SQL_RUN_VERSION, pg_uuid(id));

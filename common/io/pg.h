@@ -93,6 +93,8 @@ int pg_batch_add(struct pg_batch *batch, const char *sql, const struct pg_param 
 int pg_batch_add0(struct pg_batch *batch, const char *sql); /* no parameters */
 /* Sets ropewalk.organisation for the statements that follow in this transaction (row-level security). */
 void pg_batch_organisation(struct pg_batch *batch, int32_t organisation);
+/* The same for statements that read some rows by index, whatever their parameters are: they are planned once. */
+void pg_batch_organisation_by_index(struct pg_batch *batch, int32_t organisation);
 void pg_batch_sample_clock(struct pg_batch *batch); /* counts as a statement of its own, but not in results */
 
 void pg_submit(struct pg *pg, struct pg_batch *batch, pg_done_fn done, void *ctx);

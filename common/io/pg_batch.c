@@ -249,14 +249,24 @@ int pg_batch_add0(struct pg_batch *batch, const char *sql)
     return pg_batch_add(batch, sql, NULL, 0);
 }
 
-void pg_batch_organisation(struct pg_batch *batch, int32_t organisation)
+static void set_organisation(struct pg_batch *batch, const char *sql, int32_t organisation)
 {
     char text[16];
     struct pg_param param;
 
     snprintf(text, sizeof(text), "%d", (int)organisation);
     param = pg_text(str_of(text));
-    add_op(batch, PG_OP_SETTING, SQL_SET_ORGANISATION, &param, 1);
+    add_op(batch, PG_OP_SETTING, sql, &param, 1);
+}
+
+void pg_batch_organisation(struct pg_batch *batch, int32_t organisation)
+{
+    set_organisation(batch, SQL_SET_ORGANISATION, organisation);
+}
+
+void pg_batch_organisation_by_index(struct pg_batch *batch, int32_t organisation)
+{
+    set_organisation(batch, SQL_SET_ORGANISATION_BY_INDEX, organisation);
 }
 
 void pg_batch_sample_clock(struct pg_batch *batch)
