@@ -1,6 +1,7 @@
 /* The delivery log. What starts a run is written in its transaction; the rest goes in batches, behind the answer: a
  * flood of refused requests costs one commit for many, and never holds up what is taken. */
 #include "common/base/ensure.h"
+#include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "gateway/hooks/hook.h"
@@ -109,6 +110,7 @@ static void on_written(void *ctx, const struct pg_outcome *outcome)
         metric_add(METRIC_HOOKS_UNLOGGED, (int64_t)writing->count);
         log_event(LOG_WARN, "hook.log_failed", log_i64("deliveries", (int64_t)writing->count), log_err(outcome->err));
     }
+    FAULT_POINT(gateway_hook_lines_written);
     while (writing->lines != NULL) {
         struct line *line = writing->lines;
 
@@ -155,6 +157,7 @@ static void write_some(struct gateway *gw)
     }
     queue.in_flight = true;
     pg_submit(gw->writes, batch, on_written, writing);
+    FAULT_POINT(gateway_hook_lines_sent);
 }
 
 static struct line *line_of(struct hook *hook, int status, const char *stage, const char *reason)
@@ -196,6 +199,7 @@ void hook_log(struct hook *hook, int status, const char *stage, const char *reas
 
     if (hook->trigger == NULL)
         return;
+    FAULT_POINT(gateway_hook_refused);
     if (queue.count >= WAITING_MAX || queue.bytes >= WAITING_BYTES_MAX) {
         metric_add(METRIC_HOOKS_UNLOGGED, 1);
         return;

@@ -2,6 +2,8 @@
 that use what the language has, and what must hold of each of them afterwards, whatever died when."""
 import concurrent.futures
 import contextlib
+import hmac
+import json
 import os
 import pathlib
 import signal
@@ -30,14 +32,21 @@ SETTINGS = {
 AGAIN = {"max_attempts": 5, "initial": "10ms"}
 
 
+# What signs deliveries, and what every request brings to the target; both are only named in documents.
+SECRETS = {"kill_sign": "planted-" + uuid.uuid4().hex, "kill_send": "planted-" + uuid.uuid4().hex}
+
+
 def documents(target):
-    """Of a run that has in flight whatever the language has: the child first; and of one that is done again."""
+    """Of a run that has in flight whatever the language has: the child first; of one that is done again, and of a webhook."""
     def post(path, **more):
-        return {"call": "http", "with": {"method": "POST", "url": target + path, "body": {"n": 1}}, "retry": AGAIN, **more}
+        return {"call": "http", "with": {"method": "POST", "url": target + path, "body": {"n": 1},
+                                         "headers": {"Authorization": "${ .secrets.kill_send }"}}, "retry": AGAIN, **more}
 
     undo = {"call": "http", "with": {"method": "DELETE", "url": target + "/hello"}, "retry": AGAIN}
     return {"name": "kill-child", "steps": {"effect": post("/child")}}, {
         "name": "kill-again", "steps": {"one": {"call": "transform", "with": {"value": 1}}}}, {
+        "name": "kill-hook", "steps": {"one": post("/hooked/${ .input.id }")},
+        "triggers": {"in": {"webhook": {"signature": {"scheme": "github", "secrets": ["${ .secrets.kill_sign }"]}}}}}, {
         "name": "kill-main",
         "steps": {
             "hello": post("/hello", compensate=undo),
@@ -175,6 +184,8 @@ class Flight:
             faults.append(f"the same start under the same key is run {self.id} and run {again}")
         seen = {}
         for request in self.lab.target.requests():
+            if request["method"] == "POST" and request["headers"].get("Authorization") != SECRETS["kill_send"]:
+                faults.append(f"{request['path']} was sent without the secret")
             if request["headers"].get("Ropewalk-Run") == self.id and request["method"] == "POST":
                 seen.setdefault(request["path"], []).append(request["headers"].get("Idempotency-Key"))
         if len(seen.get("/once", [])) > 1:
@@ -218,6 +229,59 @@ class ManyAgain(Flight):
         return [] if made == sorted(self.old) else [f"of {sorted(self.old)} these were done again: {made}"]
 
 
+class Delivery(Flight):
+    """What a vendor sends: again and again, until it hears that it was taken, now or before. First it is signed wrongly."""
+
+    def __init__(self, lab):
+        super().__init__(lab, "delivery")
+        self.answers = []
+
+    def send(self, secret):
+        body = json.dumps({"id": self.key}).encode()
+        headers = {"Content-Type": "application/json",
+                   "X-Hub-Signature-256": "sha256=" + hmac.new(secret.encode(), body, "sha256").hexdigest()}
+        return requests.post(self.lab.drive.url + "/hooks/default/kill-hook/in", data=body, headers=headers, timeout=10)
+
+    def send_until(self, secret, *good):
+        deadline = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(requests.RequestException):
+                answer = self.send(secret)
+                if len(answer.content) == int(answer.headers["content-length"]):    # half an answer is none
+                    self.answers.append(answer.status_code)
+                    if answer.status_code in good:
+                        return
+                    assert answer.status_code == 503, answer.text
+            assert time.monotonic() < deadline, f"no {good} within 30 s"
+            time.sleep(0.02)
+
+    def fly(self):
+        self.send_until("wrong", 401)
+        self.send_until(SECRETS["kill_sign"], 202, 409)
+        [(self.id,)] = self.lines(202, "run_id::text")
+        self.run = self.lab.drive.ended(self.id, 60)
+        self.landed_at = time.monotonic()
+        return self
+
+    def lines(self, status, columns="id"):
+        return self.lab.drive.sql(f"select {columns} from delivery where workflow = 'kill-hook' and excerpt like %s and status = %s",
+                                  f"%{self.key}%", status)
+
+    def check(self):
+        self.repeated = self.unknown = 0
+        faults = [] if self.run["status"] == "succeeded" else [f"run {self.id} of a delivery ended {self.run['status']}"]
+        runs = self.lab.drive.sql("select id::text from run where workflow = 'kill-hook' and trigger::text like %s", f"%{self.key}%")
+        if runs != [(self.id,)]:
+            faults.append(f"a delivery is runs {runs}, its line says {self.id}")
+        if self.answers.count(202) > 1:
+            faults.append(f"a delivery was taken {self.answers.count(202)} times")
+        self.send_until(SECRETS["kill_sign"], 409)
+        self.send_until("wrong", 401)
+        for status in (401, 409):                       # lines are written behind the answer, and only a death loses any
+            until(f"the line of a {status}", lambda s=status: self.lines(s))
+        return faults
+
+
 class Lab:
     """A stack without processes of ours, and those. One for many deaths."""
 
@@ -225,6 +289,8 @@ class Lab:
         self.drive = drive
         self.target = target
         self.environments = {kind: {**drive.environment(kind + "-1"), **SETTINGS[kind]} for kind in KINDS}
+        for name, value in SECRETS.items():
+            drive.ask("PUT", "/v1/secrets/" + name, {"value": value})
         for document in documents(target.url):
             drive.save(document)
         drive.stack("stop", *[kind + "-1" for kind in KINDS])

@@ -7,12 +7,12 @@ import time
 import pika
 import pytest
 
-from flight import BUILD, CHECKOUT, KINDS, ManyAgain, Process, open_lab, until
+from flight import BUILD, CHECKOUT, KINDS, SECRETS, Delivery, ManyAgain, Process, open_lab, until
 
 PLACES = re.findall(r"^FAULT\((\w+),", (CHECKOUT / "common/base/fault.def").read_text(), re.M)
 
 # At which passage, where it is not the second: some places are passed once by three runs.
-PASSAGE = {"gateway_bulk_rerun_taken": 1, "gateway_command_read": 1, "gateway_command_written": 1, "gateway_command_nudged": 1,
+PASSAGE = {"gateway_hook_refused": 1, "gateway_hook_lines_sent": 1, "gateway_hook_lines_written": 1, "gateway_bulk_rerun_taken": 1, "gateway_command_read": 1, "gateway_command_written": 1, "gateway_command_nudged": 1,
            "scheduler_registered": 1, "scheduler_shard_taken": 1, "scheduler_shard_read": 1, "scheduler_runs_read": 1,
            "scheduler_shard_giving": 3, "scheduler_shard_given": 3, "scheduler_left": 1, "scheduler_started_received": 1,
            "scheduler_child_applied": 1, "scheduler_child_committed": 1, "scheduler_tell_applied": 1,
@@ -91,7 +91,14 @@ def fly_and_do_many_again(lab, process, order):
     return start_and_fly(lab, process, order) + [lab.pool.submit(many.fly)]
 
 
-HOW = {"gateway_bulk_rerun_taken": fly_and_do_many_again, "gateway_bulk_rerun_made": fly_and_do_many_again,
+def fly_and_deliver(lab, process, order):
+    process.kill()
+    process.start(order)
+    return launch(lab) + [lab.pool.submit(Delivery(lab).fly)]
+
+
+HOW = {**{place: fly_and_deliver for place in PLACES if place.startswith("gateway_hook_")},
+       "gateway_bulk_rerun_taken": fly_and_do_many_again, "gateway_bulk_rerun_made": fly_and_do_many_again,
        "scheduler_registered": start_with_runs_in_flight, "scheduler_shard_taken": start_with_runs_in_flight,
        "scheduler_shard_read": start_with_runs_in_flight, "scheduler_runs_read": start_with_runs_in_flight,
        "scheduler_dead_letter_applied": fly_and_throw_garbage, "scheduler_dead_letter_committed": fly_and_throw_garbage,
@@ -134,6 +141,26 @@ def test_a_death_at(lab, place):
         # what cannot be read has no name of its own: when its acknowledgement is lost its row is written once more
         assert lab.drive.sql("select count(*) from dead_letter")[0][0] - letters <= (2 if "committed" in place else 1)
     table[place] = (max(0, ended - died) * 1000, repeated, unknown)
+
+
+@pytest.mark.parametrize("place", [p for p in PLACES if p.startswith(("gateway_start_", "gateway_answer_", "gateway_hook_"))])
+def test_a_death_under_a_delivery_at(lab, place):
+    """The first passage is the delivery's: nothing else starts."""
+    process = lab.processes["gateway"]
+    process.kill()
+    process.start(place + ":1")
+    flight = lab.pool.submit(Delivery(lab).fly)
+    assert (process.wait(), process.killed_at()) == (-9, place)
+    process.start()
+    assert lab.land([flight])[0] == []
+
+
+def test_secrets_are_in_no_row_and_no_log_whoever_died(lab):
+    for value in SECRETS.values():
+        for (table,) in lab.drive.sql("select quote_ident(tablename) from pg_tables where schemaname = 'ropewalk'"):
+            assert lab.drive.sql(f"select count(*) from {table} t where t::text like %s", f"%{value}%") == [(0,)], table
+        for log in lab.drive.dir.rglob("*.log"):
+            assert value.encode() not in log.read_bytes(), log
 
 
 def test_all_places_were_passed_and_histories_are_whole(lab, capsys):

@@ -141,6 +141,15 @@ def test_100_equal_ones_over_two_gateways_are_one_run_also_after_a_restart_and_w
     one_of_100(drive, lambda url: hook(drive, "github", body, signed(body, **{"X-GitHub-Delivery": uuid.uuid4().hex}), url=url))
     assert drive.sql("select count(*) from run") == [(before + 1,)]
     assert len(until("their lines", lambda: (rows := logged(drive, "github", "replayed")) and len(rows) >= 99 and rows)) == 99
+    redis.Redis.from_url(drive.env["ROPEWALK_REDIS_URL"]).flushall()
+    for url in drive.urls:
+        refused(hook(drive, "github", body, signed(body), url=url), 409, "replayed")
+    again = unique()                                                # and while 100 equal ones come Redis forgets, again and again
+
+    def send(url):
+        redis.Redis.from_url(drive.env["ROPEWALK_REDIS_URL"]).flushall()
+        return hook(drive, "github", again, signed(again), url=url)
+    one_of_100(drive, send)
     drive.stack("stop", "gateway-1", "gateway-2", "redis-1")        # what they knew is gone
     drive.stack("start", "redis-1", "gateway-1", "gateway-2")
     drive.read_env()
