@@ -22,7 +22,7 @@ struct gateway {
     struct http_server *http;
     struct pg *reads[GATEWAY_READS_MAX]; /* answers come in order per connection: several, so that none waits long */
     struct pg *writes;                   /* workflows, keys, commands */
-    struct pg *plain_starts, *keyed_starts;
+    struct pg *plain_starts, *keyed_starts, *event_writes;
     struct amqp_link *publish, *consume;
     struct db_clock clock;
     struct auth *auth;

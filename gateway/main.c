@@ -210,6 +210,7 @@ static void connect_all(struct process *p)
     gw->writes = connect_pg(p, "writes", false);
     gw->plain_starts = connect_pg(p, "starts", false);
     gw->keyed_starts = connect_pg(p, "keyed starts", false);
+    gw->event_writes = connect_pg(p, "events", false);
     gw->publish = connect_amqp(p, "publishes");
     gw->consume = connect_amqp(p, "consumes");
     gw->auth = auth_new(gw);
@@ -273,6 +274,7 @@ static void close_all(struct process *p)
     pg_free(gw->writes);
     pg_free(gw->plain_starts);
     pg_free(gw->keyed_starts);
+    pg_free(gw->event_writes);
     uv_run(gw->loop, UV_RUN_NOWAIT);
     http_server_free(gw->http);
     uv_close((uv_handle_t *)&p->schema, NULL);

@@ -2,6 +2,7 @@
 #include "common/base/ensure.h"
 #include "gateway/document.h"
 #include "gateway/flows.h"
+#include "gateway/incoming/incoming.h"
 #include "gateway/jq_check.h"
 #include "gateway/json_more.h"
 #include "gateway/lineage.h"
@@ -94,6 +95,7 @@ static void save(struct call *call, struct str name, struct str text, struct str
            pg_text(str_of(call->caller.prefix)), must_be == 0 ? pg_null() : pg_i32((int32_t)must_be));
     secret_uses_add(call, batch, name, text, hash);
     schedules_save(call, batch, name, text, hash);
+    incoming_save_triggers(call, batch, name, text, hash);
     pg_submit(call->gw->writes, batch, on_saved, s);
 }
 

@@ -2,16 +2,15 @@
 #include "common/base/banned.h"
 #include "common/engine/plan_internal.h"
 
-/* No step has run and there is no input yet when a trigger's input is made. */
-static void check_input(struct compile *c, const struct template *input, const char *pointer)
+/* No step has run and there is no input yet when a trigger is set off. */
+static void check_reads(struct compile *c, const struct template *template, const char *hint, const char *pointer)
 {
-    for (size_t i = 0; i < input->expr_count; i++) {
-        const struct expr *expr = &input->exprs[i];
+    for (size_t i = 0; i < template->expr_count; i++) {
+        const struct expr *expr = &template->exprs[i];
 
         if (expr->step_count > 0 || expr->all_steps || expr->uses_input || expr->uses_item)
-            plan_fault(c, "not_upstream", "it may read .trigger: name, kind, received_at, headers, query, body",
-                       "reads what there is not yet when the input is made", "%s/input" STR_FMT, pointer,
-                       STR_ARG(expr->pointer));
+            plan_fault(c, "not_upstream", hint, "reads what there is not yet when a trigger is set off", "%s" STR_FMT,
+                       pointer, STR_ARG(expr->pointer));
     }
 }
 
@@ -29,28 +28,42 @@ static void read_common(struct compile *c, struct plan_trigger *trigger, struct 
         return;
     trigger->has_input = plan_template(c, input, place, NULL, &trigger->input);
     if (trigger->has_input)
-        check_input(c, &trigger->input, pointer);
+        check_reads(c, &trigger->input, "it may read .trigger: name, kind, received_at, headers, query, body, event",
+                    place);
+}
+
+static void read_event(struct compile *c, struct plan_event *event, struct str object, const char *pointer)
+{
+    struct str filter = jt_get(object, "filter");
+    const char *place = plan_text(c, "%s/filter", pointer);
+
+    event->source = STR_NONE;
+    (void)jt_string(jt_get(object, "type"), c->plan->arena, &event->type);
+    (void)jt_string(jt_get(object, "source"), c->plan->arena, &event->source);
+    if (filter.ptr == NULL)
+        return;
+    event->has_filter = plan_expression(c, filter, place, "must be exactly one expression", &event->filter);
+    if (event->has_filter)
+        check_reads(c, &event->filter, "it may read .event: type, source, id, subject, time, data", place);
 }
 
 static void read_kind(struct compile *c, struct plan_trigger *trigger, struct str object, const char *pointer)
 {
     static const char *const of_time[] = {"cron", "every", "at"};
-    struct str webhook = jt_get(object, "webhook");
-    size_t kinds = webhook.ptr != NULL;
+    struct str webhook = jt_get(object, "webhook"), event = jt_get(object, "event");
+    size_t kinds = (webhook.ptr != NULL) + (size_t)(event.ptr != NULL);
 
     for (size_t i = 0; i < sizeof(of_time) / sizeof(of_time[0]); i++)
         kinds += jt_get(object, of_time[i]).ptr != NULL;
-    trigger->kind = webhook.ptr != NULL ? TRIGGER_WEBHOOK : TRIGGER_TIME;
-    if (jt_get(object, "event").ptr != NULL) {
-        kinds++;
-        plan_fault(c, "not_available", "leave it out", "is not available in this release", "%s/event", pointer);
-    }
+    trigger->kind = webhook.ptr != NULL ? TRIGGER_WEBHOOK : event.ptr != NULL ? TRIGGER_EVENT : TRIGGER_TIME;
     if (kinds != 1)
-        plan_fault(c, kinds == 0 ? "missing_field" : "unknown_field", "webhook, cron, every or at",
+        plan_fault(c, kinds == 0 ? "missing_field" : "unknown_field", "webhook, event, cron, every or at",
                    kinds == 0 ? "a trigger says what starts it" : "a trigger is of one kind: make two of it", "%s",
                    pointer);
     if (jt_type(webhook) == JT_OBJECT)
         plan_webhook(c, &trigger->webhook, webhook, plan_text(c, "%s/webhook", pointer));
+    if (jt_type(event) == JT_OBJECT)
+        read_event(c, &trigger->event, event, plan_text(c, "%s/event", pointer));
 }
 
 void plan_triggers(struct compile *c, struct str triggers)

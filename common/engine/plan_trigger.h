@@ -60,15 +60,24 @@ struct plan_webhook {
     struct str *hidden; /* headers that are stored nowhere, lower case */
 };
 
-enum trigger_kind { TRIGGER_WEBHOOK, TRIGGER_TIME /* common/schedule/definition.h reads those */ };
+/* Which events (CloudEvents) start a run. */
+struct plan_event {
+    struct str type;
+    struct str source; /* STR_NONE: whoever sends it */
+    bool has_filter;
+    struct template filter; /* one whole expression; reads .event and .trigger */
+};
+
+enum trigger_kind { TRIGGER_WEBHOOK, TRIGGER_TIME /* common/schedule/definition.h reads those */, TRIGGER_EVENT };
 struct plan_trigger {
     struct str name;
     enum trigger_kind kind;
     bool enabled;
     struct str start_at; /* step; STR_NONE: where the workflow begins */
     bool has_input;
-    struct template input; /* reads .trigger only */
+    struct template input; /* reads .trigger, and of an event .event */
     struct plan_webhook webhook;
+    struct plan_event event;
 };
 
 /* The row of the scheme, or what the document makes of the generic one; texts are of the arena. The document has to

@@ -107,17 +107,26 @@ void plan_each_template_of(const struct plan *plan, uint32_t node, plan_template
     plan_each_part(plan, node, without_part, &(struct plain){fn, ctx});
 }
 
-static void each_respond(const struct plan_trigger *trigger, plan_template_fn fn, void *ctx)
+static void each_of_trigger(const struct plan_trigger *trigger, plan_template_fn fn, void *ctx)
 {
-    CLEANUP(buf_deinit) struct buf pointer = {0};
+    const struct {
+        const struct template *t;
+        const char *place;
+    } parts[] = {{&trigger->input, "/input"},
+                 {&trigger->webhook.respond.body, "/webhook/respond/body"},
+                 {&trigger->event.filter, "/event/filter"}};
 
-    if (trigger->webhook.respond.body.expr_count == 0)
-        return;
-    buf_init(&pointer, POINTER_MAX);
-    buf_append_str(&pointer, STR("/triggers"));
-    jt_pointer_add(&pointer, trigger->name);
-    buf_append_str(&pointer, STR("/webhook/respond/body"));
-    fn(ctx, &trigger->webhook.respond.body, buf_str(&pointer));
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++) {
+        CLEANUP(buf_deinit) struct buf pointer = {0};
+
+        if (parts[i].t->expr_count == 0)
+            continue;
+        buf_init(&pointer, POINTER_MAX);
+        buf_append_str(&pointer, STR("/triggers"));
+        jt_pointer_add(&pointer, trigger->name);
+        buf_append_str(&pointer, str_of(parts[i].place));
+        fn(ctx, parts[i].t, buf_str(&pointer));
+    }
 }
 
 void plan_each_template(const struct plan *plan, plan_template_fn fn, void *ctx)
@@ -128,15 +137,6 @@ void plan_each_template(const struct plan *plan, plan_template_fn fn, void *ctx)
         fn(ctx, &plan->concurrency.key, STR("/concurrency/key"));
     if (plan->output.expr_count > 0)
         fn(ctx, &plan->output, STR("/output"));
-    for (size_t i = 0; i < plan->trigger_count; i++) {
-        CLEANUP(buf_deinit) struct buf pointer = {0};
-
-        buf_init(&pointer, POINTER_MAX);
-        buf_append_str(&pointer, STR("/triggers"));
-        jt_pointer_add(&pointer, plan->triggers[i].name);
-        buf_append_str(&pointer, STR("/input"));
-        if (plan->triggers[i].input.expr_count > 0)
-            fn(ctx, &plan->triggers[i].input, buf_str(&pointer));
-        each_respond(&plan->triggers[i], fn, ctx);
-    }
+    for (size_t i = 0; i < plan->trigger_count; i++)
+        each_of_trigger(&plan->triggers[i], fn, ctx);
 }

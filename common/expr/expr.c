@@ -221,6 +221,8 @@ static bool write_document(const struct expr *expr, const struct expr_doc *doc, 
         jw_kraw(&w, "item", doc->item);
     if (expr->uses_output && doc->output.ptr != NULL)
         jw_kraw(&w, "output", doc->output);
+    if (expr->uses_event && doc->event.ptr != NULL)
+        jw_kraw(&w, "event", doc->event);
     jw_key(&w, "index");
     if (doc->index < 0)
         jw_null(&w);
@@ -362,6 +364,8 @@ static struct str root_member(const struct expr_doc *doc, struct str key, struct
         return doc->run;
     if (str_is(key, "output"))
         return doc->output;
+    if (str_is(key, "event"))
+        return doc->event;
     if (str_is(key, "index") && doc->index >= 0)
         return str_of(arena_printf(arena, "%lld", (long long)doc->index));
     return STR_NONE;

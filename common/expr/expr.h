@@ -27,7 +27,7 @@ struct expr {
     size_t step_count;            /* steps it reads by literal path, each once */
     struct str *steps;
     bool all_steps; /* uses .steps as a whole, or in a way that does not show which */
-    bool uses_input, uses_trigger, uses_item, uses_output;
+    bool uses_input, uses_trigger, uses_item, uses_output, uses_event;
     bool secret; /* ${ .secrets.NAME } as a whole string: left in place, resolved where it is used */
     struct str secret_name;
 };
@@ -76,6 +76,7 @@ struct expr_step {
 struct expr_doc {
     struct str trigger, input, item, run; /* JSON text; STR_NONE reads as null */
     struct str output; /* a poll's answer, for `until`; elsewhere STR_NONE: there is no such member */
+    struct str event;  /* the event that is looked at, for filters; elsewhere STR_NONE: there is no such member */
     int64_t index;     /* -1: null */
     /* Fills *ret, which is empty, with what there is of step `name`. False: the body is not here yet (the caller brings
      * it and tries again). */

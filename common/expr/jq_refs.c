@@ -122,6 +122,7 @@ static void reads_whole(struct refs *r)
     r->expr->uses_trigger = true;
     r->expr->uses_item = true;
     r->expr->uses_output = true;
+    r->expr->uses_event = true;
 }
 
 static void reads_step(struct refs *r, struct str name)
@@ -155,6 +156,8 @@ static bool reads_member(struct refs *r, struct str name, size_t next)
         r->expr->uses_item = true;
     } else if (str_is(name, "output")) {
         r->expr->uses_output = true;
+    } else if (str_is(name, "event")) {
+        r->expr->uses_event = true;
     } else if (str_is(name, "steps")) {
         if (expr_path_part_at(r->arena, r->tokens, next, false, &part) > 0 && !part.is_index)
             reads_step(r, part.key);

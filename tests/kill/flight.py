@@ -37,7 +37,7 @@ SECRETS = {"kill_sign": "planted-" + uuid.uuid4().hex, "kill_send": "planted-" +
 
 
 def documents(target):
-    """Of a run that has in flight whatever the language has: the child first; of one that is done again, and of a webhook."""
+    """Of a run that has in flight whatever the language has: the child first; of one that is done again, of a webhook, and of an event."""
     def post(path, **more):
         return {"call": "http", "with": {"method": "POST", "url": target + path, "body": {"n": 1},
                                          "headers": {"Authorization": "${ .secrets.kill_send }"}}, "retry": AGAIN, **more}
@@ -47,6 +47,8 @@ def documents(target):
         "name": "kill-again", "steps": {"one": {"call": "transform", "with": {"value": 1}}}}, {
         "name": "kill-hook", "steps": {"one": post("/hooked/${ .input.id }")},
         "triggers": {"in": {"webhook": {"signature": {"scheme": "github", "secrets": ["${ .secrets.kill_sign }"]}}}}}, {
+        "name": "kill-event", "triggers": {"t": {"event": {"type": "kill", "filter": "${ .event.data.n == 41 }"}}},
+        "steps": {"one": {"call": "noop"}}}, {
         "name": "kill-main",
         "steps": {
             "hello": post("/hello", compensate=undo),
@@ -280,6 +282,26 @@ class Delivery(Flight):
         for status in (401, 409):                       # lines are written behind the answer, and only a death loses any
             until(f"the line of a {status}", lambda s=status: self.lines(s))
         return faults
+
+
+class Event(Flight):
+    """An event, sent until it is answered; it starts one run, whose answer every copy has."""
+
+    def __init__(self, lab):
+        super().__init__(lab, "event")
+        self.body = {"specversion": "1.0", "id": self.key, "source": "/kill", "type": "kill", "data": {"n": 41}}
+
+    def fly(self):
+        self.id = self.ask("/v1/events", self.body).json()["starts"][0]["run_id"]
+        self.run = self.lab.drive.ended(self.id)
+        self.landed_at = time.monotonic()
+        return self
+
+    def check(self):
+        self.repeated = self.unknown = 0
+        runs = [row[0] for row in self.lab.drive.sql("select id::text from run where workflow = 'kill-event' and trigger->'event'->>'id' = %s", self.key)]
+        again = self.ask("/v1/events", self.body).json()["starts"][0]["run_id"]
+        return [] if runs == [self.id] == [again] else [f"event {self.key} is told to have started {self.id}, then {again}; there are {runs}"]
 
 
 class Lab:

@@ -80,6 +80,24 @@ class Described:
         return body
 
 
+def evented(ask, name):
+    ask("PUT", "/v1/workflows/" + name, {"name": name, "steps": {"a": {"call": "noop"}}, "triggers": {
+        "t": {"event": {"type": name}}, "bad": {"event": {"type": name, "filter": "${ .event.data }"}}}}, 201)
+    event = {"specversion": "1.0", "id": "1", "source": "/described", "type": name}
+    taken = ask("POST", "/v1/events", event, 202)
+    assert [sorted(one) for one in taken["starts"]] == [["run_id", "trigger", "workflow"], ["code", "message", "trigger", "workflow"]]
+    batch = ask("POST", "/v1/events", [event, {**event, "id": "2"}], 202, {"Content-Type": "application/cloudevents-batch+json"})
+    assert batch["items"][0] == taken and len(batch["items"]) == 2
+    ask("POST", "/v1/events", {**event, "source": "a b"}, 422)
+    listed = ask("GET", f"/v1/events?type={name}", status=200)["items"]
+    assert len(listed) == 2
+    ask("GET", f"/v1/events/{listed[0]['number']}", status=200)
+    ask("GET", "/v1/events/0", status=404)
+    ask("GET", f"/v1/events:tail?after=0-0&type={name}", status=200)
+    for one in batch["items"]:
+        ended(ask, one["starts"][0]["run_id"])
+
+
 def ended(ask, run_id):
     for _ in range(400):
         run = ask("GET", f"/v1/runs/{run_id}", status=200)
@@ -281,6 +299,7 @@ def test_every_answer_is_as_described(stack, api):
     ask("GET", f"/v1/deliveries:count?workflow={name}-hooked", status=200)
     ask("POST", f"/v1/deliveries/{taken['id']}:redeliver", status=202)
     ask("DELETE", flow + "-hooked", status=204)
+    evented(ask, name + "-evented")
     letters(ask, stack, run_id)
     for path in ("/livez", "/readyz", "/metrics", "/openapi.json"):
         ask("GET", path, status=200)

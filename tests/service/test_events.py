@@ -1,0 +1,239 @@
+"""Incoming events: each once by source and id, whoever sends it how often and where; runs start by type, source and filter."""
+import base64
+import concurrent.futures
+import json
+import uuid
+
+import pytest
+import requests
+
+from drive import private_stack, until
+
+STRUCTURED, BATCHED = "application/cloudevents+json", "application/cloudevents-batch+json"
+
+
+@pytest.fixture(scope="module")
+def drive():
+    with private_stack(gateways=2, schedulers=2, workers=1) as drive:
+        yield drive
+
+
+def event(kind, **more):
+    return {"specversion": "1.0", "id": uuid.uuid4().hex, "source": "/shop/orders", "type": kind, **more}
+
+
+def publish(drive, value, content_type=STRUCTURED, status=202, url=None):
+    answer = drive.call("POST", "/v1/events", value, headers={"Content-Type": content_type}, url=url)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+def saved(drive, triggers, **more):
+    name = "evented-" + uuid.uuid4().hex[:8]
+    drive.save({"name": name, "triggers": triggers, "steps": {"a": {"call": "noop"}}, **more})
+    return name
+
+
+def kind():
+    return "test.kind." + uuid.uuid4().hex[:8]
+
+
+def runs_of(drive, name):
+    return drive.ask("GET", f"/v1/runs?workflow={name}&page_size=500")["items"]
+
+
+def faults(problem):
+    return [(fault["code"], fault["pointer"]) for fault in problem["errors"]]
+
+
+def test_an_event_starts_the_runs_that_its_type_source_and_filter_say(drive):
+    this = kind()
+    name = saved(drive, {
+        "any": {"event": {"type": this}},
+        "ours": {"event": {"type": this, "source": "/shop/orders"}, "input": {"n": "${ .event.data.n }", "of": "${ .trigger.event.id }"}},
+        "theirs": {"event": {"type": this, "source": "/elsewhere"}},
+        "large": {"event": {"type": this, "filter": "${ .event.data.n > 10 }"}},
+        "small": {"event": {"type": this, "filter": "${ [.event.data.n, 5] | max == 5 }"}},
+        "off": {"event": {"type": this}, "enabled": False},
+        "late": {"event": {"type": this}, "start_at_step": "b"}},
+        steps={"a": {"call": "noop"}, "b": {"call": "noop", "needs": ["a"]}},
+        output="${ {input, name: .trigger.name, kind: .trigger.kind, event: .trigger.event} }")
+    sent = event(this, data={"n": 42}, subject="42", time="2026-11-22T04:00:00Z", tenant="blue")
+    taken = publish(drive, sent)
+    assert (taken["id"], taken["source"], taken["type"]) == (sent["id"], sent["source"], this)
+    runs = {start["trigger"]: drive.ended(start["run_id"]) for start in taken["starts"]}
+    assert set(runs) == {"any", "ours", "large", "late"}
+    assert runs["any"]["output"] == {"input": {"n": 42}, "name": "any", "kind": "event", "event": sent}
+    assert runs["ours"]["input"] == {"n": 42, "of": sent["id"]}
+    assert runs["late"]["steps"]["a"]["status"] == "skipped"
+    assert runs["any"]["trigger"] == {"name": "any", "kind": "event", "event": {"id": sent["id"], "source": "/shop/orders", "type": this}}
+    assert {start["trigger"] for start in publish(drive, event(this, data={"n": 3}))["starts"]} == {"any", "ours", "small", "late"}
+    assert publish(drive, event(kind()))["starts"] == []
+    drive.ask("POST", f"/v1/workflows/{name}:disable")
+    assert publish(drive, event(this, data={"n": 3}))["starts"] == []
+    drive.ask("POST", f"/v1/workflows/{name}:enable")
+    drive.save({"name": name, "steps": {"a": {"call": "noop"}}, "triggers": {"new": {"event": {"type": this}}}})
+    assert [start["trigger"] for start in publish(drive, event(this, data={"n": 3}))["starts"]] == ["new"]
+    drive.call("DELETE", "/v1/workflows/" + name)
+    assert publish(drive, event(this, data={"n": 3}))["starts"] == []
+
+
+def test_a_filter_that_fails_is_told_and_starts_nothing(drive):
+    this = kind()
+    name = saved(drive, {"fails": {"event": {"type": this, "filter": "${ .event.data.n | tonumber > 1 }"}},
+                         "text": {"event": {"type": this, "filter": "${ .event.id }"}},
+                         "input": {"event": {"type": this}, "input": {"n": "${ .event.data | keys }"}},
+                         "schema": {"event": {"type": this}}, "good": {"event": {"type": this}, "input": {"n": 1}}},
+                 input_schema={"type": "object", "required": ["n"]})
+    before = drive.sql("select count(*) from run")[0][0]
+    starts = {start["trigger"]: start for start in publish(drive, event(this, data="x"))["starts"]}
+    assert {trigger: start.get("code") for trigger, start in starts.items()} == {
+        "fails": "expression_failed", "text": "not_boolean", "input": "expression_failed", "schema": "invalid_input", "good": None}
+    assert [run["id"] for run in runs_of(drive, name)] == [starts["good"]["run_id"]]
+    assert drive.sql("select count(*) from run")[0][0] == before + 1
+    assert {line["code"] for line in drive.log("gateway") if line["event"] == "event.trigger_failed" and line["workflow"] == name} == {
+        "expression_failed", "not_boolean", "invalid_input"}
+    text = "".join(requests.get(url + "/metrics", timeout=10).text for url in drive.urls)
+    assert sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith("ropewalk_events_trigger_failed_total")) >= 4
+
+
+def test_fifty_copies_over_two_gateways_are_one_run(drive):
+    this = kind()
+    name = saved(drive, {"t": {"event": {"type": this, "filter": "${ [.event.data.n] | add == 1 }"}}})
+    sent = event(this, data={"n": 1})
+    with concurrent.futures.ThreadPoolExecutor(25) as pool:
+        def send(i):
+            return requests.post(drive.urls[i % 2] + "/v1/events", json=sent, headers={"Authorization": "Bearer " + drive.key}, timeout=60)
+        answers = list(pool.map(send, range(50)))
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.text for answer in answers}) == 1, "copies get the answer of the first"
+    assert [run["id"] for run in runs_of(drive, name)] == [answers[0].json()["starts"][0]["run_id"]]
+    # the same id of another source is another event; of another organisation, too
+    assert publish(drive, {**sent, "source": "/other"})["starts"][0]["run_id"] != answers[0].json()["starts"][0]["run_id"]
+    assert len(runs_of(drive, name)) == 2
+
+
+def test_an_organisation_has_its_own_events(drive):
+    this = kind()
+    saved(drive, {"t": {"event": {"type": this}}})
+    made = drive.ask("POST", "/v1/organisations", {"name": "events-" + uuid.uuid4().hex[:8]})
+    theirs = {"Authorization": "Bearer " + made["api_key"]}
+    sent = event(this)
+    assert drive.call("POST", "/v1/events", sent, headers=theirs).json()["starts"] == []
+    assert len(publish(drive, sent)["starts"]) == 1
+    listed = drive.call("GET", f"/v1/events?type={this}", headers=theirs).json()["items"]
+    assert len(listed) == 1 and listed[0]["starts"] == []
+    ours = drive.ask("GET", f"/v1/events?type={this}")["items"][0]["number"]
+    assert drive.call("GET", f"/v1/events/{ours}", headers=theirs).status_code == 404
+    viewer = drive.ask("POST", "/v1/api-keys", {"name": "v", "role": "viewer"})["key"]
+    assert drive.call("POST", "/v1/events", event(this), headers={"Authorization": "Bearer " + viewer}).status_code == 403
+
+
+def test_what_is_no_cloudevent_is_refused_with_all_its_faults(drive):
+    before = drive.sql("select count(*) from incoming_event")[0][0]
+    assert faults(publish(drive, {}, status=422)) == [("missing_field", "/" + name) for name in ("specversion", "id", "source", "type")]
+    bad = event("", specversion="0.3", source="a b", subject="", time="noon", datacontenttype="json", dataschema="order", Upper="x", n=1.5, o={}, data_base64="!")
+    assert set(faults(publish(drive, bad, status=422))) == {
+        ("out_of_range", "/" + name) for name in ("type", "specversion", "source", "subject", "time", "datacontenttype", "dataschema", "n", "data_base64")
+    } | {("unknown_field", "/Upper"), ("wrong_type", "/o")}
+    assert faults(publish(drive, event("a", data=1, data_base64="AAAA"), status=422)) == [("unknown_field", "/data_base64")]
+    assert faults(publish(drive, event("a", id="x\u0007"), status=422)) == [("out_of_range", "/id")]
+    assert faults(publish(drive, event("a", id="x" * 256), status=422)) == [("out_of_range", "/id")]
+    assert faults(publish(drive, [event("a"), {**event("a"), "id": 7}], BATCHED, 422)) == [("wrong_type", "/1/id")]
+    assert publish(drive, [event("a")] * 101, BATCHED, 413)["code"] == "too_large"
+    assert faults(publish(drive, event("a"), BATCHED, 422)) == [("wrong_type", "")]
+    assert publish(drive, event("a"), "text/plain", 415)["code"] == "unsupported_media_type"
+    answer = drive.call("POST", "/v1/events", event("a"), headers={"Idempotency-Key": "x"})
+    assert (answer.status_code, answer.json()["code"]) == (400, "bad_idempotency_key")
+    for data in (b"{", b'{"id": "1", "id": "2"}', b""):
+        assert drive.call("POST", "/v1/events", data=data, headers={"Content-Type": STRUCTURED}).status_code in (400, 422)
+    assert drive.sql("select count(*) from incoming_event")[0][0] == before, "nothing was taken"
+    assert publish(drive, event("a", subject=None, time=None, n=2147483647, b=True, data_base64=base64.b64encode(b"\0\1").decode()))["starts"] == []
+    assert publish(drive, event("a", id="x" * 255))["starts"] == []
+
+
+def test_binary_mode_has_attributes_in_headers(drive):
+    this = kind()
+    name = saved(drive, {"t": {"event": {"type": this}}}, output="${ {input, event: .trigger.event} }")
+
+    def binary(data, content_type, status=202, **more):
+        headers = {"ce-specversion": "1.0", "ce-id": uuid.uuid4().hex, "ce-source": "/binary", "ce-type": this, "Content-Type": content_type, **more}
+        answer = drive.call("POST", "/v1/events", data=data, headers=headers)
+        assert answer.status_code == status, answer.text
+        return drive.ended(answer.json()["starts"][0]["run_id"])["output"] if status == 202 else answer.json()
+
+    one = binary(b' {"n": 0.10} ', "application/json", **{"ce-subject": "caf%C3%A9 %22x%22", "ce-tenant": "blue"})
+    assert one["input"] == {"n": 0.10} and one["event"]["subject"] == 'café "x"' and one["event"]["tenant"] == "blue"
+    assert one["event"]["datacontenttype"] == "application/json"
+    assert binary("zwei\nZeilen ä".encode(), "text/plain; charset=utf-8")["input"] == "zwei\nZeilen ä"
+    raw = binary(b"\x00\xff", "application/octet-stream")
+    assert base64.b64decode(raw["event"]["data_base64"]) == b"\x00\xff" == base64.b64decode(raw["input"])
+    assert binary(b"{", "application/json", 400)["code"] == "not_json"
+    assert faults(binary(b"{}", "application/json", 422, **{"ce-time": "noon"})) == [("out_of_range", "/time")]
+    assert binary(b"{}", "application/json", 400, **{"ce-subject": "%ff"})["code"] == "bad_header"
+    assert len(runs_of(drive, name)) == 3
+
+
+def test_a_batch_is_taken_whole_and_its_copies_change_nothing(drive):
+    this = kind()
+    name = saved(drive, {"t": {"event": {"type": this}}})
+    events = [event(this, data=i) for i in range(20)]
+    first = publish(drive, events + events[:3], BATCHED)["items"]
+    assert [item["id"] for item in first] == [one["id"] for one in events + events[:3]]
+    assert first[:3] == first[20:] and publish(drive, events[5:], BATCHED, url=drive.urls[1])["items"] == first[5:20]
+    assert publish(drive, [], BATCHED) == {"items": []}
+    assert len(runs_of(drive, name)) == 20
+
+
+def test_events_are_listed_and_read_on_from_a_place(drive):
+    this = kind()
+    place = drive.ask("GET", f"/v1/events:tail?type={this}")
+    assert place["items"] == []
+    large = event(this, data="x" * 5000, subject="large")
+    sent = [event(this, data=i) for i in range(120)]
+    for start in range(0, 120, 40):
+        publish(drive, sent[start:start + 40], BATCHED, url=drive.urls[start // 40 % 2])
+    publish(drive, large)
+    seen, after = [], place["after"]
+
+    def read():
+        nonlocal after
+        page = drive.ask("GET", f"/v1/events:tail?type={this}&after={after}", url=drive.urls[len(seen) % 2])
+        assert len(page["items"]) <= 100
+        seen.extend(page["items"])
+        after = page["after"]
+        return len(seen) >= 121
+    until("all events", read)
+    assert sorted(item["event"]["id"] for item in seen if item["event"]) == sorted(one["id"] for one in sent)
+    assert seen[-1]["event"] is None and seen[-1]["bytes"] > 5000
+    assert drive.ask("GET", f"/v1/events/{seen[-1]['number']}")["event"] == large
+    listed = drive.ask("GET", f"/v1/events?type={this}&page_size=100")
+    more = drive.ask("GET", f"/v1/events?type={this}&page_size=100&page_token={listed['next_page_token']}")
+    assert len(listed["items"]) == 100 and len(more["items"]) == 21 and more["next_page_token"] is None
+    assert [item["bytes"] for item in drive.ask("GET", f"/v1/events?type={this}&subject=large")["items"]] == [seen[-1]["bytes"]]
+    assert drive.call("GET", "/v1/events:tail?after=soon").status_code == 400
+
+
+def test_an_event_that_is_on_its_way_is_not_passed_over_by_a_tail(drive):
+    """One that began to be written first and is committed last comes behind the place that was told meanwhile."""
+    import psycopg
+    this = kind()
+    place = drive.ask("GET", f"/v1/events:tail?type={this}")["after"]
+    with psycopg.connect(drive.env["ROPEWALK_ADMIN_PG_URL"]) as slow:
+        slow.execute("insert into ropewalk.incoming_event (organisation, source, id, type, event, starts) values (1, '/slow', %s, %s, %s, '[]')",
+                     (uuid.uuid4().hex, this, json.dumps({"slow": True})))
+        publish(drive, event(this))
+        page = drive.ask("GET", f"/v1/events:tail?type={this}&after={place}")
+        assert page["items"] == [], "it waits for the one before it"
+        slow.commit()
+    seen = []
+    until("both", lambda: seen.extend(drive.ask("GET", f"/v1/events:tail?type={this}&after={page['after']}")["items"]) or len(seen) >= 2)
+    assert [item["event"].get("slow", False) for item in seen] == [True, False]
+
+
+def test_events_are_forgotten_after_seven_days(drive):
+    this = kind()
+    old, new = event(this), event(this)
+    publish(drive, [old, new], BATCHED)
+    drive.sql("update incoming_event set at = now() - interval '8 days' where id = %s", old["id"])
+    until("it to be forgotten", lambda: [item["event"]["id"] for item in drive.ask("GET", f"/v1/events?type={this}")["items"]] == [new["id"]], 40)
