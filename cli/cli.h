@@ -133,6 +133,7 @@ enum cli_exit cmd_trigger(struct cli *cli);
 enum cli_exit cmd_top(struct cli *cli);
 enum cli_exit cmd_test(struct cli *cli);
 enum cli_exit cmd_mermaid(struct cli *cli);
+enum cli_exit cmd_operation(struct cli *cli);
 enum cli_exit cmd_release(struct cli *cli);
 enum cli_exit cmd_enable(struct cli *cli);
 enum cli_exit cmd_disable(struct cli *cli);

@@ -35,6 +35,32 @@ static bool put_filter(struct jw *w, const char *text)
     return true;
 }
 
+/* What a dry run has looked at run by run. */
+static void print_looked_at(const json_t *plan, const char *member, const char *what)
+{
+    const json_t *found = json_object_get(plan, member);
+    json_t *run, *step;
+    size_t i, k;
+
+    if (json_int(found, "count") == 0)
+        return;
+    printf("%s%lld of them %s\n", json_is_true(json_object_get(found, "at_least")) ? "at least " : "",
+           json_int(found, "count"), what);
+    json_array_foreach(json_object_get(found, "runs"), i, run)
+    {
+        (void)fputs("  ", stdout);
+        print_clean(stdout, text_or(json_text(run, "run_id"), ""));
+        (void)fputs("  ", stdout);
+        print_clean(stdout, text_or(json_text(run, "reason"), ""));
+        json_array_foreach(json_object_get(run, "steps"), k, step)
+        {
+            (void)fputs(k > 0 ? ", " : "", stdout);
+            print_clean(stdout, text_or(json_string_value(step), ""));
+        }
+        (void)fputc('\n', stdout);
+    }
+}
+
 static void print_found(const json_t *plan, const char *member, const char *what)
 {
     const json_t *found = json_object_get(plan, member);
@@ -60,6 +86,8 @@ static void print_operation(const json_t *operation)
     printf("%lld runs asked: %lld done, %lld refused, %lld waiting\n", json_int(operation, "runs"),
            json_int(operation, "applied"), json_int(operation, "refused"),
            json_int(operation, "waiting") + json_int(operation, "held"));
+    if (json_text(operation, "cancelled_at") != NULL)
+        printf("cancelled: %lld are not asked any more\n", json_int(operation, "left"));
     json_array_foreach(json_object_get(operation, "refusals"), i, run)
     {
         (void)fputs("  ", stdout);
@@ -83,6 +111,13 @@ static long longer(long pause_ms)
     return pause_ms * 3 / 2 < LONGEST_PAUSE_MS ? pause_ms * 3 / 2 : LONGEST_PAUSE_MS;
 }
 
+static bool is_over(const json_t *operation)
+{
+    const char *status = text_or(json_text(operation, "status"), "");
+
+    return strcmp(status, "done") == 0 || strcmp(status, "cancelled") == 0;
+}
+
 /* Asks until every run has given its verdict. */
 static enum cli_exit follow(const struct cli *cli, const char *id)
 {
@@ -96,13 +131,15 @@ static enum cli_exit follow(const struct cli *cli, const char *id)
 
         if (rc != CLI_DONE)
             return rc;
-        done = strcmp(text_or(json_text(answer.json, "status"), ""), "done") == 0;
+        done = is_over(answer.json);
         if (done || clock_mono().us > end) {
             if (cli->json)
                 print_answer(cli, &answer);
             else
                 print_operation(answer.json);
             answer_deinit(&answer);
+            if (!done)
+                (void)fprintf(stderr, "ropewalk: it goes on; 'ropewalk operation %s' says how far it is\n", id);
             return done ? CLI_DONE : CLI_WAIT_OVER;
         }
         answer_deinit(&answer);
@@ -148,8 +185,40 @@ enum cli_exit bulk(struct cli *cli, const char *verb, const char *filter, struct
         print_answer(cli, &answer);
     } else {
         print_found(answer.json, "would_ask", "runs would be asked");
+        print_looked_at(answer.json, "needs_confirmation",
+                        "would repeat what is not to be repeated, and need a confirmation");
+        print_looked_at(answer.json, "would_refuse", "would refuse");
         print_found(answer.json, "would_leave", "others match and would be left");
     }
     answer_deinit(&answer);
     return rc;
+}
+
+enum cli_exit cmd_operation(struct cli *cli)
+{
+    CLEANUP(buf_deinit) struct buf path = {0};
+    bool cancel = take_flag(cli, "--cancel");
+    struct answer answer;
+    enum cli_exit rc;
+    char *id;
+
+    if (!words_left(cli, 1, 1))
+        return CLI_USAGE;
+    if (cancel) {
+        id = api_escape(cli->argv[0]);
+        buf_init(&path, BODY_MAX);
+        buf_printf(&path, "/v1/operations/%s:cancel", id);
+        mem_free(id);
+        rc = api_call(cli, &(struct api_request){.method = "POST", .path = path.ptr, .body = STR("{}")}, &answer);
+    } else {
+        rc = api_get(cli, "/v1/operations/", cli->argv[0], "", &answer);
+    }
+    if (rc != CLI_DONE)
+        return rc;
+    if (cli->json)
+        print_answer(cli, &answer);
+    else
+        print_operation(answer.json);
+    answer_deinit(&answer);
+    return CLI_DONE;
 }

@@ -1,19 +1,18 @@
-/* POST /v1/runs:cancel and its like: the same command for every run of a filter. Operation, runs and commands are one
- * statement: it covers the runs that matched at one moment, and when it has been answered there is nothing left that a
- * gateway could forget. Runs that are done again have no command: bulk_rerun.c works them off. */
+/* POST /v1/runs:cancel and its like: the same command for every run of a filter. The operation and the list of its runs
+ * are one statement: it covers the runs that matched at one moment, however many, and when it has been answered there
+ * is nothing left that a gateway could forget. bulk_step.c asks them, bulk_rerun.c does them again. */
+#include "gateway/bulk.h"
 #include "common/base/ensure.h"
 #include "gateway/bulk_rerun.h"
+#include "gateway/bulk_step.h"
 #include "gateway/document.h"
-#include "gateway/json_more.h"
 #include "gateway/rerun.h"
 #include "gateway/route.h"
-#include "gateway/run_filter.h"
 #include "rw_gateway_sql.h"
 
 #include "common/base/banned.h"
 
-#define RUNS_MAX 10000 /* of one operation: others wait behind it on the writing connection */
-#define TRIES_MAX 5    /* of an equal key that is being committed */
+#define TRIES_MAX 5 /* of an equal key that is being committed */
 #define ANSWER_MAX ((size_t)1 << 20)
 #define STATES_MAX 10
 
@@ -24,31 +23,14 @@ static const char *const states[STATES_MAX] = {"pending",     "active",
                                                "compensated", "compensation_failed"};
 
 /* What may be asked of many runs: of which of them (others could only refuse), and what goes with it. */
-static const struct bulk_kind {
-    const char *name;
-    const char *states; /* a space between */
-    const char *option; /* a member of the body that goes to each run; NULL: none */
-    bool is_signed;     /* who asks goes to each run */
-    bool starts_runs;   /* new ones, with the options of :rerun, and no command */
-    const char *otherwise;
-} kinds[] = {
-    {"cancel", "pending active paused", "compensate", false, false, "the run has ended"},
-    {"retry", "failed cancelled timed_out partially_completed", "confirm", false, false, "it cannot be done again"},
-    {"pause", "pending active", NULL, true, false, "the run is paused, or has ended"},
-    {"resume", "paused", NULL, true, false, "the run is not paused"},
+static const struct bulk_kind kinds[] = {
+    {"cancel", "pending active paused", "compensate", false, NULL, false, "the run has ended"},
+    {"retry", "failed cancelled timed_out partially_completed", "confirm", false, retry_planned, false,
+     "it cannot be done again"},
+    {"pause", "pending active", NULL, true, NULL, false, "the run is paused, or has ended"},
+    {"resume", "paused", NULL, true, NULL, false, "the run is not paused"},
     {"rerun", "succeeded failed cancelled timed_out partially_completed compensated compensation_failed", NULL, false,
-     true, "the run has not ended"},
-};
-
-struct bulk {
-    struct call *call;
-    const struct bulk_kind *kind;
-    struct run_filter filter;
-    struct str filter_text, command, key;
-    uint8_t hash[32];
-    bool all, dry_run;
-    struct run_id operation;
-    int tries;
+     rerun_planned, true, "the run has not ended"},
 };
 
 static bool has_word(const char *words, const char *word)
@@ -195,8 +177,7 @@ static struct pg_param states_param(struct pg_batch *batch, const struct bulk *b
     return pg_array_param(array);
 }
 
-#define FILTER_PARAMS 11
-static void filter_params(struct pg_batch *batch, const struct bulk *b, bool fit, struct pg_param *ret)
+void bulk_filter(struct pg_batch *batch, const struct bulk *b, bool fit, struct pg_param *ret)
 {
     const struct run_filter *f = &b->filter;
     struct pg_array *keys = pg_array_new(batch, PG_E_TEXT), *values = pg_array_new(batch, PG_E_TEXT);
@@ -206,7 +187,7 @@ static void filter_params(struct pg_batch *batch, const struct bulk *b, bool fit
         pg_array_add(keys, pg_text(f->label_keys[i]));
         pg_array_add(values, pg_text(f->label_values[i]));
     }
-    const struct pg_param params[FILTER_PARAMS] = {
+    const struct pg_param params[BULK_FILTER_PARAMS] = {
         pg_uuid(f->from),
         pg_uuid(f->below),
         pg_text(f->workflow),
@@ -217,63 +198,10 @@ static void filter_params(struct pg_batch *batch, const struct bulk *b, bool fit
         pg_array_param(keys),
         pg_array_param(values),
         f->has_parent ? pg_uuid(f->parent) : pg_null(),
-        pg_i32(RUNS_MAX),
+        pg_bool(b->kind->starts_runs), /* child runs come again with their parents */
     };
 
     memcpy(ret, params, sizeof(params));
-}
-
-/* ---- a dry run ---- */
-
-static void put_verdict(struct jw *w, const char *name, const struct pg_result *rows, const char *reason)
-{
-    struct str ids = pg_get_str(rows, 0, 1);
-    int64_t count = pg_get_int(rows, 0, 0);
-
-    jw_key(w, name);
-    jw_obj(w);
-    jw_ki64(w, "count", count);
-    jw_kbool(w, "at_least", count >= RUNS_MAX);
-    if (reason != NULL)
-        jw_kcstr(w, "reason", reason);
-    jw_key(w, "runs");
-    jw_arr(w);
-    while (ids.len > 0)
-        jw_str(w, str_cut(&ids, ','));
-    jw_end_arr(w);
-    jw_end_obj(w);
-}
-
-static void on_found(void *ctx, const struct pg_outcome *outcome)
-{
-    CLEANUP(buf_deinit) struct buf body = {0};
-    const struct bulk *b = ctx;
-    struct jw w;
-
-    if (!call_committed(b->call, outcome))
-        return;
-    buf_init(&body, ANSWER_MAX);
-    w = jw_to(&body);
-    jw_obj(&w);
-    jw_kcstr(&w, "kind", b->kind->name);
-    jw_kbool(&w, "dry_run", true);
-    put_verdict(&w, "would_ask", outcome->results[0], NULL);
-    put_verdict(&w, "would_leave", outcome->results[1], b->kind->otherwise);
-    jw_end_obj(&w);
-    call_json(b->call, 200, buf_str(&body));
-}
-
-static void find(struct bulk *b)
-{
-    struct pg_batch *batch = call_batch(b->call, false);
-    struct pg_param params[FILTER_PARAMS + 1];
-
-    params[FILTER_PARAMS] = pg_bool(b->kind->starts_runs);
-    filter_params(batch, b, true, params);
-    pg_batch_add(batch, SQL_BULK_FIND, params, FILTER_PARAMS + 1);
-    filter_params(batch, b, false, params);
-    pg_batch_add(batch, SQL_BULK_FIND, params, FILTER_PARAMS + 1);
-    pg_submit(gateway_read(b->call->gw), batch, on_found, b);
 }
 
 /* ---- the real one ---- */
@@ -297,17 +225,6 @@ static void answer_accepted(const struct bulk *b, struct run_id operation, int64
     call_json_at(b->call, 202, arena_printf(b->call->arena, "/v1/operations/%s", id), buf_str(&body));
 }
 
-static void nudge(struct gateway *gw, struct str shards)
-{
-    while (shards.len > 0) {
-        uint32_t shard = 0;
-
-        if (parse_u32(str_cut(&shards, ','), 0, INT16_MAX, &shard))
-            gateway_nudge(gw, (int)shard);
-    }
-    amqp_flush(gw->publish);
-}
-
 static void on_asked(void *ctx, const struct pg_outcome *outcome)
 {
     struct bulk *b = ctx;
@@ -321,32 +238,23 @@ static void on_asked(void *ctx, const struct pg_outcome *outcome)
     if (!call_committed(b->call, outcome))
         return;
     rows = outcome->results[0];
-    if (!pg_get_bool(rows, 0, 1)) {
+    if (!pg_get_bool(rows, 0, 0)) {
         call_problem(b->call, 422, "idempotency_key_reused", "this Idempotency-Key was used for another request");
-        return;
-    }
-    if (pg_is_null(rows, 0, 2)) {
-        call_problemf(
-            b->call, 422, "too_many_runs",
-            "more than %d runs match: ask for them in parts, by created_after and created_before, workflow or "
-            "labels; nothing was done",
-            RUNS_MAX);
         return;
     }
     if (b->kind->starts_runs)
         bulk_reruns_wake(b->call->gw->bulk_reruns);
-    else
-        nudge(b->call->gw, pg_get_str(rows, 0, 4));
-    answer_accepted(b, pg_get_uuid(rows, 0, 2), pg_get_int(rows, 0, 3));
+    bulk_steps_wake(b->call->gw->bulk_steps);
+    answer_accepted(b, pg_get_uuid(rows, 0, 1), pg_get_int(rows, 0, 2));
 }
 
 static void ask(struct bulk *b)
 {
     struct pg_batch *batch = call_batch(b->call, true);
-    struct pg_param params[FILTER_PARAMS + 7];
-    struct pg_param *more = params + FILTER_PARAMS;
+    struct pg_param params[BULK_FILTER_PARAMS + 7];
+    struct pg_param *more = params + BULK_FILTER_PARAMS;
 
-    filter_params(batch, b, true, params);
+    bulk_filter(batch, b, true, params);
     more[0] = pg_uuid(b->operation);
     more[1] = pg_text(str_of(b->kind->name));
     more[2] = pg_json(b->command);
@@ -354,8 +262,8 @@ static void ask(struct bulk *b)
     more[4] = pg_text(str_of(b->call->caller.prefix));
     more[5] = pg_text(b->key);
     more[6] = b->key.ptr == NULL ? pg_null() : pg_bytea((struct str){(const char *)b->hash, 32});
-    pg_batch_add(batch, b->kind->starts_runs ? SQL_BULK_RERUN_INSERT : SQL_BULK_INSERT, params, FILTER_PARAMS + 7);
-    pg_submit(b->call->gw->writes, batch, on_asked, b);
+    pg_batch_add(batch, SQL_BULK_INSERT, params, BULK_FILTER_PARAMS + 7);
+    pg_submit(b->call->gw->bulk, batch, on_asked, b);
 }
 
 static const struct bulk_kind *kind_of(const struct route *route)
@@ -384,63 +292,10 @@ void route_runs_bulk(struct call *call)
         !read_filter(b, body) || !read_option(b, body) || !call_idempotency_key(call, &b->key))
         return;
     if (b->dry_run) {
-        find(b);
+        bulk_plan(b);
         return;
     }
     hash_request(b, body);
     b->operation = run_id_make(db_clock_now(&call->gw->clock), (unsigned)(random_u64() % SLOT_COUNT));
     ask(b);
-}
-
-/* ---- what has become of it ---- */
-
-static void on_got(void *ctx, const struct pg_outcome *outcome)
-{
-    CLEANUP(buf_deinit) struct buf body = {0};
-    struct call *call = ctx;
-    const struct pg_result *rows;
-    int64_t waiting;
-    struct jw w;
-
-    if (!call_committed(call, outcome))
-        return;
-    rows = outcome->results[0];
-    if (pg_rows(rows) == 0) {
-        call_problem(call, 404, "not_found", "there is no such operation, or it is over for 7 days");
-        return;
-    }
-    waiting = pg_get_int(rows, 0, 5) + pg_get_int(rows, 0, 6);
-    buf_init(&body, ANSWER_MAX);
-    w = jw_to(&body);
-    jw_obj(&w);
-    jw_kstr(&w, "id", call->params[0]);
-    jw_kstr(&w, "kind", pg_get_str(rows, 0, 0));
-    jw_kcstr(&w, "status", waiting > 0 ? "running" : "done");
-    jw_kraw(&w, "filter", pg_get_str(rows, 0, 1));
-    jw_ki64(&w, "runs", pg_get_int(rows, 0, 2));
-    jw_ki64(&w, "waiting", pg_get_int(rows, 0, 5));
-    jw_ki64(&w, "held", pg_get_int(rows, 0, 6));
-    jw_ki64(&w, "applied", pg_get_int(rows, 0, 7));
-    jw_ki64(&w, "refused", pg_get_int(rows, 0, 8));
-    jw_kraw(&w, "refusals", pg_get_str(rows, 0, 9));
-    if (!pg_is_null(rows, 0, 10))
-        jw_kraw(&w, "new_runs", pg_get_str(rows, 0, 10));
-    jw_ktime(&w, "created_at", pg_get_time(rows, 0, 3));
-    jw_kstr(&w, "created_by", pg_get_str(rows, 0, 4));
-    jw_end_obj(&w);
-    call_json(call, 200, buf_str(&body));
-}
-
-void route_operation_get(struct call *call)
-{
-    struct pg_batch *batch;
-    struct run_id id;
-
-    if (!run_id_parse(call->params[0], &id)) {
-        call_problem(call, 404, "not_found", "the id of an operation is a UUID");
-        return;
-    }
-    batch = call_batch(call, false);
-    pg_add(batch, SQL_BULK_GET, pg_uuid(id));
-    pg_submit(gateway_read(call->gw), batch, on_got, call);
 }

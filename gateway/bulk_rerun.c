@@ -4,6 +4,7 @@
 #include "common/base/fault.h"
 #include "common/base/json_text.h"
 #include "common/base/log.h"
+#include "gateway/bulk.h"
 #include "gateway/rerun.h"
 #include "gateway/route.h"
 #include "rw_gateway_sql.h"
@@ -15,7 +16,6 @@
 #define LATER_MS 2000  /* when it is too much just then, or the database is away */
 #define IN_HAND_MAX 16 /* their requests hold a few bodies each */
 #define TAKE_MAX 8
-#define REASON_MAX ((size_t)4096)
 
 /* One run in hand. The call is first: what is answered is found by it. */
 struct rerun_job {
@@ -67,20 +67,6 @@ static void on_written(void *ctx, const struct pg_outcome *outcome)
     end(job);
 }
 
-/* The first fault says why, the detail only that there are some. */
-static struct str reason_of(struct rerun_job *job, const char *detail, struct str errors)
-{
-    struct str pointer = STR("/"), message;
-    struct jt_iter it;
-
-    jt_iter_init(&it, errors);
-    if (errors.ptr == NULL || !jt_next(&it) || !jt_string(jt_get(it.value, "message"), job->call.arena, &message))
-        return str_of(arena_printf(job->call.arena, "%s", detail));
-    (void)jt_string(jt_get(it.value, "pointer"), job->call.arena, &pointer);
-    return str_of(arena_printf(job->call.arena, "%s: " STR_FMT ": " STR_FMT, detail, STR_ARG(pointer),
-                               STR_ARG(utf8_prefix(message, REASON_MAX))));
-}
-
 static bool is_for_now(int status)
 {
     return status == 429 || status == 503 || status == 504;
@@ -101,7 +87,7 @@ static void on_answered(struct call *call, int status, const char *code, const c
         pg_add(batch, SQL_BULK_RERUN_LATER, pg_uuid(job->operation), pg_uuid(job->run), pg_i32(LATER_MS));
     else
         pg_add(batch, SQL_BULK_RERUN_REFUSE, pg_uuid(job->operation), pg_uuid(job->run), pg_text(str_of(code)),
-               pg_text(reason_of(job, detail, errors)));
+               pg_text(bulk_reason(job->call.arena, detail, errors)));
     pg_submit(call->gw->writes, batch, on_written, job);
 }
 

@@ -23,6 +23,7 @@ struct gateway {
     struct pg *reads[GATEWAY_READS_MAX]; /* answers come in order per connection: several, so that none waits long */
     struct pg *writes;                   /* workflows, keys, commands */
     struct pg *plain_starts, *keyed_starts, *event_writes;
+    struct pg *bulk; /* statements that may take long: nobody else's stand behind them */
     struct amqp_link *publish, *consume;
     struct db_clock clock;
     struct auth *auth;
@@ -31,6 +32,7 @@ struct gateway {
     struct flows *flows;
     struct starts *starts;
     struct backlog *backlog;
+    struct bulk_steps *bulk_steps;
     struct bulk_reruns *bulk_reruns;
     struct live *live;
     struct sandbox *sandbox; /* compiles expressions of what is saved */

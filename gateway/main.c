@@ -7,6 +7,7 @@
 #include "gateway/auth.h"
 #include "gateway/backlog.h"
 #include "gateway/bulk_rerun.h"
+#include "gateway/bulk_step.h"
 #include "gateway/flows.h"
 #include "gateway/live.h"
 #include "gateway/route.h"
@@ -33,6 +34,7 @@ static const struct config_row config_rows[] = {
 #define CONFIG_ROWS (sizeof(config_rows) / sizeof(config_rows[0]))
 
 #define STATEMENT_TIMEOUT_MS 30000
+#define BULK_TIMEOUT_MS 600000 /* a list of millions of runs */
 #define SCHEMA_AGAIN_MS 500
 #define CLOCK_AGAIN_MS 10000
 
@@ -44,7 +46,7 @@ struct purpose {
 
 struct process {
     struct gateway gw;
-    struct purpose purposes[GATEWAY_READS_MAX + 3];
+    struct purpose purposes[GATEWAY_READS_MAX + 5];
     size_t purpose_count;
     uv_timer_t schema, clock;
     bool checking, http_drained, reruns_drained;
@@ -132,7 +134,7 @@ static void readiness(void *ctx, struct buf *lines, bool *ready)
 
     for (int64_t i = 0; i < gw->config.pg_connections; i++)
         up = up && pg_is_up(gw->reads[i]);
-    up = up && pg_is_up(gw->writes) && pg_is_up(gw->plain_starts) && pg_is_up(gw->keyed_starts);
+    up = up && pg_is_up(gw->writes) && pg_is_up(gw->plain_starts) && pg_is_up(gw->keyed_starts) && pg_is_up(gw->bulk);
     if (!up)
         buf_append_str(lines, STR("postgresql: not connected\n"));
     else if (!gw->role_ready || !gw->schema_ready)
@@ -161,7 +163,7 @@ static void on_broker_down(void *ctx, const struct err *err)
     log_event(LOG_WARN, "gateway.broker_lost", log_err(err));
 }
 
-static struct pg *connect_pg(struct process *p, const char *what, bool first)
+static struct pg *connect_pg(struct process *p, const char *what, bool first, int timeout_ms)
 {
     char application[128];
     struct purpose *purpose = &p->purposes[p->purpose_count++];
@@ -169,8 +171,9 @@ static struct pg *connect_pg(struct process *p, const char *what, bool first)
         .loop = p->gw.loop,
         .url = p->gw.config.pg_url,
         .application = application,
-        .statement_timeout_ms = STATEMENT_TIMEOUT_MS,
+        .statement_timeout_ms = timeout_ms,
         .idle_in_transaction_timeout_ms = STATEMENT_TIMEOUT_MS,
+        .answer_timeout_ms = timeout_ms,
         .prepared = !p->gw.config.pg_pooler,
         .on_up = first ? on_first_up : NULL,
         .on_down = on_pg_down,
@@ -206,17 +209,19 @@ static void connect_all(struct process *p)
     random_token(random, 12);
     snprintf(gw->queue, sizeof(gw->queue), "ropewalk.gateway.%s-%s", gw->config.name, random);
     for (int64_t i = 0; i < gw->config.pg_connections; i++)
-        gw->reads[i] = connect_pg(p, "reads", i == 0);
-    gw->writes = connect_pg(p, "writes", false);
-    gw->plain_starts = connect_pg(p, "starts", false);
-    gw->keyed_starts = connect_pg(p, "keyed starts", false);
-    gw->event_writes = connect_pg(p, "events", false);
+        gw->reads[i] = connect_pg(p, "reads", i == 0, STATEMENT_TIMEOUT_MS);
+    gw->writes = connect_pg(p, "writes", false, STATEMENT_TIMEOUT_MS);
+    gw->plain_starts = connect_pg(p, "starts", false, STATEMENT_TIMEOUT_MS);
+    gw->keyed_starts = connect_pg(p, "keyed starts", false, STATEMENT_TIMEOUT_MS);
+    gw->event_writes = connect_pg(p, "events", false, STATEMENT_TIMEOUT_MS);
+    gw->bulk = connect_pg(p, "bulk", false, BULK_TIMEOUT_MS);
     gw->publish = connect_amqp(p, "publishes");
     gw->consume = connect_amqp(p, "consumes");
     gw->auth = auth_new(gw);
     gw->flows = flows_new(gw);
     gw->starts = starts_new(gw);
     gw->backlog = backlog_new(gw);
+    gw->bulk_steps = bulk_steps_new(gw);
     gw->bulk_reruns = bulk_reruns_new(gw);
     gw->live = live_new(gw);
     live_start(gw->live);
@@ -275,12 +280,14 @@ static void close_all(struct process *p)
     pg_free(gw->plain_starts);
     pg_free(gw->keyed_starts);
     pg_free(gw->event_writes);
+    pg_free(gw->bulk);
     uv_run(gw->loop, UV_RUN_NOWAIT);
     http_server_free(gw->http);
     uv_close((uv_handle_t *)&p->schema, NULL);
     uv_close((uv_handle_t *)&p->clock, NULL);
     starts_free(gw->starts);
     backlog_free(gw->backlog);
+    bulk_steps_free(gw->bulk_steps);
     bulk_reruns_free(gw->bulk_reruns);
     live_free(gw->live);
     auth_free(gw->auth);

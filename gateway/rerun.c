@@ -27,6 +27,8 @@ struct rerunning {
     struct rerun_asked asked;
     const struct run_id *operation; /* on many runs; NULL: none */
     bool plan;
+    void (*planned)(struct call *call,
+                    struct str unconfirmed); /* one of many that are only looked at; NULL: it is not */
 };
 
 /* ---- what is asked for ---- */
@@ -123,6 +125,27 @@ static void answer_faults(const struct rerunning *r)
     call_problem_errors(r->call, 422, "invalid_rerun", "the run cannot be done again so", buf_str(&errors));
 }
 
+static bool is_unconfirmed(const struct rerunning *r, uint32_t step)
+{
+    return r->rerun.steps[step].needs_confirmation &&
+           !is_confirmed(r->call, r->asked.confirm, r->rerun.plan->steps[step].name);
+}
+
+static void tell_unconfirmed(const struct rerunning *r)
+{
+    CLEANUP(buf_deinit) struct buf names = {0};
+    struct jw w;
+
+    buf_init(&names, JSON_MAX);
+    w = jw_to(&names);
+    jw_arr(&w);
+    for (uint32_t i = 0; i < r->rerun.plan->root_count; i++)
+        if (is_unconfirmed(r, i))
+            jw_str(&w, r->rerun.plan->steps[i].name);
+    jw_end_arr(&w);
+    r->planned(r->call, buf_str(&names));
+}
+
 /* False: answered. */
 static bool check_confirmed(const struct rerunning *r)
 {
@@ -142,7 +165,7 @@ static bool check_confirmed(const struct rerunning *r)
     }
     buf_init(&names, JSON_MAX);
     for (uint32_t i = 0; i < plan->root_count; i++)
-        if (r->rerun.steps[i].needs_confirmation && !is_confirmed(r->call, r->asked.confirm, plan->steps[i].name))
+        if (is_unconfirmed(r, i))
             buf_printf(&names, "%s'" STR_FMT "'", names.len > 0 ? ", " : "", STR_ARG(plan->steps[i].name));
     if (names.len == 0)
         return true;
@@ -388,7 +411,9 @@ static void on_flow(void *ctx, struct flow *flow, enum err_code rc, const struct
     }
     if (!check_plan(r))
         return;
-    if (r->plan)
+    if (r->planned != NULL)
+        tell_unconfirmed(r);
+    else if (r->plan)
         answer_plan(r);
     else if (check_confirmed(r))
         submit(r, flow);
@@ -444,6 +469,17 @@ void rerun_of_operation(struct call *call, struct run_id run, struct str body, c
 
     r->call = r->starting.call = call;
     r->operation = operation;
+    if (rerun_read(call, body, &r->asked))
+        history_read(call, run, false, on_history, r);
+}
+
+void rerun_planned(struct call *call, struct run_id run, struct str body,
+                   void (*done)(struct call *call, struct str unconfirmed))
+{
+    struct rerunning *r = arena_alloc(call->arena, sizeof(*r));
+
+    r->call = r->starting.call = call;
+    r->planned = done;
     if (rerun_read(call, body, &r->asked))
         history_read(call, run, false, on_history, r);
 }

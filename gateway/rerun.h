@@ -16,3 +16,11 @@ bool rerun_read(struct call *call, struct str body, struct rerun_asked *ret);
 /* Does a run again for an operation on many: asked twice, at whatever gateway, it is done once, and answered 202 both
  * times. `body` and `operation` live as long as the call. */
 void rerun_of_operation(struct call *call, struct run_id run, struct str body, const struct run_id *operation);
+/* What a rerun would do to a run, without doing it: the steps that may not be repeated, would be, and are not confirmed
+ * by `body` (a JSON list of names); or the call is answered why it would not be done. `body` lives as long as the call.
+ */
+void rerun_planned(struct call *call, struct run_id run, struct str body,
+                   void (*done)(struct call *call, struct str unconfirmed));
+/* The same of :retry. */
+void retry_planned(struct call *call, struct run_id run, struct str body,
+                   void (*done)(struct call *call, struct str unconfirmed));

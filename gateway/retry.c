@@ -5,6 +5,7 @@
 #include "gateway/document.h"
 #include "gateway/history.h"
 #include "gateway/json_more.h"
+#include "gateway/rerun.h"
 #include "gateway/route.h"
 
 #include "common/base/banned.h"
@@ -105,4 +106,49 @@ void route_run_retry(struct call *call)
     jw_kraw(&w, "confirm", confirm);
     jw_end_obj(&w);
     command_ask(call, "retry", buf_str(&command));
+}
+
+/* ---- one of many that are looked at ---- */
+
+struct looking {
+    struct call *call;
+    struct str confirm;
+    void (*done)(struct call *call, struct str unconfirmed);
+};
+
+static void on_history(void *ctx, const struct history *h)
+{
+    CLEANUP(buf_deinit) struct buf names = {0};
+    const struct looking *looking = ctx;
+    struct call *call = looking->call;
+    struct retry_plan plan;
+    struct jw w;
+
+    engine_plan_retry(h->state, call->arena, &plan);
+    if (plan.code != NULL) {
+        call_problemf(call, 409, plan.code, STR_FMT, STR_ARG(plan.message));
+        return;
+    }
+    buf_init(&names, JSON_MAX);
+    w = jw_to(&names);
+    jw_arr(&w);
+    for (size_t i = 0; i < plan.count; i++) {
+        struct str name = h->plan->steps[plan.steps[i].node].name;
+
+        if (plan.steps[i].needs_confirmation && !is_confirmed(call, looking->confirm, name))
+            jw_str(&w, name);
+    }
+    jw_end_arr(&w);
+    looking->done(call, buf_str(&names));
+}
+
+void retry_planned(struct call *call, struct run_id run, struct str body,
+                   void (*done)(struct call *call, struct str unconfirmed))
+{
+    struct looking *looking = arena_alloc(call->arena, sizeof(*looking));
+
+    looking->call = call;
+    looking->done = done;
+    if (read_confirm(call, body, &looking->confirm))
+        history_read(call, run, false, on_history, looking);
 }

@@ -10,7 +10,6 @@
 #define PARTITIONS_EACH_US (INT64_C(3600) * US_PER_S)
 #define PARTITIONS_AGAIN_US (INT64_C(30) * US_PER_S)
 #define SLICE_ROWS 1000
-#define SLICE_OPERATIONS 10 /* each with up to 10,000 runs */
 #define SLICE_PAUSE_MS 100
 
 /* What expires, each in a transaction of its own: where one of them fails the others are done all the same. */
@@ -18,9 +17,10 @@ static const struct expiry {
     const char *table, *sql;
     int most; /* rows of a slice */
 } EXPIRIES[] = {
-    {"idempotency", SQL_IDEMPOTENCY_EXPIRE, SLICE_ROWS},       {"bulk_operation", SQL_BULK_EXPIRE, SLICE_OPERATIONS},
-    {"delivery_nonce", SQL_DELIVERY_NONCE_EXPIRE, SLICE_ROWS}, {"delivery", SQL_DELIVERY_EXPIRE, SLICE_ROWS},
-    {"schedule_fire", SQL_SCHEDULE_EXPIRE, SLICE_ROWS},        {"incoming_event", SQL_INCOMING_EXPIRE, SLICE_ROWS},
+    {"idempotency", SQL_IDEMPOTENCY_EXPIRE, SLICE_ROWS}, {"bulk_run", SQL_BULK_RUN_EXPIRE, SLICE_ROWS},
+    {"bulk_operation", SQL_BULK_EXPIRE, SLICE_ROWS},     {"delivery_nonce", SQL_DELIVERY_NONCE_EXPIRE, SLICE_ROWS},
+    {"delivery", SQL_DELIVERY_EXPIRE, SLICE_ROWS},       {"schedule_fire", SQL_SCHEDULE_EXPIRE, SLICE_ROWS},
+    {"incoming_event", SQL_INCOMING_EXPIRE, SLICE_ROWS},
 };
 #define EXPIRY_COUNT (sizeof(EXPIRIES) / sizeof(EXPIRIES[0]))
 

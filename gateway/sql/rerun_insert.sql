@@ -4,7 +4,7 @@
 -- $8 json labels  $9 text key or NULL  $10 bytea body hash or NULL  $11 text queue of the gateway that waits for the run, or NULL
 -- $12 uuid the old run  $13 json what of it is done, for the run's row, or NULL  $14 json given outcomes or NULL: a list of {step, as, branch, code,
 -- message, detail} with output, or seq: the event that has it, or items: those of a loop's items, null for none
--- $15 uuid operation on many runs that asks for it, or NULL: it is done once for its row of the old run
+-- $15 uuid operation on many runs that asks for it, or NULL: it is done once for its row of the old run, and not when it has been cancelled
 -- Columns: verdict text (made, known, absent, disabled), shard int2.
 -- Locks: unique entry of idempotency: waits for an equal key that is being committed; the operation's row. Indexes: primary keys.
 WITH judged AS MATERIALIZED (
@@ -25,6 +25,7 @@ won AS (
 counted AS (
     UPDATE bulk_run SET new_run = $1
      WHERE organisation = current_organisation() AND operation = $15::uuid AND run_id = $12 AND new_run IS NULL AND code IS NULL
+       AND EXISTS (SELECT FROM bulk_operation o WHERE o.organisation = current_organisation() AND o.id = $15 AND o.cancelled_at IS NULL)
        AND EXISTS (SELECT FROM judged WHERE verdict = 'made')
     RETURNING run_id),
 made AS MATERIALIZED (

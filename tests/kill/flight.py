@@ -45,6 +45,7 @@ def documents(target):
     undo = {"call": "http", "with": {"method": "DELETE", "url": target + "/hello"}, "retry": AGAIN}
     return {"name": "kill-child", "steps": {"effect": post("/child")}}, {
         "name": "kill-again", "steps": {"one": {"call": "transform", "with": {"value": 1}}}}, {
+        "name": "kill-wait", "steps": {"wait": {"call": "wait_signal", "with": {"signal": "never"}}}}, {
         "name": "kill-hook", "steps": {"one": post("/hooked/${ .input.id }")},
         "triggers": {"in": {"webhook": {"signature": {"scheme": "github", "secrets": ["${ .secrets.kill_sign }"]}}}}}, {
         "name": "kill-event", "triggers": {"t": {"event": {"type": "kill", "filter": "${ .event.data.n == 41 }"}}},
@@ -229,6 +230,25 @@ class ManyAgain(Flight):
         self.repeated = self.unknown = 0
         made = sorted(old for old, _ in self.made())
         return [] if made == sorted(self.old) else [f"of {sorted(self.old)} these were done again: {made}"]
+
+
+class ManyCancelled(Flight):
+    """Runs that wait, and are cancelled by one request."""
+
+    def __init__(self, lab):
+        super().__init__(lab, "many")
+        self.runs = [self.ask("/v1/workflows/kill-wait/runs", {"labels": {"many": self.key}}).json()["run_id"] for _ in range(6)]
+
+    def fly(self):
+        self.ask("/v1/runs:cancel", {"filter": {"label.many": self.key, "created_before": "2999-01-01T00:00:00Z"}}, self.key)
+        self.ended = [self.lab.drive.ended(run)["status"] for run in self.runs]
+        self.landed_at = time.monotonic()
+        return self
+
+    def check(self):
+        self.repeated = self.unknown = 0
+        asked = self.lab.drive.sql("select count(*)::int from event where run_id = any(%s::uuid[]) and type in (40, 41)", self.runs)[0][0]
+        return [] if (self.ended, asked) == (["cancelled"] * 6, 6) else [f"{self.runs} were asked {asked} times and ended {self.ended}"]
 
 
 class Delivery(Flight):

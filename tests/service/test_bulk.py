@@ -1,5 +1,5 @@
-"""What is asked of many runs at once: it covers those that matched at one moment, is there as a whole or not at all, says
-what has become of it, and survives the gateway that took it."""
+"""What is asked of many runs at once: it covers those that matched at one moment, however many, says what has become of it,
+can be cancelled, and survives the gateways that work it off."""
 import http.server
 import json
 import subprocess
@@ -301,6 +301,41 @@ def test_refusals_are_told_with_their_reason(stack, api, no):
     assert done(api, answer.headers["location"])["applied"] == 2
 
 
+def test_a_dry_run_names_what_needs_a_confirmation_and_what_would_refuse(stack, api, no):
+    """Each run is looked at as its own plan would; what is said is what then happens."""
+    once, gone, plain = ("bulk-" + uuid.uuid4().hex[:8] for _ in range(3))
+    label = {"labels": {"plan": once}}
+    post = {"call": "http", "delivery": "at_most_once", "with": {"method": "POST", "url": no + "/"}}
+    assert api("PUT", "/v1/workflows/" + once, {"name": once, "steps": {"n": {"call": "noop"}, "once": {"needs": ["n"], **post}}}).ok
+    assert api("PUT", "/v1/workflows/" + gone, {"name": gone, "steps": {"other": {"call": "noop"}}}).ok
+    assert api("PUT", "/v1/workflows/" + plain, {"name": plain, "steps": {"n": {"call": "noop"}}}).ok
+    risky, without, fine = started(api, once, 22, **label), started(api, gone, 2, **label), started(api, plain, 3, **label)
+    drive.until("they end", lambda: by_status(stack, once) == {"failed": 22} and by_status(stack, gone) == {"succeeded": 2}
+                and by_status(stack, plain) == {"succeeded": 3})
+    asked = {"filter": {"label.plan": once}, "from": "n"}
+    found = api("POST", "/v1/runs:rerun", {**asked, "dry_run": True}).json()
+    assert (found["would_ask"]["count"], found["looked_at"]) == (27, 27) and len(found["would_ask"]["runs"]) == 20
+    needs = found["needs_confirmation"]
+    assert (needs["count"], needs["at_least"], len(needs["runs"])) == (22, False, 20), needs
+    assert all(one["run_id"] in risky and one["steps"] == ["once"] for one in needs["runs"])
+    refuse = found["would_refuse"]
+    assert refuse["count"] == 2 and {(r["run_id"], r["code"]) for r in refuse["runs"]} == {(run, "invalid_rerun") for run in without}, refuse
+    assert all("no such step" in r["reason"] for r in refuse["runs"])
+    confirmed = api("POST", "/v1/runs:rerun", {**asked, "confirm": ["once"], "dry_run": True}).json()
+    assert confirmed["needs_confirmation"] == {"count": 0, "at_least": False, "runs": []}
+    # a list of steps is for workflows that have them
+    assert {r["run_id"] for r in confirmed["would_refuse"]["runs"]} <= set(without + fine)
+    shown = done(api, api("POST", "/v1/runs:rerun", asked).headers["location"])
+    assert (shown["applied"], shown["refused"]) == (len(fine), 24), shown
+    # the same of a retry
+    asked = {"filter": {"workflow": once, "status": "failed"}}
+    found = api("POST", "/v1/runs:retry", {**asked, "dry_run": True}).json()
+    assert (found["needs_confirmation"]["count"], found["would_refuse"]["count"]) == (22, 0), found
+    assert api("POST", "/v1/runs:retry", {**asked, "confirm": True, "dry_run": True}).json()["needs_confirmation"]["count"] == 0
+    shown = done(api, api("POST", "/v1/runs:retry", asked).headers["location"])
+    assert (shown["applied"], shown["refused"]) == (0, 22), shown
+
+
 def test_another_organisation_sees_nothing_of_it(stack, api, stranger, flow):
     started(api, flow, 2)
     all_wait(stack, flow, 2)
@@ -309,19 +344,105 @@ def test_another_organisation_sees_nothing_of_it(stack, api, stranger, flow):
     assert answer.status_code == 202 and answer.json()["runs"] == 0
     mine = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}})
     assert stranger("GET", mine.headers["location"]).status_code == 404
+    assert stranger("POST", mine.headers["location"] + ":cancel").status_code == 404
     assert api("GET", "/v1/operations/nothing").status_code == 404
 
 
-def test_a_thousand_runs_and_a_gateway_that_is_killed_in_the_middle(flow):
+def planted(stack, name, count):
+    """So many runs at once, as starts leave them in the tables."""
+    stack.sql("""with made as (
+                     insert into run (id, organisation, workflow, version, priority, created_at, input, labels)
+                     select (lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7000' || '8' || lpad(to_hex(n), 15, '0'))::uuid,
+                            1, %s, 1, 2, now(), '{}', '{}' from generate_series(1, %s) n returning id)
+                 insert into command (shard, organisation, run_id, kind)
+                 select s.shard, 1, m.id, 'start' from made m join slot s on s.slot = ('x' || right(m.id::text, 3))::bit(12)::int returning 1""", name, count)
+
+
+def test_an_operation_has_no_greatest_size_and_outlives_its_gateways(flow):
+    """More runs than commands may be out: they are asked in slices, by whichever gateway is there."""
+    count = 10_500
+    with drive.private_stack(gateways=2, schedulers=1, workers=1) as stack:
+        first, second = (Api(url, stack.key) for url in stack.urls)
+        stack.stack("stop", "scheduler-1")
+        assert second("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
+        planted(stack, flow, count)
+        key, body = {"Idempotency-Key": "all"}, {"filter": {"workflow": flow}}
+        answer = first("POST", "/v1/runs:cancel", body, headers=key)
+        assert answer.status_code == 202 and answer.json()["runs"] == count, answer.text
+        late = started(second, flow, 3)
+        out = drive.until("a slice is out", lambda: stack.sql("select count(*)::int from command where kind = 'cancel'")[0][0])
+        assert 0 < out < count / 2, "others' commands do not stand behind all of them"
+        shown = first("GET", answer.headers["location"]).json()
+        assert (shown["status"], shown["waiting"], shown["applied"]) == ("running", count, 0)
+        stack.signal("gateway-1")
+        stack.stack("start", "scheduler-1")
+        drive.until("the other gateway goes on", lambda: second("GET", answer.headers["location"]).json()["applied"] > out, 60)
+        stack.signal("gateway-2")
+        stack.stack("start", "gateway-1")
+        drive.until("a gateway answers", lambda: requests.get(stack.urls[0] + "/readyz", timeout=5).ok)
+        shown = done(Api(stack.urls[0], stack.key), answer.headers["location"], 120)
+        assert (shown["applied"], shown["refused"], shown["left"]) == (count, 0, 0), shown
+        assert Api(stack.urls[0], stack.key)("POST", "/v1/runs:cancel", body, headers=key).json() == answer.json()
+        drive.until("all have ended", lambda: by_status(stack, flow).get("cancelled") == count, 60)
+        (verdicts,), = stack.sql("select count(*)::int from event where type in (40, 41)")
+        assert verdicts == count, "each run was asked once"
+        assert all(Api(stack.urls[0], stack.key)("GET", "/v1/runs/" + run).json()["status"] != "cancelled" for run in late)
+        drive.until("nothing is looked at any more", lambda: stack.sql("select next_at from bulk_operation") == [(None,)])
+
+
+def test_an_operation_that_is_cancelled_asks_no_more(flow):
+    count = 3_000
+    with drive.private_stack(gateways=2, schedulers=1, workers=1) as stack:
+        first, second = (Api(url, stack.key) for url in stack.urls)
+        stack.stack("stop", "scheduler-1")
+        assert second("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
+        planted(stack, flow, count)
+        location = first("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}}).headers["location"]
+        out = drive.until("a slice is out", lambda: stack.sql("select count(*)::int from command where kind = 'cancel'")[0][0])
+        shown = second("POST", location + ":cancel").json()
+        assert (shown["status"], shown["waiting"], shown["left"]) == ("cancelling", out, count - out), shown
+        assert second.key.startswith(shown["cancelled_by"]) and shown["cancelled_at"]
+        stack.stack("start", "scheduler-1")
+        shown = drive.until("what is out has its verdicts", lambda: (now := first("GET", location).json())["status"] == "cancelled" and now, 60)
+        assert (shown["applied"], shown["waiting"], shown["left"]) == (out, 0, count - out), shown
+        drive.until("they end", lambda: by_status(stack, flow).get("cancelled") == out, 60)
+        again = first("POST", location + ":cancel")
+        assert again.status_code == 200 and again.json()["cancelled_at"] == shown["cancelled_at"], "asked twice it is as before"
+        # one that is over stays what it was
+        over = first("POST", "/v1/runs:pause", {"filter": {"workflow": flow, "status": "cancelled"}}).headers["location"]
+        assert first("POST", over + ":cancel").json()["status"] == "done"
+        assert first("POST", "/v1/operations/nothing:cancel").status_code == 404
+
+
+def test_reruns_of_an_operation_that_is_cancelled_are_not_started(flow):
+    count = 600
+    with drive.private_stack(gateways=1, schedulers=1, workers=1) as stack:
+        api = Api(stack.url, stack.key)
+        stack.stack("stop", "scheduler-1")
+        assert api("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
+        planted(stack, flow, count)
+        stack.stack("start", "scheduler-1")
+        location = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}}).headers["location"]
+        done(api, location)
+        drive.until("they end", lambda: by_status(stack, flow).get("cancelled") == count, 60)
+        location = api("POST", "/v1/runs:rerun", {"filter": {"workflow": flow}}).headers["location"]
+        drive.until("some are done again", lambda: len(reruns(stack, flow)) > 20)
+        shown = api("POST", location + ":cancel").json()
+        assert shown["status"] == "cancelled" and 0 < shown["left"] < count, shown
+        shown = drive.until("it is at rest", lambda: stack.sql("select applied, runs from bulk_operation where kind = 'rerun' and next_at is null"), 90)
+        (applied, runs), = shown
+        made = reruns(stack, flow)
+        assert 0 < len(made) == applied < runs == count, "what was in hand came to its end, and nothing more"
+        told = api("GET", location).json()
+        assert (told["status"], told["applied"], told["left"]) == ("cancelled", applied, count - applied)
+
+
+def test_a_gateway_that_is_killed_while_it_accepts(flow):
     """Whatever the gateway had done when it died, the same request elsewhere gives one operation of all runs."""
     with drive.private_stack(gateways=2, schedulers=2, workers=1) as stack:
         first, second = (Api(url, stack.key) for url in stack.urls)
         assert second("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
-        threads = [threading.Thread(target=started, args=(Api(stack.urls[i % 2], stack.key), flow, 125)) for i in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        planted(stack, flow, 1000)
         all_wait(stack, flow, 1000)
         key, body, killed = {"Idempotency-Key": "the-thousand"}, {"filter": {"workflow": flow}}, threading.Event()
 
@@ -332,11 +453,11 @@ def test_a_thousand_runs_and_a_gateway_that_is_killed_in_the_middle(flow):
                 killed.set()
 
         asking = threading.Thread(target=ask)
-        with psycopg.connect(stack.env["ROPEWALK_ADMIN_PG_URL"]) as db:      # the statement waits where it writes commands
-            db.execute("lock table ropewalk.command in share mode")
+        with psycopg.connect(stack.env["ROPEWALK_ADMIN_PG_URL"]) as db:      # the statement waits where it writes the list
+            db.execute("lock table ropewalk.bulk_run in share mode")
             asking.start()
             drive.until("it is under way", lambda: stack.sql(
-                "select count(*) from pg_locks where not granted and relation = 'ropewalk.command'::regclass")[0][0])
+                "select count(*) from pg_locks where not granted and relation = 'ropewalk.bulk_run'::regclass")[0][0])
             stack.signal("gateway-1")
             asking.join()
         assert killed.is_set(), "the client has had no answer"
@@ -354,6 +475,17 @@ def test_a_thousand_runs_and_a_gateway_that_is_killed_in_the_middle(flow):
         assert len(alive) == 1003 - answer.json()["runs"], "what it counted was cancelled, and nothing else"
 
 
+def test_operations_are_removed_with_their_runs_when_their_time_is_over(stack, api, flow):
+    started(api, flow, 3)
+    all_wait(stack, flow, 3)
+    location = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}}).headers["location"]
+    done(api, location)
+    operation = location.rpartition("/")[2]
+    stack.sql("update bulk_operation set expires_at = now() - interval '1 second' where id = %s returning 1", operation)
+    drive.until("it is gone", lambda: api("GET", location).status_code == 404, 60)
+    assert stack.sql("select count(*)::int from bulk_run where operation = %s", operation) == [(0,)]
+
+
 def test_the_command_line_cancels_many(stack, api, flow):
     def cli(*words, code=0):
         ran = subprocess.run([str(drive.BUILD / "bin/ropewalk"), *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
@@ -365,6 +497,9 @@ def test_the_command_line_cancels_many(stack, api, flow):
     all_wait(stack, flow, 3)
     lines = cli("cancel", "--all-matching", f"workflow={flow},status=waiting", "--dry-run").stdout
     assert lines.startswith("3 runs would be asked\n") and all(run in lines for run in runs)
+    operation = api("POST", "/v1/runs:pause", {"filter": {"workflow": flow, "status": "paused"}}).json()["id"]
+    assert cli("operation", operation).stdout == cli("operation", operation, "--cancel").stdout == "0 runs asked: 0 done, 0 refused, 0 waiting\n"
+    cli("operation", "nothing", code=3)
     assert cli("cancel", "--all-matching", f"workflow={flow}").stdout == "3 runs asked: 3 done, 0 refused, 0 waiting\n"
     assert json.loads(cli("retry", "--all-matching", f"workflow={flow},status=failed", "-o", "json").stdout)["runs"] == 0
     drive.until("they end", lambda: by_status(stack, flow) == {"cancelled": 3})
