@@ -128,6 +128,9 @@ enum cli_exit cmd_keys(struct cli *cli);
 enum cli_exit cmd_secret(struct cli *cli);
 /* From standard input, or asked for on a terminal that does not show it. At most 64 KiB; wipe it. NULL: said why. */
 char *secret_read(const char *name, size_t *ret_len);
+/* cmd_event.c: verbs of events, without the verb. */
+enum cli_exit events_publish(struct cli *cli);
+enum cli_exit events_tail(struct cli *cli);
 enum cli_exit cmd_deliveries(struct cli *cli);
 enum cli_exit cmd_trigger(struct cli *cli);
 enum cli_exit cmd_top(struct cli *cli);

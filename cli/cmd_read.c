@@ -381,9 +381,16 @@ enum cli_exit cmd_events(struct cli *cli)
 {
     CLEANUP(buf_deinit) struct buf path = {0};
     struct api_listener listener = {.on_event = on_event, .ctx = cli};
-    bool follow = take_flag(cli, "-f");
+    const char *verb = cli->argc > 0 ? cli->argv[0] : "";
+    bool publish = strcmp(verb, "publish") == 0, follow;
     char *id;
 
+    if (publish || strcmp(verb, "tail") == 0) {
+        cli->argv++;
+        cli->argc--;
+        return publish ? events_publish(cli) : events_tail(cli);
+    }
+    follow = take_flag(cli, "-f");
     if (!words_left(cli, 1, 1))
         return CLI_USAGE;
     id = api_escape(cli->argv[0]);

@@ -134,7 +134,8 @@ static void readiness(void *ctx, struct buf *lines, bool *ready)
 
     for (int64_t i = 0; i < gw->config.pg_connections; i++)
         up = up && pg_is_up(gw->reads[i]);
-    up = up && pg_is_up(gw->writes) && pg_is_up(gw->plain_starts) && pg_is_up(gw->keyed_starts) && pg_is_up(gw->bulk);
+    up = up && pg_is_up(gw->writes) && pg_is_up(gw->plain_starts) && pg_is_up(gw->keyed_starts) && pg_is_up(gw->bulk) &&
+         pg_is_up(gw->event_writes);
     if (!up)
         buf_append_str(lines, STR("postgresql: not connected\n"));
     else if (!gw->role_ready || !gw->schema_ready)

@@ -234,3 +234,37 @@ def test_pictures_and_the_state_of_workflows(cli, name, tmp_path):
     cli("delete", name)
     assert "404" in cli("run", name, "--input", '{"n": 1}', code=3).stderr
     assert cli("get", "run", run_id).stdout.startswith(f"run {run_id} of {name} version 1: succeeded")
+
+
+def test_events_are_sent_and_followed(cli, api, name, tmp_path):
+    (tmp_path / "flow.yaml").write_text(f"name: {name}\ntriggers:\n  t: {{event: {{type: {name}, filter: '${{ .event.data.n > 1 }}'}}}}\n"
+                                        f"  bad: {{event: {{type: {name}, source: /bad, filter: '${{ .event.id }}'}}}}\n"
+                                        "steps: {a: {call: noop}}\n")
+    cli("apply", str(tmp_path / "flow.yaml"))
+    (tmp_path / "data.json").write_text('{"n": 0.20e1}')
+    started = cli("events", "publish", name, f"@{tmp_path / 'data.json'}", "--source", "/bad", "--id", "one", "--subject", "s")
+    assert started.stdout.strip() == api("GET", f"/v1/runs?workflow={name}").json()["items"][0]["id"] and "not a boolean" in started.stderr
+    assert cli("events", "publish", name, "{\"n\": 2}", "--source", "/bad", "--id", "one").stdout == started.stdout, "the same event"
+    assert cli("events", "publish", name, '{"n": 1}').stdout == ""
+    taken = json.loads(cli("events", "publish", name, '{"n": 3}', "-o", "json").stdout)
+    lines = cli("events", "tail", "--all", "--once", "--type", name).stdout.splitlines()
+    assert len(lines) == 3 and f"{name} /bad one" in lines[0] and started.stdout.strip() in lines[0] and "not_boolean" in lines[0]
+    assert " -> " not in lines[1] and lines[2].endswith(f"-> {name} {taken['starts'][0]['run_id']}")
+    items = [json.loads(line) for line in cli("events", "tail", "--all", "--once", "--source", "/bad", "--type", name, "-o", "json").stdout.splitlines()]
+    assert [item["event"]["subject"] for item in items] == ["s"]
+    assert cli("events", "tail", "--once", "--type", name).stdout == "", "from now on"
+    cli("events", "publish", "", code=3)
+    cli("events", "publish", code=2)
+
+
+def test_a_tail_goes_on_while_events_come(stack, name):
+    tail = subprocess.Popen([str(drive.BUILD / "bin/ropewalk"), "events", "tail", "--all", "--type", name], stdout=subprocess.PIPE, text=True,
+                            env={"PATH": "/usr/bin:/bin", "ROPEWALK_URL": stack.urls[0], "ROPEWALK_API_KEY": stack.key})
+    try:
+        for number in range(3):  # each is sent when the one before has been seen, over the other gateway
+            event = {"specversion": "1.0", "id": str(number), "source": "/tail", "type": name}
+            stack.ask("POST", "/v1/events", event, url=stack.urls[1])
+            assert f"{name} /tail {number}" in tail.stdout.readline()
+    finally:
+        tail.terminate()
+        tail.wait(10)
