@@ -6,7 +6,7 @@
 #include "common/io/service.h"
 
 struct gateway_config {
-    char *name, *listen, *pg_url, *amqp_url, *redis_url, *master_key_file, *log_level;
+    char *name, *listen, *pg_url, *amqp_url, *redis_url, *event_organisations, *queue_type, *master_key_file, *log_level;
     int64_t pg_connections, max_connections, max_streams, start_delay_ms, backlog_min, backlog_max, drain_ms,
         trusted_proxies;
     struct limit_settings limits;
@@ -35,6 +35,7 @@ struct gateway {
     struct bulk_steps *bulk_steps;
     struct bulk_reruns *bulk_reruns;
     struct live *live;
+    struct exchanges *exchanges;
     struct sandbox *sandbox; /* compiles expressions of what is saved */
     char queue[160];         /* this gateway's own: updates and verdicts arrive here */
     bool schema_ready, role_ready;

@@ -9,6 +9,7 @@
 #include "gateway/bulk_rerun.h"
 #include "gateway/bulk_step.h"
 #include "gateway/flows.h"
+#include "gateway/incoming/exchange.h"
 #include "gateway/live.h"
 #include "gateway/route.h"
 #include "gateway/secrets.h"
@@ -226,6 +227,7 @@ static void connect_all(struct process *p)
     gw->bulk_reruns = bulk_reruns_new(gw);
     gw->live = live_new(gw);
     live_start(gw->live);
+    gw->exchanges = exchanges_new(gw);
     p->schema.data = p->clock.data = p;
     ENSURE(uv_timer_init(gw->loop, &p->schema) == 0 && uv_timer_init(gw->loop, &p->clock) == 0);
     uv_timer_start(&p->schema, on_schema_timer, 0, SCHEMA_AGAIN_MS);
@@ -260,6 +262,7 @@ static void on_stop(void *ctx)
     struct process *p = ctx;
 
     p->gw.stopping = true;
+    exchanges_stop(p->gw.exchanges);
     waits_stop(&p->gw);
     streams_stop(&p->gw);
     bulk_reruns_stop(p->gw.bulk_reruns, on_reruns_drained, p);
@@ -291,6 +294,7 @@ static void close_all(struct process *p)
     bulk_steps_free(gw->bulk_steps);
     bulk_reruns_free(gw->bulk_reruns);
     live_free(gw->live);
+    exchanges_free(gw->exchanges);
     auth_free(gw->auth);
     secrets_free(gw->secrets);
     flows_free(gw->flows);
@@ -303,12 +307,18 @@ static void close_all(struct process *p)
  */
 static bool check_environment(void)
 {
-    const char *level = getenv("ROPEWALK_LOG_LEVEL"), *name = getenv("ROPEWALK_NAME");
+    const char *level = getenv("ROPEWALK_LOG_LEVEL"), *name = getenv("ROPEWALK_NAME"),
+               *organisations = getenv("ROPEWALK_EVENT_ORGANISATIONS");
     enum log_level ignored;
     bool ok = true;
 
     if (level != NULL && !log_level_parse(str_of(level), &ignored)) {
         fprintf(stderr, "ropewalk: ROPEWALK_LOG_LEVEL is '%s', none of debug, info, warn, error\n", level);
+        ok = false;
+    }
+    if (organisations != NULL && exchanges_check(organisations) != NULL) {
+        fprintf(stderr, "ropewalk: ROPEWALK_EVENT_ORGANISATIONS is '%s', %s\n", organisations,
+                exchanges_check(organisations));
         ok = false;
     }
     if (name != NULL &&

@@ -177,6 +177,12 @@ static bool take(struct requeue *q, const struct letter *letter)
 {
     bool command = str_is(letter->kind, "command") && letter->has_run && letter->type.ptr != NULL;
 
+    if (str_is(letter->type, "event")) {
+        call_problem(q->call, 409, "not_requeueable",
+                     "it came over the exchange of events and is none: send it, corrected, with POST /v1/events, and "
+                     "discard this");
+        return false;
+    }
     if (!command && (!str_is(letter->kind, "message") || str_is(letter->type, "task"))) {
         call_problem(
             q->call, 409, "not_requeueable",

@@ -324,6 +324,22 @@ class Event(Flight):
         return [] if runs == [self.id] == [again] else [f"event {self.key} is told to have started {self.id}, then {again}; there are {runs}"]
 
 
+class Message(Event):
+    """The same over the broker, which keeps it until it is acknowledged."""
+
+    def fly(self):
+        import pika
+        with pika.BlockingConnection(pika.URLParameters(self.lab.drive.env["ROPEWALK_AMQP_URL"])) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.basic_publish("ropewalk.events", "", json.dumps(self.body).encode(), pika.BasicProperties(delivery_mode=2))
+        runs = "select id::text from run where workflow = 'kill-event' and trigger->'event'->>'id' = %s"
+        [(self.id,)] = until("its run", lambda: self.lab.drive.sql(runs, self.key), 60)
+        self.run = self.lab.drive.ended(self.id)
+        self.landed_at = time.monotonic()
+        return self
+
+
 class Lab:
     """A stack without processes of ours, and those. One for many deaths."""
 

@@ -1,9 +1,11 @@
 """Incoming events: each once by source and id, whoever sends it how often and where; runs start by type, source and filter."""
 import base64
 import concurrent.futures
+import contextlib
 import json
 import uuid
 
+import pika
 import pytest
 import requests
 
@@ -14,8 +16,27 @@ STRUCTURED, BATCHED = "application/cloudevents+json", "application/cloudevents-b
 
 @pytest.fixture(scope="module")
 def drive():
-    with private_stack(gateways=2, schedulers=2, workers=1) as drive:
+    with private_stack(gateways=2, schedulers=2, workers=1, settings={"gateway": {"EVENT_ORGANISATIONS": "default,elsewhere"}}) as drive:
         yield drive
+
+
+@contextlib.contextmanager
+def broker(drive):
+    with pika.BlockingConnection(pika.URLParameters(drive.env["ROPEWALK_AMQP_URL"])) as connection:
+        channel = connection.channel()
+        channel.confirm_delivery()
+        yield channel
+
+
+def send(channel, body, exchange="ropewalk.events", message_id=None):
+    body = body if isinstance(body, bytes) else json.dumps(body).encode()
+    channel.basic_publish(exchange, "", body, pika.BasicProperties(delivery_mode=2, content_type=STRUCTURED, message_id=message_id))
+
+
+def unread(drive, queue="ropewalk.events"):
+    """Messages that are in the queue or in hand: with all consumers gone none comes back."""
+    with broker(drive) as channel:
+        return channel.queue_declare(queue, passive=True).method.message_count
 
 
 def event(kind, **more):
@@ -237,3 +258,83 @@ def test_events_are_forgotten_after_seven_days(drive):
     publish(drive, [old, new], BATCHED)
     drive.sql("update incoming_event set at = now() - interval '8 days' where id = %s", old["id"])
     until("it to be forgotten", lambda: [item["event"]["id"] for item in drive.ask("GET", f"/v1/events?type={this}")["items"]] == [new["id"]], 40)
+
+
+def test_the_exchange_takes_events_and_batches(drive):
+    this = kind()
+    name = saved(drive, {"t": {"event": {"type": this}}})
+    events = [event(this, data=i) for i in range(250)]
+    with broker(drive) as channel:
+        for one in events[:200]:
+            send(channel, one)
+        send(channel, events[200:])
+        send(channel, events[:100])
+    until("all runs", lambda: drive.sql("select count(*) from run where workflow = %s", name)[0][0] == 250, 60)
+    until("all messages to be acknowledged", lambda: unread(drive) == 0)
+    assert drive.sql("select count(*), count(distinct id) from incoming_event where type = %s", this)[0] == (250, 250)
+
+
+def test_fifty_copies_over_the_api_of_two_gateways_and_the_exchange_are_one_run(drive):
+    this = kind()
+    name = saved(drive, {"t": {"event": {"type": this, "filter": "${ [.event.data.n] | add == 1 }"}}})
+    sent = event(this, data={"n": 1})
+
+    def over_the_exchange(_):
+        with broker(drive) as channel:
+            for _ in range(10):
+                send(channel, sent)
+
+    def over_http(i):
+        return requests.post(drive.urls[i % 2] + "/v1/events", json=sent, headers={"Authorization": "Bearer " + drive.key}, timeout=60).text
+    with concurrent.futures.ThreadPoolExecutor(32) as pool:
+        messages = [pool.submit(over_the_exchange, i) for i in range(2)]
+        answers = set(pool.map(over_http, range(30)))
+        for message in messages:
+            message.result()
+    until("all messages to be acknowledged", lambda: unread(drive) == 0)
+    assert len(answers) == 1 and [run["id"] for run in runs_of(drive, name)] == [json.loads(answers.pop())["starts"][0]["run_id"]]
+
+
+def test_whose_an_event_is_says_its_exchange(drive):
+    """While there is no such organisation its messages wait."""
+    this = kind()
+    name = saved(drive, {"t": {"event": {"type": this}}})
+    with broker(drive) as channel:
+        send(channel, event(this), "ropewalk.events.elsewhere")
+    made = drive.ask("POST", "/v1/organisations", {"name": "elsewhere"})
+    theirs = {"Authorization": "Bearer " + made["api_key"]}
+    until("it to be taken", lambda: drive.call("GET", f"/v1/events?type={this}", headers=theirs).json()["items"], 20)
+    assert runs_of(drive, name) == [] and drive.ask("GET", f"/v1/events?type={this}")["items"] == []
+
+
+def test_a_message_that_is_no_event_is_a_dead_letter(drive):
+    mark = uuid.uuid4().hex
+    bad = [b"{no json " + mark.encode(), json.dumps({"id": mark}).encode(), json.dumps([event("a"), {**event("a"), "source": mark + " x"}]).encode(),
+           json.dumps([event("a", data=mark)] * 101).encode(), b'"' + mark.encode() + b"x" * (1 << 20) + b'"']
+    with broker(drive) as channel:
+        for body in bad:
+            send(channel, body, message_id="m-" + mark)
+
+    def letters():
+        return [item for item in drive.ask("GET", "/v1/dead-letters?page_size=500")["items"] if item["properties"]["message_id"] == "m-" + mark]
+    until("their letters", lambda: len(letters()) == len(bad), 20)
+    until("all messages to be acknowledged", lambda: unread(drive) == 0)
+    assert sorted(letter["reason"].partition(":")[0] for letter in letters()) == ["missing_field", "not_json", "out_of_range", "too_large", "too_large"]
+    assert {(letter["kind"], letter["properties"]["type"], letter["source"]) for letter in letters()} == {("message", "event", "ropewalk.events")}
+    answer = drive.call("POST", f"/v1/dead-letters/{letters()[0]['id']}:requeue", {})
+    assert (answer.status_code, answer.json()["code"]) == (409, "not_requeueable")
+    drive.ask("POST", f"/v1/dead-letters/{letters()[0]['id']}:discard")
+
+
+def test_messages_wait_while_gateways_or_postgresql_are_away(drive):
+    this = kind()
+    name = saved(drive, {"t": {"event": {"type": this}}})
+    drive.stack("stop", "gateway-1", "gateway-2")
+    with broker(drive) as channel:
+        for i in range(20):
+            send(channel, event(this, data=i))
+    assert unread(drive) == 20
+    drive.stack("start", "gateway-1", "gateway-2")
+    drive.read_env()
+    until("all runs", lambda: drive.sql("select count(*) from run where workflow = %s", name)[0][0] == 20, 60)
+    until("all messages to be acknowledged", lambda: unread(drive) == 0)

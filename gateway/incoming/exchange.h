@@ -1,0 +1,13 @@
+/* Events over RabbitMQ: the fanout exchange ropewalk.events, with a durable queue of that name, whose messages are
+ * events of one organisation, and ropewalk.events.NAME for each other that the setting EVENT_ORGANISATIONS names.
+ * Whose an event is thus says the exchange, and who may write to that says the broker. Any number of gateways consume
+ * side by side; a message is acknowledged when its events are committed. Loop thread only. */
+#pragma once
+#include "gateway/gateway.h"
+
+struct exchanges;
+/* What is wrong with the setting, or NULL. */
+const char *exchanges_check(const char *organisations);
+struct exchanges *exchanges_new(struct gateway *gw);
+void exchanges_stop(struct exchanges *exchanges); /* nothing more is taken; what is not acknowledged goes to others */
+void exchanges_free(struct exchanges *exchanges); /* after the connections; the loop must run once more */
