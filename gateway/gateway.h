@@ -6,7 +6,8 @@
 #include "common/io/service.h"
 
 struct gateway_config {
-    char *name, *listen, *pg_url, *amqp_url, *redis_url, *event_organisations, *queue_type, *master_key_file, *log_level;
+    char *name, *listen, *pg_url, *amqp_url, *redis_url, *event_organisations, *queue_type, *master_key_file,
+        *log_level;
     int64_t pg_connections, max_connections, max_streams, start_delay_ms, backlog_min, backlog_max, drain_ms,
         trusted_proxies;
     struct limit_settings limits;
