@@ -144,6 +144,7 @@ enum cli_exit cmd_delete(struct cli *cli);
 enum cli_exit cmd_completion(struct cli *cli);
 enum cli_exit cmd_dead_letter(struct cli *cli);
 enum cli_exit cmd_schedule(struct cli *cli);
+enum cli_exit cmd_endpoint(struct cli *cli);
 enum cli_exit cmd_organisation(struct cli *cli);
 enum cli_exit cmd_signal(struct cli *cli);
 enum cli_exit cmd_settle(struct cli *cli);

@@ -134,6 +134,7 @@ static const struct {
     {"LETTER", "/v1/dead-letters?page_size=100", "id", "reason"},
     {"SECRET", "/v1/secrets?page_size=500", "name", "updated_at"},
     {"SCHEDULE", "/v1/schedules?page_size=500", "id", "workflow"},
+    {"ENDPOINT", "/v1/endpoints?page_size=500", "id", "url"},
     {"DELIVERY", "/v1/deliveries?page_size=100", "id", "reason"},
     {"KEY", "/v1/api-keys?page_size=100", "id", "name"},
 };

@@ -7,9 +7,9 @@
 
 struct gateway_config {
     char *name, *listen, *pg_url, *amqp_url, *redis_url, *event_organisations, *queue_type, *master_key_file,
-        *log_level;
+        *log_level, *egress_allow, *ca_file;
     int64_t pg_connections, max_connections, max_streams, start_delay_ms, backlog_min, backlog_max, drain_ms,
-        trusted_proxies;
+        trusted_proxies, webhook_timeout_ms;
     struct limit_settings limits;
     bool pg_pooler;
 };
@@ -35,6 +35,7 @@ struct gateway {
     struct backlog *backlog;
     struct bulk_steps *bulk_steps;
     struct bulk_reruns *bulk_reruns;
+    struct sender *sender;
     struct live *live;
     struct exchanges *exchanges;
     struct sandbox *sandbox; /* compiles expressions of what is saved */

@@ -11,6 +11,7 @@
 #include "gateway/flows.h"
 #include "gateway/incoming/exchange.h"
 #include "gateway/live.h"
+#include "gateway/outgoing/sender.h"
 #include "gateway/route.h"
 #include "gateway/secrets.h"
 #include "gateway/start.h"
@@ -50,7 +51,8 @@ struct process {
     struct purpose purposes[GATEWAY_READS_MAX + 5];
     size_t purpose_count;
     uv_timer_t schema, clock;
-    bool checking, http_drained, reruns_drained;
+    struct egress *egress;
+    bool checking, http_drained, reruns_drained, sender_drained;
     struct err schema_err;
 };
 
@@ -225,6 +227,7 @@ static void connect_all(struct process *p)
     gw->backlog = backlog_new(gw);
     gw->bulk_steps = bulk_steps_new(gw);
     gw->bulk_reruns = bulk_reruns_new(gw);
+    gw->sender = sender_new(gw, p->egress);
     gw->live = live_new(gw);
     live_start(gw->live);
     gw->exchanges = exchanges_new(gw);
@@ -238,14 +241,24 @@ static void on_request(void *ctx, struct http_request *request)
     route_serve(ctx, request);
 }
 
+static bool is_drained(const struct process *p)
+{
+    return p->http_drained && p->reruns_drained && p->sender_drained;
+}
+
+static void stop_when_drained(struct process *p)
+{
+    if (is_drained(p))
+        service_stopped(p->gw.service);
+}
+
 /* Waits and streams end at once; requests that are with PostgreSQL get their answers. */
 static void on_http_drained(void *ctx)
 {
     struct process *p = ctx;
 
     p->http_drained = true;
-    if (p->reruns_drained)
-        service_stopped(p->gw.service);
+    stop_when_drained(p);
 }
 
 static void on_reruns_drained(void *ctx)
@@ -253,8 +266,15 @@ static void on_reruns_drained(void *ctx)
     struct process *p = ctx;
 
     p->reruns_drained = true;
-    if (p->http_drained)
-        service_stopped(p->gw.service);
+    stop_when_drained(p);
+}
+
+static void on_sender_drained(void *ctx)
+{
+    struct process *p = ctx;
+
+    p->sender_drained = true;
+    stop_when_drained(p);
 }
 
 static void on_stop(void *ctx)
@@ -266,6 +286,7 @@ static void on_stop(void *ctx)
     waits_stop(&p->gw);
     streams_stop(&p->gw);
     bulk_reruns_stop(p->gw.bulk_reruns, on_reruns_drained, p);
+    sender_stop(p->gw.sender, on_sender_drained, p);
     http_server_drain(p->gw.http, on_http_drained, p);
 }
 
@@ -293,6 +314,7 @@ static void close_all(struct process *p)
     backlog_free(gw->backlog);
     bulk_steps_free(gw->bulk_steps);
     bulk_reruns_free(gw->bulk_reruns);
+    sender_free(gw->sender);
     live_free(gw->live);
     exchanges_free(gw->exchanges);
     auth_free(gw->auth);
@@ -367,6 +389,10 @@ int main(int argc, char **argv)
         fprintf(stderr, "ropewalk: ROPEWALK_MASTER_KEY_FILE is '%s': %s\n", gw->config.master_key_file, err.message);
         ok = false;
     }
+    if (egress_new(str_of(gw->config.egress_allow), &process.egress, &err) != ERR_OK) {
+        fprintf(stderr, "ropewalk: ROPEWALK_EGRESS_ALLOW is '%s': %s\n", gw->config.egress_allow, err.message);
+        ok = false;
+    }
     if (!ok || !log_level_parse(str_of(gw->config.log_level), &level))
         return 2;
     log_init("gateway", gw->config.name, level);
@@ -402,8 +428,9 @@ int main(int argc, char **argv)
                   log_i64("port", http_server_port(gw->http)));
     rc = service_run(gw->service);
     log_event(LOG_INFO, "gateway.stopped", log_i64("exit_code", rc));
-    if (rc == 0 && process.http_drained && process.reruns_drained)
+    if (rc == 0 && is_drained(&process))
         close_all(&process);
+    egress_free(process.egress);
     config_free(config_rows, CONFIG_ROWS, &gw->config);
     return rc;
 }

@@ -42,7 +42,8 @@ static void on_changed(void *ctx, const struct pg_outcome *outcome)
     for (size_t i = 0; i < pg_rows(rows); i++) {
         const struct sched_organisation row = {.id = (int32_t)pg_get_int(rows, i, 0),
                                                .weight = (uint32_t)pg_get_int(rows, i, 1),
-                                               .limits = pg_get_str(rows, i, 2)};
+                                               .limits = pg_get_str(rows, i, 2),
+                                               .outgoing = (int32_t)pg_get_int(rows, i, 3)};
 
         room |= sched_on_organisations(*changes->options.sched, &row, 1);
     }

@@ -2,6 +2,7 @@
 #include "scheduler/store_internal.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
+#include "common/engine/notice.h"
 #include "rw_scheduler_sql.h"
 
 #include "common/base/banned.h"
@@ -103,6 +104,7 @@ static void fault_points_applied(const struct sched_batch *b)
     FAULT_POINT_IF(scheduler_tell_applied, tells_a_parent(b));
     FAULT_POINT_IF(scheduler_timer_applied, has_event(b, EVENT_STEP_TIMED_OUT));
     FAULT_POINT_IF(scheduler_dead_letter_applied, b->dead_letter_count > 0);
+    FAULT_POINT_IF(scheduler_notice_applied, b->notice_count > 0);
 }
 
 static void fault_points_committed(const struct sched_batch *b)
@@ -117,6 +119,7 @@ static void fault_points_committed(const struct sched_batch *b)
     FAULT_POINT_IF(scheduler_end_committed, ends_a_run(b));
     FAULT_POINT_IF(scheduler_verdict_committed, has_event(b, EVENT_COMMAND_APPLIED));
     FAULT_POINT_IF(scheduler_dead_letter_committed, b->dead_letter_count > 0);
+    FAULT_POINT_IF(scheduler_notice_committed, b->notice_count > 0);
 }
 
 /* --- the outcome -------------------------------------------------------------------------------------------------- */
@@ -457,6 +460,35 @@ static void add_dead_letters(struct pg_batch *pg, const struct sched_batch *b)
                  pg_array_param(again));
 }
 
+static void add_notices(struct pg_batch *pg, const struct sched_batch *b)
+{
+    static const enum pg_elem types[] = {PG_E_I32, PG_E_UUID, PG_E_TEXT, PG_E_TEXT, PG_E_TIME, PG_E_TEXT, PG_E_JSON};
+    enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
+    struct pg_array *c[COLUMNS];
+    struct pg_param params[COLUMNS];
+
+    if (b->notice_count == 0)
+        return;
+    for (size_t i = 0; i < COLUMNS; i++)
+        c[i] = pg_array_new(pg, types[i]);
+    for (size_t i = 0; i < b->notice_count; i++) {
+        const struct sched_notice *row = &b->notices[i];
+        char id[NOTICE_ID_SIZE];
+
+        notice_id(row->run, row->seq, id);
+        pg_array_add(c[0], pg_i32(row->organisation));
+        pg_array_add(c[1], pg_uuid(row->run));
+        pg_array_add(c[2], pg_text(str_of(id)));
+        pg_array_add(c[3], pg_text(str_of(row->type)));
+        pg_array_add(c[4], pg_time(row->at));
+        pg_array_add(c[5], pg_text(row->workflow));
+        pg_array_add(c[6], pg_json(row->body));
+    }
+    for (size_t i = 0; i < COLUMNS; i++)
+        params[i] = pg_array_param(c[i]);
+    (void)pg_batch_add(pg, SQL_BATCH_NOTICE, params, COLUMNS);
+}
+
 static void add_quarantine(struct pg_batch *pg, const struct sched_batch *b)
 {
     struct pg_array *run, *organisation, *shard, *reason;
@@ -509,6 +541,7 @@ void store_commit(struct store *store, const struct sched_batch *b)
     add_admissions(pg, b, &commit->admissions);
     add_dead_letters(pg, b);
     add_quarantine(pg, b);
+    add_notices(pg, b);
     fault_points_applied(b);
     pg_submit(store->writer, pg, committed, commit);
     FAULT_POINT_IF(scheduler_batch_sent, b->event_count > 0);

@@ -180,6 +180,7 @@ static void fill_run(struct sched_loaded_run *run, const struct pg_result *res, 
     run->priority = (uint8_t)pg_get_int(res, i, 6);
     run->weight = (uint32_t)pg_get_int(res, i, 7);
     run->limits = pg_get_str(res, i, 15);
+    run->outgoing = (int32_t)pg_get_int(res, i, 16);
     run->workflow = pg_get_str(res, i, 9);
     run->organisation_name = pg_get_str(res, i, 10);
     run->input = pg_get_str(res, i, 11);

@@ -20,7 +20,7 @@ static const struct expiry {
     {"idempotency", SQL_IDEMPOTENCY_EXPIRE, SLICE_ROWS}, {"bulk_run", SQL_BULK_RUN_EXPIRE, SLICE_ROWS},
     {"bulk_operation", SQL_BULK_EXPIRE, SLICE_ROWS},     {"delivery_nonce", SQL_DELIVERY_NONCE_EXPIRE, SLICE_ROWS},
     {"delivery", SQL_DELIVERY_EXPIRE, SLICE_ROWS},       {"schedule_fire", SQL_SCHEDULE_EXPIRE, SLICE_ROWS},
-    {"incoming_event", SQL_INCOMING_EXPIRE, SLICE_ROWS},
+    {"incoming_event", SQL_INCOMING_EXPIRE, SLICE_ROWS}, {"outgoing", SQL_OUTGOING_EXPIRE, SLICE_ROWS},
 };
 #define EXPIRY_COUNT (sizeof(EXPIRIES) / sizeof(EXPIRIES[0]))
 

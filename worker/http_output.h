@@ -19,5 +19,3 @@ struct str http_headers_get(const struct http_headers *headers, const char *lowe
  * to `max_body` is never taken for JSON. */
 void http_output_write(struct buf *out, int status, const struct http_headers *headers, struct str body,
                        size_t max_body);
-/* Retry-After: seconds or an HTTP date (any of its three forms), as milliseconds from `now`; -1 when there is none. */
-int64_t http_retry_after_ms(struct str value, struct wall_us now);

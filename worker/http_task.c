@@ -4,6 +4,7 @@
 #include "common/base/fault.h"
 #include "common/base/ensure.h"
 #include "common/base/metrics.h"
+#include "common/io/retry_after.h"
 #include "common/io/transfer.h"
 #include "worker/http_output.h"
 #include "worker/http_request.h"

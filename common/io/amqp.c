@@ -86,8 +86,8 @@ void amqp_session_refuse(struct session *s)
 static void put_declare(struct session *s, const struct amqp_cmd *cmd)
 {
     s->declares_pending++;
-    if (cmd->kind == CMD_FANOUT) {
-        wire_put_fanout(s->wire, CHANNEL_TOPOLOGY, cmd->queue.name);
+    if (cmd->kind == CMD_EXCHANGE) {
+        wire_put_exchange(s->wire, CHANNEL_TOPOLOGY, cmd->queue.name, cmd->queue.type);
         return;
     }
     wire_put_queue(s->wire, CHANNEL_TOPOLOGY, &cmd->queue, false);
@@ -95,7 +95,7 @@ static void put_declare(struct session *s, const struct amqp_cmd *cmd)
         return;
     /* The exchange may be declared by nobody else yet, and a binding to nothing would close the channel. */
     s->declares_pending += 2;
-    wire_put_fanout(s->wire, CHANNEL_TOPOLOGY, cmd->queue.bind_exchange);
+    wire_put_exchange(s->wire, CHANNEL_TOPOLOGY, cmd->queue.bind_exchange, "fanout");
     wire_put_bind(s->wire, CHANNEL_TOPOLOGY, cmd->queue.name, cmd->queue.bind_exchange);
 }
 
@@ -249,7 +249,7 @@ static void control_cmd(struct session *s, struct amqp_cmd *cmd)
 {
     switch (cmd->kind) {
     case CMD_DECLARE:
-    case CMD_FANOUT:
+    case CMD_EXCHANGE:
         if (s->wire != NULL) {
             s->setup_until.us = clock_mono().us + SETUP_TIMEOUT_US;
             put_declare(s, cmd);

@@ -34,6 +34,7 @@ struct amqp_queue {
 };
 void amqp_declare_queue(struct amqp_link *link, const struct amqp_queue *queue);
 void amqp_declare_fanout(struct amqp_link *link, const char *exchange);
+void amqp_declare_topic(struct amqp_link *link, const char *exchange);
 
 /* Consuming. Deliveries come in batches on the loop; the list is the receiver's, each freed with amqp_delivery_free. */
 struct amqp_delivery {
@@ -76,13 +77,14 @@ enum amqp_confirm {
 struct amqp_message {
     const char *exchange; /* "" for the default exchange */
     const char *routing_key;
-    const char *type;       /* "task", "result", ... */
-    const char *message_id; /* may be NULL */
-    const char *reply_to;   /* may be NULL */
-    bool persistent;        /* persistent messages are also mandatory and confirmed; others are fire and forget */
-    struct str body;        /* copied */
-    uint64_t whole_bytes;   /* the body is the beginning of something that long; 0: it is all there is */
-    struct wall_us sent_at; /* what the receiver is told, in whole seconds; 0: this machine's clock */
+    const char *type;         /* "task", "result", ... */
+    const char *message_id;   /* may be NULL */
+    const char *reply_to;     /* may be NULL */
+    const char *content_type; /* a constant; NULL: application/json */
+    bool persistent;          /* persistent messages are also mandatory and confirmed; others are fire and forget */
+    struct str body;          /* copied */
+    uint64_t whole_bytes;     /* the body is the beginning of something that long; 0: it is all there is */
+    struct wall_us sent_at;   /* what the receiver is told, in whole seconds; 0: this machine's clock */
     void (*on_confirm)(void *ctx, enum amqp_confirm outcome); /* on the loop; NULL: nobody cares */
     void *ctx;
 };

@@ -13,7 +13,7 @@
 
 enum amqp_cmd_kind {
     CMD_DECLARE,
-    CMD_FANOUT,
+    CMD_EXCHANGE,
     CMD_CONSUME,
     CMD_CLOSE,
     CMD_CANCEL,
@@ -29,10 +29,10 @@ struct amqp_cmd {
     enum amqp_cmd_kind kind;
     struct amqp_consumer *consumer; /* CONSUME, CLOSE, CANCEL, ACK, NACK */
     uint64_t generation, tag;       /* ACK, NACK */
-    struct amqp_queue queue;        /* DECLARE; DEPTH and FANOUT use its name. Strings live behind the struct. */
-    amqp_depth_fn depth;            /* DEPTH */
-    struct amqp_message message;    /* PUBLISH; strings and body live behind the struct */
-    void *ctx;                      /* DEPTH */
+    struct amqp_queue queue; /* DECLARE; DEPTH uses its name, EXCHANGE name and type. Strings live behind the struct. */
+    amqp_depth_fn depth;     /* DEPTH */
+    struct amqp_message message; /* PUBLISH; strings and body live behind the struct */
+    void *ctx;                   /* DEPTH */
 };
 struct amqp_cmds {
     struct amqp_cmd *head, *tail;

@@ -434,13 +434,24 @@ void amqp_declare_queue(struct amqp_link *link, const struct amqp_queue *queue)
     amqp_cmds_push(&link->staged, cmd);
 }
 
-void amqp_declare_fanout(struct amqp_link *link, const char *exchange)
+static void declare_exchange(struct amqp_link *link, const char *exchange, const char *type)
 {
     char *tail;
-    struct amqp_cmd *cmd = cmd_new(CMD_FANOUT, tail_size(exchange), &tail);
+    struct amqp_cmd *cmd = cmd_new(CMD_EXCHANGE, tail_size(exchange) + tail_size(type), &tail);
 
     cmd->queue.name = tail_copy(&tail, exchange);
+    cmd->queue.type = tail_copy(&tail, type);
     amqp_cmds_push(&link->staged, cmd);
+}
+
+void amqp_declare_fanout(struct amqp_link *link, const char *exchange)
+{
+    declare_exchange(link, exchange, "fanout");
+}
+
+void amqp_declare_topic(struct amqp_link *link, const char *exchange)
+{
+    declare_exchange(link, exchange, "topic");
 }
 
 struct amqp_consumer *amqp_consume(struct amqp_link *link, const struct amqp_consume *options)

@@ -54,7 +54,7 @@ void wire_put_channel_close(struct wire *wire, uint16_t channel);
 void wire_put_confirm_select(struct wire *wire, uint16_t channel);
 void wire_put_queue(struct wire *wire, uint16_t channel, const struct amqp_queue *queue, bool passive);
 void wire_put_bind(struct wire *wire, uint16_t channel, const char *queue, const char *exchange);
-void wire_put_fanout(struct wire *wire, uint16_t channel, const char *exchange);
+void wire_put_exchange(struct wire *wire, uint16_t channel, const char *exchange, const char *type);
 void wire_put_consume(struct wire *wire, uint16_t channel, const struct amqp_consume *options);
 void wire_put_cancel(struct wire *wire, uint16_t channel);
 void wire_put_ack(struct wire *wire, uint16_t channel, uint64_t tag, bool multiple);

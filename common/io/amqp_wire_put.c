@@ -147,11 +147,11 @@ void wire_put_bind(struct wire *wire, uint16_t channel, const char *queue, const
                     &(amqp_queue_bind_t){.queue = bytes_of(queue), .exchange = bytes_of(exchange)});
 }
 
-void wire_put_fanout(struct wire *wire, uint16_t channel, const char *exchange)
+void wire_put_exchange(struct wire *wire, uint16_t channel, const char *exchange, const char *type)
 {
-    wire_put_method(wire, channel, AMQP_EXCHANGE_DECLARE_METHOD,
-                    &(amqp_exchange_declare_t){
-                        .exchange = bytes_of(exchange), .type = amqp_cstring_bytes("fanout"), .durable = true});
+    wire_put_method(
+        wire, channel, AMQP_EXCHANGE_DECLARE_METHOD,
+        &(amqp_exchange_declare_t){.exchange = bytes_of(exchange), .type = bytes_of(type), .durable = true});
 }
 
 void wire_put_consume(struct wire *wire, uint16_t channel, const struct amqp_consume *options)
@@ -197,7 +197,7 @@ void wire_put_publish(struct wire *wire, uint16_t channel, const struct amqp_mes
     amqp_basic_properties_t properties = {
         ._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_TIMESTAMP_FLAG |
                   AMQP_BASIC_TYPE_FLAG,
-        .content_type = amqp_cstring_bytes("application/json"),
+        .content_type = bytes_of(message->content_type != NULL ? message->content_type : "application/json"),
         .delivery_mode = number != 0 ? 2 : 1,
         .timestamp = (uint64_t)((message->sent_at.us != 0 ? message->sent_at.us : clock_wall().us) / US_PER_S),
         .type = bytes_of(message->type),

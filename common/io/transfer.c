@@ -253,3 +253,34 @@ void transfer_forget(struct transfer *transfer)
         transfer->next->prev = transfer->prev;
     transfer->next = transfer->prev = NULL;
 }
+
+/* --- addresses */
+
+static bool has_part(CURLU *url, CURLUPart part)
+{
+    char *text = NULL;
+    bool has = curl_url_get(url, part, &text, 0) == CURLUE_OK;
+
+    curl_free(text);
+    return has;
+}
+
+const char *transfer_url_fault(const char *text)
+{
+    CURLU *url = curl_url();
+    char *scheme = NULL;
+    const char *fault = NULL;
+
+    if (curl_url_set(url, CURLUPART_URL, text, 0) != CURLUE_OK ||
+        curl_url_get(url, CURLUPART_SCHEME, &scheme, 0) != CURLUE_OK)
+        fault = "url must be an absolute address such as https://shop.example/events";
+    else if (strcmp(scheme, "https") != 0 && strcmp(scheme, "http") != 0)
+        fault = "url must begin with https:// or http://";
+    else if (has_part(url, CURLUPART_USER) || has_part(url, CURLUPART_PASSWORD))
+        fault = "url must not hold a user or password: what is sent is signed";
+    else if (has_part(url, CURLUPART_FRAGMENT))
+        fault = "url must not have a fragment: it would not be sent";
+    curl_free(scheme);
+    curl_url_cleanup(url);
+    return fault;
+}

@@ -41,3 +41,5 @@ void transfer_forget(struct transfer *transfer); /* also one under way, or never
 bool transfer_was_refused(const struct transfer *transfer, CURLcode code);
 /* Has a request left that nothing has come back for? */
 bool transfers_wait_for_answer(const struct transfers *transfers);
+/* What is wrong with an address that is to be posted to, for people; NULL: nothing. */
+const char *transfer_url_fault(const char *text);

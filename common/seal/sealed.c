@@ -24,6 +24,11 @@ bool secret_name_is_valid(struct str name)
     return true;
 }
 
+bool secret_is_endpoints(struct str name)
+{
+    return name.len > 1 && name.len <= SECRET_NAME_MAX && name.ptr[0] == '#';
+}
+
 /* What a box belongs to. Neither part can hold a line end. */
 static void write_aad(struct buf *aad, const char *what, struct str organisation, struct str name, int32_t version)
 {

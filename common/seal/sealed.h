@@ -23,6 +23,7 @@ struct sealed {
     struct str box; /* of the value */
 };
 
+bool secret_is_endpoints(struct str name);  /* "#...": of an outgoing webhook, nobody writes it or refers to it */
 bool secret_name_is_valid(struct str name); /* ^[A-Za-z_][A-Za-z0-9_]{0,62}$, as it can stand in ${ .secrets.NAME } */
 
 /* A new data key, wrapped with the first master key; what it gives lies in `out` and the keyring. ERR_NOT_AVAILABLE: no

@@ -18,6 +18,7 @@ struct rows {
     struct sched_admission_row *admissions;
     struct sched_dead_letter *dead;
     struct sched_quarantine_row *quarantines;
+    struct sched_notice *notices;
     int16_t *shards;
     int64_t *epochs;
 };
@@ -25,7 +26,7 @@ struct rows {
 static void allocate(struct rows *r)
 {
     size_t events = 0, opens = 0, closes = 0, changes = 0, inputs = 0, works = r->batch->work_count;
-    size_t children = 0, told = 0;
+    size_t children = 0, told = 0, notices = 0;
 
     for (const struct link *at = r->batch->works.next; at != &r->batch->works; at = at->next) {
         const struct work *work = CONTAINER(at, struct work, link);
@@ -36,6 +37,7 @@ static void allocate(struct rows *r)
         changes += work->fx.change_count;
         inputs += work->input_count;
         children += work->fx.child_count;
+        notices += notices_most(work);
         told += work->fx.child_cancel_count + work->fx.child_pause_count + work->fx.admission_count +
                 work->fx.child_retry_count + (work->fx.refused.retries != 0);
         for (size_t i = 0; i < work->fx.event_count; i++)
@@ -53,6 +55,7 @@ static void allocate(struct rows *r)
     r->admissions = arena_array(r->arena, inputs, sizeof(*r->admissions));
     r->dead = arena_array(r->arena, inputs + events, sizeof(*r->dead));
     r->quarantines = arena_array(r->arena, works, sizeof(*r->quarantines));
+    r->notices = arena_array(r->arena, notices, sizeof(*r->notices));
     r->releases = arena_array(r->arena, works, sizeof(*r->releases));
     r->shards = arena_array(r->arena, works, sizeof(*r->shards));
     r->epochs = arena_array(r->arena, works, sizeof(*r->epochs));
@@ -451,6 +454,7 @@ static void add_work(struct rows *r, const struct work *work)
     add_run(r, work);
     add_family(r, work);
     add_admissions(r, work);
+    rows->notice_count += notices_add(work, r->arena, r->notices + rows->notice_count);
 }
 
 void batch_rows(struct sched *sched, struct batch *batch)
@@ -480,4 +484,5 @@ void batch_rows(struct sched *sched, struct batch *batch)
     batch->rows.dead_letters = r.dead;
     batch->rows.quarantines = r.quarantines;
     batch->rows.releases = r.releases;
+    batch->rows.notices = r.notices;
 }

@@ -41,6 +41,7 @@ struct org {
     char name[64];
     struct limits limits; /* what holds for it */
     bool limited;         /* it has values of its own */
+    int32_t outgoing;     /* odd: somebody is told of its runs */
 };
 
 struct plan_info {
@@ -534,6 +535,10 @@ void shards_free(struct sched *sched);
 /* orgs_plans.c */
 struct org *org_get(struct sched *sched, int32_t id, struct str name, uint32_t weight);
 void org_set_limits(struct sched *sched, struct org *org, struct str own);
+/* notices.c: what others are told. */
+void org_note_outgoing(struct org *org, int32_t outgoing);
+size_t notices_most(const struct work *work);
+size_t notices_add(const struct work *work, struct arena *arena, struct sched_notice *ret); /* how many */
 struct plan_info *plan_get(struct sched *sched, int32_t organisation, struct str workflow, int32_t version);
 void plan_wait(struct sched *sched, struct plan_info *info, struct run_entry *entry);
 /* Will a template want the body of this event, as far as can be told? After the event has been folded. */

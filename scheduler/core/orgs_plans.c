@@ -47,6 +47,7 @@ bool sched_on_organisations(struct sched *sched, const struct sched_organisation
         }
         org->weight = rows[i].weight;
         org_set_limits(sched, org, rows[i].limits);
+        org_note_outgoing(org, rows[i].outgoing);
         more = more || org->limits.of[LIMIT_RUNNING_RUNS] > before;
     }
     return more;

@@ -208,6 +208,7 @@ static void one_loaded(struct sched *sched, struct run_entry *entry, const struc
     }
     entry->org = org_get(sched, loaded->organisation, loaded->organisation_name, loaded->weight);
     org_set_limits(sched, entry->org, loaded->limits);
+    org_note_outgoing(entry->org, loaded->outgoing);
     plan = plan_get(sched, loaded->organisation, loaded->workflow, loaded->version);
     entry->plan = plan;
     plan->entries++;

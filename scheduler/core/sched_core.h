@@ -146,6 +146,16 @@ struct sched_quarantine_row {
     int16_t shard;
     const char *reason;
 };
+/* insert into outgoing, for each endpoint of the organisation that wants it. In the transaction of its event: whoever
+ * repeats the one repeats the other. */
+struct sched_notice {
+    int32_t organisation;
+    struct run_id run;
+    uint32_t seq;     /* of the event */
+    const char *type; /* notice.def */
+    struct wall_us at;
+    struct str workflow, body; /* body: the CloudEvent, JSON */
+};
 struct sched_batch {
     uint64_t number;
     /* First of all: shard_lock(shards), then shard_assert(me, shards, epochs); also when nothing else is in it. */
@@ -171,6 +181,8 @@ struct sched_batch {
     const struct sched_quarantine_row *quarantines; /* on conflict do nothing */
     const struct sched_close_row
         *releases; /* delete the quarantine row, held = false for the run's commands (seq unused) */
+    size_t notice_count;
+    const struct sched_notice *notices;
 };
 
 enum sched_outcome {
@@ -341,6 +353,7 @@ struct sched_organisation {
     int32_t id;
     uint32_t weight;
     struct str limits; /* its own: JSON */
+    int32_t outgoing;  /* odd: somebody is told of its runs; grows with each change */
 };
 /* True: runs may go on at a time that could not before, as far as is known here. */
 bool sched_on_organisations(struct sched *sched, const struct sched_organisation *rows, size_t count);
@@ -362,6 +375,7 @@ struct sched_loaded_run {
     struct str organisation_name;
     uint32_t weight;
     struct str limits; /* of the organisation, its own: JSON; STR_NONE: none */
+    int32_t outgoing;  /* of the organisation */
     struct str workflow;
     int32_t version;
     uint8_t priority;

@@ -1,5 +1,6 @@
 /* What comes from outside to a worker: a task or control message, the `with` of an http step, an answer's header lines
  * and body, Retry-After. The first byte says which. */
+#include "common/io/retry_after.h"
 #include "worker/http_output.h"
 #include "worker/http_request.h"
 #include "worker/task.h"

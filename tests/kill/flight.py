@@ -12,6 +12,7 @@ import sys
 import time
 import uuid
 
+import pika
 import requests
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "service"))
@@ -22,12 +23,17 @@ KINDS = ("gateway", "scheduler", "worker")
 
 # The waits that a recovery consists of, scaled down alike: leases, holders, overdue tasks.
 SETTINGS = {
-    "gateway": {},
+    "gateway": {"ROPEWALK_WEBHOOK_TIMEOUT_MS": "500"},
     "scheduler": {"ROPEWALK_ATTEMPT_LEASE_MS": "3000", "ROPEWALK_OVERDUE_MS": "1500", "ROPEWALK_COMMANDS_POLL_MS": "200",
                   "ROPEWALK_LEASE_MS": "1000", "ROPEWALK_RENEW_MS": "300"},
     "worker": {"ROPEWALK_STARTED_AFTER_MS": "100", "ROPEWALK_HEARTBEAT_MS": "300", "ROPEWALK_HOLDER_TTL_MS": "1500",
                "ROPEWALK_CAPACITY": "32"},
 }
+
+# Events of histories that others are told of, by their ids.
+TO_TELL = """select e.run_id || '-' || lpad(e.seq::text, 6, '0') from event e join run r on r.id = e.run_id
+             where r.workflow = 'kill-main' and (e.type in (1, 2, 3, 4, 5, 6, 10, 11) or (e.type = 22 and e.data ->> 'waits' = 'signal')
+                   or (e.type in (25, 26, 29) and e.step not like '%%]'))"""
 
 AGAIN = {"max_attempts": 5, "initial": "10ms"}
 
@@ -196,6 +202,7 @@ class Flight:
         for path, keys in seen.items():
             if path not in ("/last", "/refuse") and len(set(keys)) > 1:
                 faults.append(f"run {self.id}: {path} was asked for under {len(set(keys))} keys")
+        faults += self.lab.faults_of_telling(self.id)
         unknown = run["steps"]["once"]["status"] == "outcome_unknown"
         missing = EFFECTS - set(seen) - ({"/once"} if unknown else set())
         if self.kind != "cancelled" and missing:
@@ -343,14 +350,20 @@ class Message(Event):
 class Lab:
     """A stack without processes of ours, and those. One for many deaths."""
 
-    def __init__(self, drive, target):
+    def __init__(self, drive, target, shop):
         self.drive = drive
         self.target = target
+        self.shop = shop
         self.environments = {kind: {**drive.environment(kind + "-1"), **SETTINGS[kind]} for kind in KINDS}
         for name, value in SECRETS.items():
             drive.ask("PUT", "/v1/secrets/" + name, {"value": value})
         for document in documents(target.url):
             drive.save(document)
+        with self.broker() as channel:
+            channel.queue_declare("kill-run-events", durable=True)
+            channel.queue_bind("kill-run-events", "ropewalk.run_events", "#")
+        drive.ask("POST", "/v1/endpoints", {"url": shop.url + "/told", "workflows": ["kill-main"]})
+        drive.ask("POST", "/v1/endpoints", {"kind": "exchange", "workflows": ["kill-main"]})
         drive.stack("stop", *[kind + "-1" for kind in KINDS])
         self.processes = {kind: Process(self, kind) for kind in KINDS}
         self.pool = concurrent.futures.ThreadPoolExecutor(16)
@@ -366,6 +379,33 @@ class Lab:
         faults = [fault for flight in landed for fault in flight.check()]
         return faults, max(f.landed_at for f in landed), sum(f.repeated for f in landed), sum(f.unknown for f in landed)
 
+    @contextlib.contextmanager
+    def broker(self):
+        with pika.BlockingConnection(pika.URLParameters(self.drive.env["ROPEWALK_AMQP_URL"])) as connection:
+            yield connection.channel()
+
+    def to_tell(self, *run):
+        """What others are to be told of the run, or of all."""
+        return {event for event, in self.drive.sql(TO_TELL + (" and r.id = %s" if run else ""), *run)}
+
+    def faults_of_telling(self, run):
+        """Each event is told, under its id, and nothing else is."""
+        def told():
+            return {r["headers"]["webhook-id"] for r in self.shop.requests("/told") if json.loads(r["body"])["subject"] == run}
+        until(f"all of run {run} to be told", lambda: told() >= self.to_tell(run), 60)
+        extra = told() - self.to_tell(run)
+        return [f"run {run}: told of {sorted(extra)}, which is not in its history"] if extra else []
+
+    def published(self):
+        """Ids of the events that the exchange has had, each as often as it came."""
+        until("every event to be published", lambda: self.drive.sql(
+            "select count(*) from outgoing o join endpoint e on e.id = o.endpoint where e.kind = 'exchange'")[0][0] == 0, 60)
+        ids = []
+        with self.broker() as channel:
+            while (got := channel.basic_get("kill-run-events", auto_ack=True))[0]:
+                ids.append(json.loads(got[2])["id"])
+        return ids
+
     def unended(self):
         return self.drive.sql("select id from run where ended_at is null and workflow like 'kill-%%'")
 
@@ -380,10 +420,10 @@ class Lab:
 def open_lab():
     """A lab on a stack of its own, or on the one that ROPEWALK_TEST_STACK names."""
     given = os.environ.get("ROPEWALK_TEST_STACK")
-    with Target() as target, contextlib.nullcontext(Drive(given)) if given else private_stack(1, 1, 1) as drive:
+    with Target() as target, Target() as shop, contextlib.nullcontext(Drive(given)) if given else private_stack(1, 1, 1) as drive:
         target.on("/refuse", 422)
         target.on("/slow", {"wait": 0.3})
-        lab = Lab(drive, target)
+        lab = Lab(drive, target, shop)
         try:
             yield lab
         finally:

@@ -183,6 +183,7 @@ def test_all_places_were_passed_and_histories_are_whole(lab, capsys):
     assert sorted(table) == sorted(PLACES)
     assert lab.drive.faults_of_history() == []
     assert lab.unended() == []
+    assert set(lab.published()) == lab.to_tell()
     assert lab.drive.sql("select count(*) from quarantine") == [(0,)]
 
 

@@ -151,6 +151,28 @@ def language(ask, name):
     ask("GET", flow + "-parent/versions/1?diff=1", status=200)
 
 
+def told(ask, name):
+    """Endpoints, and what they are told."""
+    with target.Target() as shop:
+        endpoint = ask("POST", "/v1/endpoints", {"url": shop.url + "/", "types": ["ropewalk.run.ended"], "workflows": [name]}, 201)
+        path = "/v1/endpoints/" + endpoint["id"]
+        ask("POST", "/v1/endpoints", {"url": "x"}, 422)
+        ask("GET", "/v1/endpoints?page_size=500", status=200)
+        ask("GET", path, status=200)
+        ask("PATCH", path, {"description": "for the shop"}, 200)
+        ask("POST", path + ":rotate", {"overlap": "1m"}, 200)
+        event = ask("POST", path + ":test", status=202)["id"]
+        drive.until("the test", lambda: ask("GET", f"{path}/deliveries/{event}", status=200)["status"] == "delivered")
+        ask("GET", path + "/deliveries?status=delivered&type=ropewalk.test", status=200)
+        ask("GET", path + "/deliveries?status=lost", status=400)
+        ask("POST", f"{path}/deliveries/{event}:redeliver", status=202)
+        ask("DELETE", path, status=204)
+        ask("DELETE", path, status=404)
+        made = ask("POST", "/v1/endpoints", {"kind": "exchange", "enabled": False}, 201)
+        ask("POST", f"/v1/endpoints/{made['id']}:rotate", {}, 409)
+        ask("DELETE", "/v1/endpoints/" + made["id"], status=204)
+
+
 def scheduled(ask, name):
     ask("PUT", "/v1/workflows/" + name, {"name": name, "steps": {"a": {"call": "noop"}}, "triggers": {
         "nightly": {"cron": {"expression": "0 2 * * *", "timezone": "Europe/Berlin"}}}}, 201)
@@ -271,6 +293,7 @@ def test_every_answer_is_as_described(stack, api):
     settled(ask, api, name)
 
     scheduled(ask, name + "-timed")
+    told(ask, name + "-told")
 
     key = ask("POST", "/v1/api-keys", {"name": "described", "role": "viewer"}, 201)
     ask("GET", "/v1/api-keys", status=200)

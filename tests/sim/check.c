@@ -1,4 +1,5 @@
 /* What must hold: after each commit for the runs it touched, and at the end for all. */
+#include "common/engine/notice.h"
 #include "tests/sim/sim.h"
 
 #include "common/base/banned.h"
@@ -98,6 +99,9 @@ static void check_event(struct sim *sim, struct db_run *run, const struct db_eve
         sim_fail(sim, "a gap: event %u of run %u follows %zu", row->seq, run->number, run->checked);
     else if (event_decode_data(row->data, sim->arena, &event, &err) != ERR_OK)
         sim_fail(sim, "run %u: event %u cannot be read: %s", run->number, row->seq, err.message);
+    if (row->notices != (notice_of(&event) == NOTICE_NONE ? 0 : 1))
+        sim_fail(sim, "run %u: others are told %u times of event %u, %s", run->number, row->notices, event.seq,
+                 event_type_name(event.type));
     check_retried_child(sim, run, &event);
     history_event(run->history, &event);
     if (engine_fold(run->state, &event, &err) != ERR_OK)

@@ -45,6 +45,7 @@ static void copy_batch(struct arena *arena, const struct sched_batch *from, stru
     COPY_ROWS(dead_letters, dead_letter_count);
     COPY_ROWS(quarantines, quarantine_count);
     COPY_ROWS(releases, release_count);
+    COPY_ROWS(notices, notice_count);
     events = (struct sched_event_row *)(uintptr_t)to->events;
     copies = arena_array(arena, to->event_count, sizeof(*copies));
     for (size_t i = 0; i < to->event_count; i++) {

@@ -326,6 +326,7 @@ static void read_run(struct sim *sim, const struct db_run *run, struct sched_loa
                                      .parent_step = run->parent_step,
                                      .depth = run->depth,
                                      .limits = sim->db.limits,
+                                     .outgoing = 1,
                                      .event_count = run->event_count,
                                      .events = events,
                                      .work_count = read_work(run, work),

@@ -237,10 +237,25 @@ static void mark_command(struct sim *sim, struct sched_command_key key, bool del
         command->held = true;
 }
 
+/* Of an event in the same transaction, to which others are told of. */
+static void insert_notice(struct sim *sim, const struct sched_notice *notice)
+{
+    struct db_run *run = db_find(sim, notice->run);
+
+    for (size_t i = 0; run != NULL && i < run->event_count; i++)
+        if (run->events[i].seq == notice->seq) {
+            run->events[i].notices++;
+            return;
+        }
+    sim_fail(sim, "a notice of event %u, which is not in the history", notice->seq);
+}
+
 void db_write_rows(struct sim *sim, const struct sched_batch *b)
 {
     for (size_t i = 0; i < b->event_count && !sim->failed; i++)
         insert_event(sim, &b->events[i]);
+    for (size_t i = 0; i < b->notice_count && !sim->failed; i++)
+        insert_notice(sim, &b->notices[i]);
     for (size_t i = 0; i < b->close_count; i++) {
         struct db_work *row = db_find_work(db_find(sim, b->closes[i].run), b->closes[i].seq);
 

@@ -81,6 +81,7 @@ struct db_event {
     int64_t at;
     struct str step, data, output;
     uint16_t attempt;
+    uint32_t notices; /* that were written of it */
 };
 struct db_work {
     bool open;
