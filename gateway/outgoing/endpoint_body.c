@@ -39,7 +39,7 @@ static bool read_url(struct call *call, struct str body, struct endpoint_body *r
                 : transfer_url_fault(arena_dup(call->arena, ret->url.ptr, ret->url.len));
     if (fault == NULL)
         return true;
-    call_fault(call, "bad_url", "/url", fault);
+    call_fault(call, "out_of_range", "/url", fault);
     return false;
 }
 
