@@ -331,7 +331,7 @@ def test_every_answer_is_as_described(stack, api):
             if not operation.get("x-not-available") and (method.upper(), pattern) not in ask.asked]
     # A quarantined run takes a scheduler that died of it twice, and a deletion has no body to check.
     assert set(left) <= {"POST /v1/runs/{id}:release", "DELETE /v1/workflows/{name}", "DELETE /v1/api-keys/{id}",
-                         "DELETE /v1/secrets/{name}"}, left
+                         "DELETE /v1/secrets/{name}", "DELETE /v1/endpoints/{id}"}, left
 
 
 def test_the_schema_of_documents_is_part_of_it(api):
