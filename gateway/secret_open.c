@@ -230,7 +230,8 @@ void secret_open(struct secrets *secrets, int32_t organisation, struct str organ
     struct waiter *waiter;
     struct entry *entry;
 
-    if ((!secret_name_is_valid(name) && !secret_is_endpoints(name)) || organisation_name.len >= ORGANISATION_NAME_SIZE) {
+    if ((!secret_name_is_valid(name) && !secret_is_endpoints(name)) ||
+        organisation_name.len >= ORGANISATION_NAME_SIZE) {
         done(ctx, err_set(&err, ERR_NOT_FOUND, "there is no such secret"), STR_NONE, &err);
         return;
     }
