@@ -132,6 +132,12 @@ static const char *statement(const struct run_filter *f)
     return f->status.ptr != NULL ? SQL_RUN_LIST_STATUS : SQL_RUN_LIST;
 }
 
+/* What is looked for leads to it, unless something narrower does. */
+static bool is_search(const struct run_filter *f)
+{
+    return f->q.ptr != NULL && !f->has_parent && f->label_count == 0 && f->workflow.ptr == NULL;
+}
+
 void route_run_list(struct call *call)
 {
     struct page *page = page_open(call);
@@ -148,6 +154,13 @@ void route_run_list(struct call *call)
     for (size_t i = 0; i < f.label_count; i++) {
         pg_array_add(keys, pg_text(f.label_keys[i]));
         pg_array_add(values, pg_text(f.label_values[i]));
+    }
+    if (is_search(&f)) {
+        pg_add(batch, SQL_RUN_LIST_SEARCH, pg_uuid(f.from), pg_uuid(f.below), pg_i32((int32_t)page->size + 1),
+               pg_text(f.q), run_id_parse(f.q, &exact) ? pg_uuid(exact) : pg_null(), pg_text(f.status),
+               f.running || f.waiting ? pg_bool(f.running) : pg_null());
+        pg_submit(gateway_read(call->gw), batch, on_listed, page);
+        return;
     }
     const struct pg_param params[] = {
         pg_uuid(f.from),

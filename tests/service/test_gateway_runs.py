@@ -253,6 +253,33 @@ def test_runs_are_found_by_what_they_are(stack, api, flow):
     assert api("GET", f"/v1/runs?workflow=quick&page_size=3&page_token={token}").json()["code"] == "bad_page_token"
 
 
+def test_runs_are_looked_for_by_workflow_error_and_step(stack, api, flow):
+    tag = uuid.uuid4().hex[:10]
+    for name, step in (tag + "-a", "call_" + tag), (tag + "-b", "send_" + tag):
+        stack.save({"name": name, "steps": {step: {"call": "http", "with": {"url": "http://127.0.0.1:1/x"}, "retry": {"max_attempts": 1}}}})
+    first, second = ([start(api, tag + part) for _ in range(4)] for part in ("-a", "-b"))
+    for run in first + second:
+        assert stack.ended(run)["status"] == "failed"
+
+    def found(query, size=3):
+        items, token = [], ""
+        while True:
+            page = stack.ask("GET", f"/v1/runs?page_size={size}&{query}{token}")
+            items += page["items"]
+            if page["next_page_token"] is None:
+                return [item["id"] for item in items]
+            token = "&page_token=" + page["next_page_token"]
+
+    newest = sorted(first + second, reverse=True)
+    code = stack.run(first[0])["error"]["code"]
+    assert found("q=" + tag) == newest and found("q=" + tag + "-b") == second[::-1]
+    assert found("q=call_" + tag) == first[::-1]
+    assert [run for run in found(f"q={code}", 50) if run in newest] == newest
+    assert found(f"q={tag}&status=failed") == newest and found(f"q={tag}&status=active") == found(f"q={tag}&status=succeeded") == []
+    assert found("q=" + first[2]) == [first[2]] and found(f"q={first[2]}&status=succeeded") == []
+    assert found("q=" + str(uuid.uuid4())) == found("q=nothing-" + tag) == []
+
+
 def test_running_and_waiting_are_told_apart(stack, api, flow):
     run = start(api, "slow")
     drive.until("waiting", lambda: api("GET", "/v1/runs/" + run).json()["status"] == "waiting")
