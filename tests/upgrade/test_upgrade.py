@@ -347,6 +347,14 @@ def signal_all(stack, runs):
         drive.until(f"a signal for {run}", lambda: told(run), 30, 0.2)
 
 
+def explain(stack, run):
+    return stack.ask("GET", f"/v1/runs/{run}/explain")
+
+
+def explained(stack, run, reason):
+    return drive.until(f"'{reason}'", lambda: (said := explain(stack, run))["reason"] == reason and said)
+
+
 def started(stack, runs):
     return stack.sql("select count(distinct run_id) from event where type = 1 and run_id = any(%s::uuid[])", runs)[0][0]
 
@@ -378,6 +386,7 @@ def test_schedulers_of_two_event_formats_are_exchanged_both_ways(tmp_path):
             drive.until("starts that were looked at", lambda: sum(metric(stack, f"scheduler-{n}", "ropewalk_inputs_postponed_total")
                                                                   for n in (1, 2)) >= 24)
             assert started(stack, asks) == 0
+            assert explained(stack, asks[0], "older_release")["hint"], "why it does not begin"
             releases.exchange(stack, "scheduler-2", "next")
             drive.until("their start", lambda: started(stack, asks) == 24, 20)
             load.goes_on()
@@ -401,6 +410,7 @@ def test_schedulers_of_two_event_formats_are_exchanged_both_ways(tmp_path):
             for run in asks[16:]:
                 assert stack.call("POST", f"/v1/runs/{run}/signals/go", {}).status_code in (202, 409, 503)
             drive.until("a run that it cannot read", lambda: metric(stack, "scheduler-1", "ropewalk_runs_beyond_total") > 0)
+            drive.until("a run that says so", lambda: any(explain(stack, run)["reason"] == "newer_release" for run in asks[16:]))
             load.goes_on()
             assert stack.sql("select count(*) from run where id = any(%s::uuid[]) and status = 'succeeded'", asks[16:])[0][0] == 0
             releases.scheduler("next")
