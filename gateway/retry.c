@@ -61,6 +61,15 @@ static void put_steps(struct jw *w, const struct history *h, const struct retry_
     jw_end_arr(w);
 }
 
+/* False: answered, because it would be refused. */
+static bool make_plan(struct call *call, const struct history *h, struct retry_plan *ret)
+{
+    engine_plan_retry(h->state, call->arena, ret);
+    if (ret->code != NULL)
+        call_problemf(call, 409, ret->code, STR_FMT, STR_ARG(ret->message));
+    return ret->code == NULL;
+}
+
 static void answer_plan(struct call *call, const struct history *h)
 {
     CLEANUP(buf_deinit) struct buf body = {0};
@@ -68,11 +77,8 @@ static void answer_plan(struct call *call, const struct history *h)
     struct retry_plan plan;
     struct jw w;
 
-    engine_plan_retry(h->state, call->arena, &plan);
-    if (plan.code != NULL) {
-        call_problemf(call, 409, plan.code, STR_FMT, STR_ARG(plan.message));
+    if (!make_plan(call, h, &plan))
         return;
-    }
     for (size_t i = 0; i < plan.count; i++)
         again[plan.steps[i].node] = true;
     buf_init(&body, JSON_MAX);
@@ -124,11 +130,8 @@ static void on_history(void *ctx, const struct history *h)
     struct retry_plan plan;
     struct jw w;
 
-    engine_plan_retry(h->state, call->arena, &plan);
-    if (plan.code != NULL) {
-        call_problemf(call, 409, plan.code, STR_FMT, STR_ARG(plan.message));
+    if (!make_plan(call, h, &plan))
         return;
-    }
     buf_init(&names, JSON_MAX);
     w = jw_to(&names);
     jw_arr(&w);

@@ -62,24 +62,41 @@ static void put_error(struct jw *w, struct str code, struct str message, struct 
     jw_end_obj(w);
 }
 
+/* What the parent is told begins alike, whatever it is. */
+static struct jw begin_body(struct buf *text, const struct run_entry *entry, enum run_status status, uint32_t retries)
+{
+    char id[UUID_TEXT_SIZE];
+    struct jw w;
+
+    run_id_format(entry->id, id);
+    buf_init(text, SIZE_MAX / 2);
+    w = jw_to(text);
+    jw_obj(&w);
+    jw_kcstr(&w, "child", id);
+    jw_kstr(&w, "step", entry->parent_step);
+    if (retries != 0)
+        jw_ki64(&w, "retries", retries);
+    jw_kcstr(&w, "status", run_status_name(status));
+    return w;
+}
+
+static struct str end_body(struct arena *arena, struct jw *w, struct buf *text)
+{
+    struct str body;
+
+    jw_end_obj(w);
+    body = str_arena(arena, buf_str(text));
+    buf_deinit(text);
+    return body;
+}
+
 struct str child_ended_body(struct arena *arena, const struct run_entry *entry, const struct event *end)
 {
     size_t most = (size_t)entry->org->limits.of[LIMIT_OUTPUT_BYTES];
     bool too_large = end->output.len > most; /* it becomes the output of the parent's step */
-    char id[UUID_TEXT_SIZE];
     struct buf text;
-    struct str body;
-    struct jw w;
+    struct jw w = begin_body(&text, entry, too_large ? RUN_FAILED : event_run_end(end->type), entry->run->retries);
 
-    run_id_format(entry->id, id);
-    buf_init(&text, SIZE_MAX / 2);
-    w = jw_to(&text);
-    jw_obj(&w);
-    jw_kcstr(&w, "child", id);
-    jw_kstr(&w, "step", entry->parent_step);
-    if (entry->run->retries != 0)
-        jw_ki64(&w, "retries", entry->run->retries);
-    jw_kcstr(&w, "status", run_status_name(too_large ? RUN_FAILED : event_run_end(end->type)));
     if (too_large) {
         put_error(
             &w, STR("too_large"),
@@ -94,34 +111,18 @@ struct str child_ended_body(struct arena *arena, const struct run_entry *entry, 
         if (end->code.ptr != NULL)
             put_error(&w, end->code, end->message, end->step);
     }
-    jw_end_obj(&w);
-    body = str_arena(arena, buf_str(&text));
-    buf_deinit(&text);
-    return body;
+    return end_body(arena, &w, &text);
 }
 
 struct str child_refused_body(struct arena *arena, const struct run_entry *entry,
                               const struct effect_retry_refused *refused)
 {
-    char id[UUID_TEXT_SIZE];
     struct buf text;
-    struct str body;
-    struct jw w;
+    struct jw w = begin_body(&text, entry, refused->status, refused->retries);
 
-    run_id_format(entry->id, id);
-    buf_init(&text, SIZE_MAX / 2);
-    w = jw_to(&text);
-    jw_obj(&w);
-    jw_kcstr(&w, "child", id);
-    jw_kstr(&w, "step", entry->parent_step);
-    jw_kcstr(&w, "status", run_status_name(refused->status));
-    jw_ki64(&w, "retries", refused->retries);
     jw_kbool(&w, "refused", true);
     put_error(&w, str_of(refused->code), refused->message, STR_NONE);
-    jw_end_obj(&w);
-    body = str_arena(arena, buf_str(&text));
-    buf_deinit(&text);
-    return body;
+    return end_body(arena, &w, &text);
 }
 
 struct str child_retry_body(struct arena *arena, struct run_id parent, const struct effect_child_retry *retry)
