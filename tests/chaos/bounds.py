@@ -4,7 +4,7 @@ import collections
 import pathlib
 import re
 
-from campaign import ATTEMPT_FAILED, DISPATCHED, MARKER, RUN_REOPENED
+from campaign import ATTEMPT_FAILED, DISPATCHED, MARKER
 from invariants import LATEST_RETRY_S, POLICY, rule, seconds, starts_of
 
 EARLY_S = 0.02              # the clocks of database and scheduler are read at slightly different moments
@@ -67,28 +67,36 @@ def one_retry(c, run, step, event, after, found):
 
 
 def one_loop(c, run, path, found):
-    """An iteration is under way at least from its first request to the first answer that may have ended its last step; once more
-    after each time that the run was opened again."""
+    """An iteration is under way at least from its first request to the first answer that may have ended its last step. A retry goes
+    on with those that were cut, perhaps much later: each part counts by itself, and is over when the run is opened again. An
+    answer to what was cut may be heard of late and end a later part, before what that has sent arrives."""
     step = run.plan.find(path)
     if step is None or step["call"] != "foreach":
         return
-    items = collections.defaultdict(lambda: collections.defaultdict(list))
+    parts = collections.defaultdict(lambda: collections.defaultdict(lambda: collections.defaultdict(list)))
     for one, requests in run.requests.items():
         if one.startswith(path + "[") and ":" not in one:
             for request in requests:
-                again = sum(c.mono(event.at_us) < request.begin for event in run.events if event.type == RUN_REOPENED)
-                items[again, one[len(path) + 1:one.index("]", len(path))]][one].append(request)
-    moments = []
-    for steps in items.values():
-        begin = min(request.begin for requests in steps.values() for request in requests)
-        end = max(min([request.answered for request in requests if request.good()] or [request.begin for request in requests]) for requests in steps.values())
-        moments += [(begin, 1), (end, -1)]
+                parts[run.opened_before(one, request.attempt)][one[len(path) + 1:one.index("]", len(path))]][one].append(request)
+    moments, over = [], 1 << 62
+    for opened in sorted(parts, reverse=True):
+        spans = [span_of(run, steps, over) for steps in parts[opened].values()]
+        over = min(begin for begin, _ in spans)
+        moments += [moment for begin, end in spans for moment in ((begin, 1), (end, -1))]
     now = most = 0
     for _, change in sorted(moments):
         now += change
         most = max(most, now)
     if most > step["with"].get("concurrency", 10):
         found.append(f"{run}: {most} iterations of {path} at a time, of which there may be {step['with'].get('concurrency', 10)}")
+
+
+def span_of(run, steps, over):
+    """Of an iteration, or of the part of it that these requests are: it was over then at the latest."""
+    begin = min(request.begin for requests in steps.values() for request in requests)
+    ends = [min([request.answered for request in run.requests[path] if request.good()]
+                or [request.begin for request in requests]) for path, requests in steps.items()]
+    return begin, max(begin, min(max(ends), over))
 
 
 @rule("I12", "no organisation sees a byte of another: effects, answers, tables, logs")

@@ -42,8 +42,8 @@ QUERIES = {
     "shard": "SELECT shard, owner, epoch FROM shard",
     "admission": "SELECT key::text, organisation, run_id::text AS run, granted FROM admission",
     "admission_key": "SELECT key::text, organisation, held, waiting FROM admission_key",
-    "bulk": "SELECT organisation, id::text, kind, runs FROM bulk_operation",
-    "bulk_run": "SELECT organisation, operation::text, run_id::text AS run, command FROM bulk_run",
+    "bulk": "SELECT organisation, id::text, kind, runs, applied, refused, next_at IS NULL AS over FROM bulk_operation",
+    "bulk_run": "SELECT organisation, operation::text, run_id::text AS run, command, new_run::text, code FROM bulk_run",
 }
 
 
@@ -136,12 +136,26 @@ class Run:
 
     def attempts_before(self, path, seq=1 << 30):
         """How many attempts a step had when it was opened again, before this event: its policy counts from there."""
-        known = before = 0
+        return max(self.openings(path, seq), default=0)
+
+    def openings(self, path, seq=1 << 30):
+        """How many attempts a step had each time that it was opened again, before this event."""
+        found, known = [], 0
         for event in self.events:
             if event.seq < seq and event.step == path:
                 known = event.attempt if event.type == DISPATCHED else known
-                before = known if event.type == STEP_REOPENED else before
-        return before
+                found += [known] if event.type == STEP_REOPENED else []
+        return found
+
+    def opened_before(self, path, attempt):
+        """How many times the run had been opened again when this attempt was dispatched: by its history, whose order no clock says."""
+        count = 0
+        for event in self.events:
+            if event.type == RUN_REOPENED:
+                count += 1
+            elif event.type == DISPATCHED and event.step == path and event.attempt == attempt:
+                return count
+        return 0
 
     def pauses(self):
         """(event that paused it, event that ended the pause or None), one after another."""

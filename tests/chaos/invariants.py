@@ -246,7 +246,7 @@ def timed_out(c, run, path, request):
 
 def reopened_between(run, path, last, request):
     """Did an operator's retry open the step again between these two? What it had sent and not been told of is sent once more."""
-    return (last.attempt or 0) <= run.attempts_before(path) < (request.attempt or 0)
+    return any((last.attempt or 0) <= before < (request.attempt or 0) for before in run.openings(path))
 
 
 @rule("I4", "one effect per step, repeats have a reason, the same key and body; a new key only after a refusal; at_most_once is sent once")

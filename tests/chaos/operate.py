@@ -7,13 +7,16 @@ import workflows
 
 SOME = 0.08             # of the runs that are nobody's in particular are paused, too
 ASKED_AGAIN = 0.2
+RETRIES = 6
+OVER_SECONDS = 20
+CONFIRMED = b'{"confirm": ["kid"]}'     # what a child run has done nobody looks into
 PATIENCE_SECONDS = 240  # with what has to be taken back
 ENDS = ("succeeded", "failed", "partially_completed", "cancelled", "timed_out", "compensated", "compensation_failed")
 
 
 async def after_start(client, name, run, key, batch):
     chance = client.load.chance
-    if name == "operated" or (name not in ("held", "signals", "redone", "again", "batch") and chance.random() < SOME):
+    if name == "operated" or (name not in ("held", "signals", "redone", "again", "batch", "again-many") and chance.random() < SOME):
         await pause(client, run)
     elif name == "redone":
         await retry(client, run)
@@ -21,6 +24,8 @@ async def after_start(client, name, run, key, batch):
         await again(client, run, key, from_a_step=batch is not None)
     elif batch and name == "batch":
         await many(client, batch)
+    elif batch and name == "again-many":
+        await many_again(client, run, batch)
 
 
 async def pause(client, run):
@@ -46,8 +51,11 @@ async def ended(client, run, seconds=60):
 
 
 async def retry(client, run):
-    if await ended(client, run) == "failed":
-        await client.insist("retry", "POST", f"/v1/runs/{run}:retry", b"{}", run=run)
+    """As often as it takes: what was cut by one failure may meet another when it is gone on with."""
+    for _ in range(RETRIES):
+        if await ended(client, run) != "failed":
+            return
+        await client.insist("retry", "POST", f"/v1/runs/{run}:retry", CONFIRMED, run=run)
 
 
 async def again(client, run, key, from_a_step):
@@ -73,9 +81,25 @@ async def many(client, batch):
         await ask_many(client, "cancel", batch)
 
 
-async def ask_many(client, what, batch):
-    body = json.dumps({"filter": {"workflow": "batch", "label.batch": batch}}).encode()
-    return await client.insist("bulk", "POST", f"/v1/runs:{what}", body, seconds=PATIENCE_SECONDS, key=f"{batch}/{what}", kind=what)
+async def many_again(client, run, batch):
+    """All that have ended of those with one label, in new runs: from a step on or whole."""
+    if await ended(client, run) is None:
+        return
+    step = client.load.chance.choice([None, *workflows.CHAINED[1:]])
+    await ask_many(client, "rerun", batch, "again-many", **({"from": step} if step else {}))
+
+
+async def ask_many(client, what, batch, workflow="batch", **more):
+    """Until all have given their verdict: what is asked next is of those that this has met."""
+    body = json.dumps({"filter": {"workflow": workflow, "label.batch": batch}, **more}).encode()
+    known, _, answer = await client.insist("bulk", "POST", f"/v1/runs:{what}", body, seconds=PATIENCE_SECONDS, key=f"{batch}/{what}", kind=what)
+    loop = asyncio.get_running_loop()
+    until, operation = loop.time() + OVER_SECONDS, answer.get("id")
+    while known == "ok" and operation and loop.time() < until:
+        _, _, told = await client.ask("operation", "GET", f"/v1/operations/{operation}")
+        if told.get("status") == "done":
+            return
+        await asyncio.sleep(0.2)
 
 
 async def resume_all(client):

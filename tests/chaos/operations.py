@@ -49,9 +49,22 @@ def bulk_forms(c, verdicts, found):
         if len(runs[id]) != row["runs"]:
             found.append(f"operation {id} ({row['kind']}) is of {row['runs']} runs, and {len(runs[id])} are there")
         for one in runs[id]:
-            if one["run"] in c.runs and one["command"] not in verdicts[one["run"]]:
+            if one["run"] in c.runs and row["kind"] == "rerun":
+                done_again(c, id, one, found)
+            elif one["run"] in c.runs and one["command"] not in verdicts[one["run"]]:
                 found.append(f"lost: {c.runs[one['run']]}: command {one['command']} of operation {id} ({row['kind']}) has no verdict")
+        if row["over"] and row["applied"] + row["refused"] != row["runs"]:
+            found.append(f"operation {id} ({row['kind']}) of {row['runs']} runs is over, and counts {row['applied']} applied and {row['refused']} refused")
     return sum(map(len, runs.values()))
+
+
+def done_again(c, id, one, found):
+    """A run of a bulk rerun: one new run of it, or why not."""
+    new = c.runs.get(one["new_run"])
+    if one["new_run"] is None and one["code"] is None:
+        found.append(f"lost: {c.runs[one['run']]}: operation {id} has neither done it again nor refused")
+    elif one["new_run"] and (new is None or new.rerun_of != one["run"]):
+        found.append(f"lost: {c.runs[one['run']]}: operation {id} names run {one['new_run']}, which is no rerun of it")
 
 
 def run_again(c, found):
@@ -63,12 +76,12 @@ def run_again(c, found):
                 asked[one.of][1].add(one.run)
                 if one.run not in c.runs:
                     found.append(f"lost: run {one.run}, a rerun of {one.of}, was acknowledged and is not there")
-    made = collections.defaultdict(list)
+    made, by_bulk = collections.defaultdict(list), {row["new_run"] for row in c.rows("bulk_run") if row["new_run"]}
     for run in c.runs.values():
         if run.rerun_of:
             made[run.rerun_of].append(run)
     for old, runs in made.items():
-        if len(runs) > len(asked[old][0]):
+        if sum(run.id not in by_bulk for run in runs) > len(asked[old][0]):
             found.append(f"duplicated: run {old} was done again in {len(runs)} runs, and asked for {len(asked[old][0])} times")
         for run in runs:
             taken_over(run, c.runs.get(old), found)
@@ -159,11 +172,13 @@ class Hold:
 
     def __init__(self, run, queued, admitted, bound):
         self.run, self.key, self.queued, self.admitted, self.bound = run, queued.slot, queued, admitted, bound
-        self.end = next((event for event in run.events if event.type in ENDS), None)
+        self.end = next((event for event in run.events if event.type in ENDS and event.seq > admitted.seq), None)
 
     def by_ledger(self):
         """From its first request to the latest of those answers that it cannot have ended without: surely not longer than it
         held the slot, and by one clock."""
+        if any(event.type == RUN_REOPENED for event in self.run.events):
+            return None         # it held one several times
         begin = [request.begin for requests in self.run.requests.values() for request in requests]
         done = [path for path, (outcome, _) in self.run.kept().items() if outcome == "succeeded"]
         answers = [min((request.answered for request in self.run.requests.get(path, ()) if request.good()), default=0) for path in done]
@@ -177,11 +192,16 @@ class Hold:
         return (begin, end) if begin < end else None
 
 
+def takes_back(run):
+    """Was it opened again otherwise than by a retry? Then it may take its slot back whether one is free or not."""
+    return any(event.type == RUN_REOPENED and event.code != "retry" for event in run.events)
+
+
 def holds_of(c):
-    """Those of runs that were opened again are left out: they take their slot back whether one is free or not."""
+    """Those of runs that may take a slot that is not free are left out."""
     limits = c.load.get("running_runs", {})
     for run in c.runs.values():
-        if any(event.type == RUN_REOPENED for event in run.events):
+        if takes_back(run):
             continue
         asked = {event.seq: event for event in run.events if event.type == RUN_QUEUED}
         for event in run.events:
@@ -237,12 +257,12 @@ def in_turn(c, holds, found):
 def as_seen(c, by_key, found):
     """Each look at the table is of one moment: no more granted than may be, and nobody granted who came after one that waits."""
     bounds = {key: holds[0].bound for key, holds in by_key.items()}
-    reopened = {run.id for run in c.runs.values() if any(event.type == RUN_REOPENED for event in run.events)}
+    taking = {run.id for run in c.runs.values() if takes_back(run)}
     waiting = 0
     for look in c.slots:
         rows = collections.defaultdict(list)
         for key, run, number, granted, told in look["rows"]:
-            if run in c.runs and run not in reopened:
+            if run in c.runs and run not in taking:
                 rows[key].append((number, run, granted, told))
         for key, there in rows.items():
             granted = [number for number, _, is_granted, _ in there if is_granted]

@@ -584,6 +584,39 @@ def no_verdict(r):
     r.renumber(run)
 
 
+@breaks("I11", "too many iterations at a time after a retry")
+def crowded_again(r):
+    """Of the loop's two at a time, all that were gone on with: their requests begin before any of them is answered."""
+    for run in r.tables["run"]:
+        reopened = r.events(run, campaign.RUN_REOPENED) if run["workflow"] == "redone" and run["organisation"] in r.ours() else []
+        after = {row["step"]: row["attempt"] for row in r.events(run, campaign.DISPATCHED)
+                 if reopened and row["seq"] > reopened[0]["seq"] and row["step"].startswith("each[")}
+        if len({step.split(".")[0] for step in after}) > 2:
+            lines = [line for step in after for line in r.requests(run, step)]
+            first = min(line["ns"] for line in lines if line["phase"] == "begin" and line["attempt"] == after[line["step"]])
+            for line in lines:
+                if line["phase"] == "begin" and line["attempt"] == after[line["step"]]:
+                    line["ns"] = first
+            return
+    raise AssertionError("no run was retried with more of its loop to do than may go on at a time")
+
+
+@breaks("ops", "a bulk rerun does a run again that it does not name")
+def other_rerun(r):
+    row = next(row for row in r.tables["bulk_run"] if row["new_run"] and row["organisation"] in r.ours())
+    row["new_run"] = next(other["new_run"] for other in r.tables["bulk_run"] if other["new_run"] not in (None, row["new_run"]))
+
+
+@breaks("ops", "a bulk rerun forgets a run")
+def forgotten_rerun(r):
+    next(row for row in r.tables["bulk_run"] if row["new_run"] and row["organisation"] in r.ours())["new_run"] = None
+
+
+@breaks("ops", "a bulk form counts wrongly")
+def miscounted(r):
+    next(row for row in r.tables["bulk"] if row["runs"] and row["over"] and row["organisation"] in r.ours())["applied"] += 1
+
+
 @breaks("ops", "a run of a bulk form was not asked")
 def not_asked(r):
     r.tables["bulk_run"].remove(next(row for row in r.tables["bulk_run"] if row["organisation"] in r.ours()))
@@ -591,7 +624,7 @@ def not_asked(r):
 
 @breaks("ops", "a command of a bulk form has no verdict")
 def no_bulk_verdict(r):
-    next(row for row in r.tables["bulk_run"] if row["organisation"] in r.ours())["command"] = 1 << 40
+    next(row for row in r.tables["bulk_run"] if row["command"] and row["organisation"] in r.ours())["command"] = 1 << 40
 
 
 @breaks("ops", "an acknowledged bulk form is gone")

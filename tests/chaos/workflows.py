@@ -10,7 +10,7 @@ LOSSY = ["lose", "lose?after=200", "reset", "half", "chunks", "garbage", "hang",
 SLOW = ["drip?ms=300", "ok?before=150", "ok?after=150", "ok?pad=20000"]
 CHAINED = ("s0", "s1", "s2", "s3")     # of the workflow that is done again from one of them on
 # Started several at a time, or nobody would wait for a slot, and many would be one. What they have in common is a label.
-BURSTS = {"limited": 4, "keyed": 4, "skipping": 3, "newest": 4, "batch": 4, "again": 2}
+BURSTS = {"limited": 4, "keyed": 4, "skipping": 3, "newest": 4, "batch": 4, "again": 2, "again-many": 3}
 RUNNING_RUNS = 12       # of the last organisation, at a time
 ANSWERED = ["seq?say=503,200", "seq?say=503,503,200", "seq?say=429,200&retry_after=1", "seq?say=500,502,200", "stripe", "redirect"]
 
@@ -206,9 +206,20 @@ class Maker:
                           "d": self.http(self.any_script(), ["c"])}}
 
     def redone(self):
-        """Fails until somebody retries it: what has succeeded is kept, what was cut is done after all."""
-        return {"steps": {"a": self.http("ok"), "b": self.http("seq?say=404,200", ["a"]), "c": self.http(self.any_script(), ["b"]),
+        """Fails until somebody retries it, several times: what has succeeded is kept, what was cut is done after all, in its loop
+        and in its child run too."""
+        each = {"call": "foreach", "needs": ["a"], "with": {"items": [1, 2, 3, 4], "concurrency": 2, "steps": {
+            "go": self.http(self.any_script(), body={"item": "${ .item }"}),
+            "some": self.http("seq?say=${ if .item == 2 then \"404,200\" else \"200\" end }", ["go"])}}}
+        kid = {"call": "workflow", "needs": ["a"], "with": {"name": "redone-kid", "input": {"n": "${ .input.n }", "k": "${ .input.k }/kid"}}}
+        return {"steps": {"each": each, "kid": kid, "a": self.http("ok"), "b": self.http("seq?say=404,200", ["a"]), "c": self.http(self.any_script(), ["b"]),
                           "d": self.http("ok?before=100", ["a"]), "e": self.http(self.any_script(), ["d"])}}
+
+    def redone_kid(self):
+        """Of itself it may be started, too; then nobody retries it."""
+        return {"steps": {"k": self.http("ok"), "l": self.http("seq?say=404,200", ["k"]), "m": self.http(self.any_script(), ["l"]),
+                          "each": {"call": "foreach", "needs": ["k"], "with": {"items": [1, 2, 3], "concurrency": 1, "steps": {
+                              "go": self.http(self.any_script(), body={"item": "${ .item }"})}}}}}
 
     def again(self):
         return {"steps": {name: self.http("ok" if i == 0 else self.any_script(), [CHAINED[i - 1]] if i else None)
@@ -244,8 +255,10 @@ def documents(seed, marker, ledger, refused):
     add("notify", maker.notify(), ["failed"])
     add("cancelled", maker.cancelled(), ["cancelled", "compensated", "succeeded"])
     add("operated", maker.operated())
+    add("redone-kid", maker.redone_kid(), ["failed"])
     add("redone", maker.redone(), ["succeeded", "failed"])
     add("again", maker.again())
+    add("again-many", maker.again())
     add("batch", maker.operated(), ["succeeded", "cancelled"])
     add("limited", maker.limited(limit=2))
     add("keyed", maker.limited(limit=1, key="${ .input.n % 2 }"))
