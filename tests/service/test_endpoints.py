@@ -247,7 +247,7 @@ def test_where_nobody_may_connect_nothing_is_sent(api):
 
 @pytest.mark.parametrize("body, code, pointer", [
     ({}, "missing_field", "/url"), ({"url": 1}, "wrong_type", "/url"), ({"url": "shop.example"}, "out_of_range", "/url"),
-    ({"url": "ftp://shop.example/"}, "out_of_range", "/url"), ({"url": "https://a:b@shop.example/"}, "out_of_range", "/url"),
+    ({"url": "ftp://shop.example/"}, "out_of_range", "/url"), ({"url": "http:/shop"}, "out_of_range", "/url"), ({"url": "https://a:b@shop.example/"}, "out_of_range", "/url"),
     ({"url": "https://shop.example/#x"}, "out_of_range", "/url"), ({"url": "https://shop.example/" + "x" * 2048}, "out_of_range", "/url"),
     ({"url": "https://shop.example/", "types": []}, "out_of_range", "/types"),
     ({"url": "https://shop.example/", "types": ["ropewalk.run.ended", "x"]}, "out_of_range", "/types/1"),
