@@ -169,7 +169,7 @@ FAULTY = [
     ("bad expression", {"steps": {"a": {"call": "transform", "with": {"value": "${ .input"}}}}, "bad_expression", None),
     ("clock reader", {"steps": {"a": {"call": "transform", "with": {"value": "${ now }"}}}}, "bad_expression", None),
     ("not upstream", {"steps": {"a": {"call": "noop"}, "b": {"call": "transform", "with": {"value": "${ .steps.a.output }"}}}}, "not_upstream", None),
-    ("trigger", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"event": {}}}}, "not_available", "/triggers/t/event"),
+    ("trigger", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"event": {}}}}, "missing_field", "/triggers/t/event/type"),
     ("cron", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"cron": {"expression": "0 2 30 2 *"}}}}, "out_of_range", "/triggers/t/cron/expression"),
     ("cron field", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"cron": "61 * * * *"}}}, "out_of_range", "/triggers/t/cron"),
     ("zone", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"cron": {"expression": "0 2 * * *", "timezone": "Europe/Bonn"}}}}, "out_of_range",
