@@ -221,8 +221,11 @@ static bool read_header(struct reading *r, struct part *part, struct str line)
         return read_disposition(r, part, value);
     if (is_word(name, "content-transfer-encoding") && !is_as_it_is(value))
         return malformed(r, "a part has a Content-Transfer-Encoding; send its bytes as they are");
-    if (is_word(name, "content-type"))
-        part->type = value;
+    if (!is_word(name, "content-type"))
+        return true;
+    if (part->type.ptr != NULL)
+        return malformed(r, "a part has two headers Content-Type");
+    part->type = value;
     return true;
 }
 

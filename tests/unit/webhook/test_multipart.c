@@ -127,6 +127,10 @@ static void test_what_is_cut_off_or_can_be_read_in_two_ways_is_refused(void **st
             "Content-Transfer-Encoding");
     refuses(TYPE, "--xYz\r\nContent-Disposition: form-data;\r\n name=a\r\n\r\n1\r\n" END, "no header");
     refuses(TYPE, "--xYz\r\nContent-Disposition: form-data; name=\"a\nb\"\r\n\r\n1\r\n" END, "control character");
+    refuses(
+        TYPE,
+        "--xYz\r\nContent-Type: a/b\r\nContent-Type: a/b\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n" END,
+        "two headers Content-Type");
     refuses(TYPE, FIELD("a", "\xff") END, "field 'a' is not UTF-8");
     refuses(TYPE, FIELD("\xff", "1") END, "not UTF-8");
 }
