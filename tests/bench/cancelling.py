@@ -1,4 +1,4 @@
-"""What is still done of a run after its :cancel has been answered, for figures: every run has a call under way when it is asked."""
+"""What is still done of a run after its :cancel has been answered, for figures. Every run makes one call after the other."""
 import asyncio
 import collections
 import concurrent.futures
@@ -23,7 +23,8 @@ class Outside:
         def run():
             self.loop.run_until_complete(serve())
             self.loop.run_forever()
-        threading.Thread(target=run, daemon=True).start()
+        self.thread = threading.Thread(target=run, daemon=True)
+        self.thread.start()
         ready.wait()
 
     async def serve_one(self, reader, writer):
@@ -36,7 +37,7 @@ class Outside:
                 self.over[run] = time.monotonic()
                 writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
                 await writer.drain()
-        except (asyncio.IncompleteReadError, OSError):
+        except (asyncio.IncompleteReadError, asyncio.CancelledError, OSError):
             pass
         finally:
             writer.close()
@@ -48,7 +49,16 @@ class Outside:
             await asyncio.sleep(0.02)
 
     def stop(self):
+        async def end():
+            others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in others:
+                task.cancel()
+            await asyncio.gather(*others, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(end(), self.loop).result(30)
         self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
 
 
 def quantiles(values):
@@ -79,7 +89,7 @@ def figure(stack, table, sign_off):
         stack.wait_until_ended()
         time.sleep(2 * STEP_SECONDS)        # whoever begins later than that after its run's end would be seen
         table.row(f"{RUNS} runs cancelled {how}, answered within", f"{max(answered) - first:.2f} s",
-                  f"each in the middle of a call of {STEP_SECONDS} s, {sum(bool(outside.begun[run]) for run in runs)} of them")
+                  f"{sum(bool(outside.begun[run]) for run in runs)} of them were making calls of {STEP_SECONDS} s")
         late = [max(0, outside.begun[run] - at) for run, at in zip(runs, answered)]
         table.row("  from its answer until a run's last call begins", quantiles(late), f"{sum(one > 0 for one in late)} began after it")
         table.row("  ... and until its last effect is over", quantiles([max(0, outside.over[run] - at) for run, at in zip(runs, answered)]))
