@@ -5,11 +5,11 @@
 #include "common/base/fault.h"
 #include "common/base/log.h"
 #include "common/base/metrics.h"
+#include "gateway/outgoing/sender.h"
 #include "rw_gateway_sql.h"
 
 #include "common/base/banned.h"
 
-#define LOOK_MS 500
 #define HOLD_MS 30000
 #define SLICE 500
 #define LATER_MS 2000     /* the broker was away, or refused it */
@@ -29,7 +29,8 @@ struct item {
 struct exchange {
     struct gateway *gw;
     uv_timer_t timer;
-    struct arena *arena; /* of the slice in hand */
+    struct mono_us found_at; /* when something was last there */
+    struct arena *arena;     /* of the slice in hand */
     struct item *items;
     size_t count, open;
     bool busy; /* taking, publishing or writing down */
@@ -63,7 +64,7 @@ static void on_written(void *ctx, const struct pg_outcome *outcome)
 
     if (outcome->rc != ERR_OK)
         log_event(LOG_WARN, "outgoing.exchange_not_noted", log_err(outcome->err));
-    slice_over(x, outcome->rc == ERR_OK && full ? 0 : LOOK_MS);
+    slice_over(x, outcome->rc == ERR_OK && full ? 0 : SENDER_LOOK_MS);
 }
 
 /* Those of one organisation that fared alike. They come by organisation and endpoint. */
@@ -149,9 +150,10 @@ static void on_taken(void *ctx, const struct pg_outcome *outcome)
     if (outcome->rc != ERR_OK || pg_rows(outcome->results[0]) == 0) {
         if (outcome->rc != ERR_OK)
             log_event(LOG_WARN, "outgoing.take_failed", log_err(outcome->err));
-        slice_over(x, LOOK_MS);
+        slice_over(x, sender_look_ms(x->found_at));
         return;
     }
+    x->found_at = clock_mono();
     rows = outcome->results[0];
     x->arena = arena_new(16384);
     x->count = x->open = pg_rows(rows);
@@ -183,7 +185,7 @@ static void on_timer(uv_timer_t *timer)
     else if (x->gw->schema_ready && pg_is_up(x->gw->writes) && amqp_link_is_up(x->gw->publish))
         take(x);
     else
-        look_in(x, LOOK_MS);
+        look_in(x, sender_look_ms(x->found_at));
 }
 
 /* ---- life ---- */
@@ -196,7 +198,7 @@ struct exchange *exchange_new(struct gateway *gw)
     x->timer.data = x;
     ENSURE(uv_timer_init(gw->loop, &x->timer) == 0);
     amqp_declare_topic(gw->publish, RUN_EVENTS_EXCHANGE);
-    look_in(x, LOOK_MS);
+    look_in(x, SENDER_LOOK_MS);
     return x;
 }
 

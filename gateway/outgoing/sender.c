@@ -15,7 +15,6 @@
 
 #include "common/base/banned.h"
 
-#define LOOK_MS 500        /* for what schedulers have written */
 #define LOOK_SOON_MS 20    /* when one has ended: its endpoint has room for another */
 #define HOLD_SLACK_MS 5000 /* beyond the timeout: to write down what came of it */
 #define EACH 8             /* of one endpoint on their way, from all gateways */
@@ -49,9 +48,9 @@ struct sender {
     uv_timer_t timer;
     struct sending *first;
     size_t in_hand, failing;
-    bool taking, soon; /* soon: there may be more at once */
-    struct mono_us look_at;
-    void (*done)(void *ctx); /* of stopping; NULL: it goes on */
+    bool taking, soon;                /* soon: there may be more at once */
+    struct mono_us look_at, found_at; /* found_at: when something was last there */
+    void (*done)(void *ctx);          /* of stopping; NULL: it goes on */
     void *ctx;
 };
 
@@ -260,15 +259,19 @@ static void on_taken(void *ctx, const struct pg_outcome *outcome)
     size_t rows = outcome->rc == ERR_OK ? pg_rows(outcome->results[0]) : 0;
 
     sender->taking = false;
-    sender->look_at.us = clock_mono().us + LOOK_MS * US_PER_MS;
-    if (rows > 0)
+    if (rows > 0) {
+        sender->found_at = clock_mono();
         FAULT_POINT(gateway_outgoing_taken);
+    }
+    sender->look_at.us = clock_mono().us + (int64_t)sender_look_ms(sender->found_at) * US_PER_MS;
     for (size_t i = 0; i < rows; i++)
         open_next(sending_new(sender, outcome->results[0], i));
     if (outcome->rc != ERR_OK)
         log_event(LOG_WARN, "outgoing.take_failed", log_err(outcome->err));
     metric_set(METRIC_OUTGOING_IN_HAND, (int64_t)sender->in_hand);
-    look_in(sender, sender->done != NULL ? 0 : sender->soon || rows > 0 ? LOOK_SOON_MS : LOOK_MS);
+    look_in(sender, sender->done != NULL       ? 0
+                    : sender->soon || rows > 0 ? LOOK_SOON_MS
+                                               : sender_look_ms(sender->found_at));
 }
 
 static void take(struct sender *sender)
@@ -317,7 +320,7 @@ static void on_timer(uv_timer_t *timer)
         (sender->soon || clock_mono().us >= sender->look_at.us))
         take(sender);
     else
-        look_in(sender, LOOK_MS);
+        look_in(sender, sender_look_ms(sender->found_at));
 }
 
 /* ---- life ---- */
@@ -332,13 +335,14 @@ struct sender *sender_new(struct gateway *gw, const struct egress *egress)
     sender->exchange = exchange_new(gw);
     sender->timer.data = sender;
     ENSURE(uv_timer_init(gw->loop, &sender->timer) == 0);
-    look_in(sender, LOOK_MS);
+    look_in(sender, SENDER_LOOK_MS);
     return sender;
 }
 
 void sender_wake(struct sender *sender)
 {
     sender->soon = true;
+    sender->found_at = clock_mono();
     if (!sender->taking)
         look_in(sender, 0);
 }
