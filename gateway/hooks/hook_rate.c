@@ -90,10 +90,12 @@ static void refuse(struct hook *hook, double wait_us)
 static void on_shared(void *ctx, enum cache_status status, struct str value)
 {
     struct hook *hook = ctx;
-    int64_t wait_us;
+    int64_t wait_us = 0;
 
-    if (status != CACHE_OK || !parse_i64(value, 0, INT64_MAX, &wait_us) || wait_us == 0) {
-        hook->in_rate(hook); /* taken, or nobody but us can say */
+    if (status != CACHE_OK || !parse_i64(value, 0, INT64_MAX, &wait_us))
+        metric_add(METRIC_HOOKS_RATE_ALONE, 1);
+    if (wait_us == 0) {
+        hook->in_rate(hook);
         return;
     }
     own_bucket(hook)->tokens += 1; /* it was not used */
@@ -129,8 +131,10 @@ void hook_check_rate(struct hook *hook, void (*done)(struct hook *hook))
         return;
     }
     bucket->tokens -= 1;
-    if (cache == NULL || !cache_is_up(cache))
-        done(hook);
-    else
+    if (cache != NULL && cache_is_up(cache)) {
         ask_shared(hook);
+        return;
+    }
+    metric_add(METRIC_HOOKS_RATE_ALONE, cache != NULL ? 1 : 0);
+    done(hook);
 }
