@@ -271,11 +271,13 @@ def test_every_answer_is_as_described(stack, api):
         matching = {"filter": {"workflow": flow.rsplit("/", 1)[1], "status": "succeeded"}}
         ask("POST", f"/v1/runs:{verb}", {**matching, "dry_run": True}, 200)
         operation = ask("POST", f"/v1/runs:{verb}", matching, 202)
-        assert ask("GET", "/v1/operations/" + operation["id"], status=200)["status"] == "done"
+        drive.until("its end", lambda: ask("GET", "/v1/operations/" + operation["id"], status=200)["status"] == "done")
     matching = {"filter": {"workflow": name + "-waits", "status": "cancelled", "label.none": "such"}}
     ask("POST", "/v1/runs:rerun", {**matching, "dry_run": True}, 200)
     operation = ask("POST", "/v1/runs:rerun", {**matching, "from": "w", "confirm": ["w"], "outputs": {}, "input": {}}, 202)
+    drive.until("its end", lambda: ask("GET", "/v1/operations/" + operation["id"], status=200)["status"] == "done")
     assert ask("GET", "/v1/operations/" + operation["id"], status=200)["new_runs"] == []
+    assert ask("POST", "/v1/operations/" + operation["id"] + ":cancel", status=200)["status"] == "done"  # there is nothing left of it
     ask("GET", f"/v1/runs/{waiting}/commands/{verdict['command']}", status=200)
     assert ended(ask, waiting)["status"] == "cancelled"
     ask("POST", f"/v1/runs/{waiting}:rerun?plan=true", {"from": "w"}, 200)
