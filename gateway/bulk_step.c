@@ -7,7 +7,7 @@
 
 #include "common/base/banned.h"
 
-#define LOOK_MS 500 /* for what other gateways have accepted, or left */
+#define LOOK_MS 2000 /* for what other gateways have accepted, or left */
 /* Commands of one operation that are out at a time: as many as schedulers apply in half a second or so, and no more,
  * because everybody else's commands stand behind them. */
 #define OUT_MAX 2000

@@ -81,7 +81,8 @@ DECLARE
 BEGIN
     SELECT * INTO o FROM bulk_operation p WHERE p.next_at <= now() ORDER BY p.next_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND THEN -- perhaps somebody is at it
-        SELECT greatest(extract(epoch FROM min(p.next_at) - now()) * 1000, 50) INTO due_ms FROM bulk_operation p WHERE p.next_at IS NOT NULL;
+        SELECT greatest(extract(epoch FROM p.next_at - now()) * 1000, 50) INTO due_ms
+          FROM bulk_operation p WHERE p.next_at IS NOT NULL ORDER BY p.next_at LIMIT 1;
         RETURN;
     END IF;
     FOR v IN SELECT * FROM bulk_verdicts(o.organisation, o.id) LOOP
