@@ -30,7 +30,10 @@ static void put_int_or_null(struct jw *w, const char *key, const struct pg_resul
 static void put_told(struct jw *w, const struct pg_result *rows, size_t row)
 {
     bool held = pg_get_bool(rows, row, 7);
+    struct wall_us next_at = {0};
 
+    if (!held)
+        next_at = pg_get_time(rows, row, 6);
     jw_obj(w);
     jw_kstr(w, "id", pg_get_str(rows, row, 0));
     jw_kstr(w, "type", pg_get_str(rows, row, 1));
@@ -44,7 +47,7 @@ static void put_told(struct jw *w, const struct pg_result *rows, size_t row)
     else
         jw_kstr(w, "status", pg_get_str(rows, row, 4));
     jw_ki64(w, "attempts", pg_get_int(rows, row, 5));
-    jw_ktime(w, "next_at", held ? (struct wall_us){0} : pg_get_time(rows, row, 6));
+    jw_ktime(w, "next_at", next_at);
     jw_ktime(w, "expires_at", pg_get_time(rows, row, 8));
 }
 

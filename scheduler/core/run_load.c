@@ -199,6 +199,7 @@ static void one_loaded(struct sched *sched, struct run_entry *entry, const struc
 
     if (loaded->failed) {
         entry->state = ENTRY_EMPTY;
+        entry->reload = true; /* after a commit of unknown outcome nothing waits for it that would ask again */
         run_delay(sched, entry, LOAD_AGAIN_US);
         return;
     }

@@ -376,6 +376,10 @@ static void answer_load(struct script *s)
         loaded.work_count = run->work_count;
         loaded.work = run->work;
     }
+    if (s->fail_loads > 0) {
+        s->fail_loads--;
+        loaded = (struct sched_loaded_run){.id = loaded.id, .failed = true};
+    }
     sched_on_loaded(s->sched, load, &loaded, 1);
 }
 

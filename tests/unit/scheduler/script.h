@@ -94,6 +94,7 @@ struct script {
     int64_t committed_order;
     struct run_id journal;
     size_t entered, left;
+    size_t fail_loads; /* so many of the next reads of runs */
     /* switches: leave these unanswered */
     bool hold_commits, hold_loads, hold_fetches, hold_bodies, hold_shards, hold_confirms;
 };

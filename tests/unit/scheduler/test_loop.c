@@ -300,6 +300,28 @@ static void after_an_unknown_commit_runs_are_read_and_their_tasks_published_agai
     script_free(s);
 }
 
+/* Nothing waits for the run that would have it read: its task is out in the table, and nowhere else. */
+static void a_run_that_could_not_be_read_after_an_unknown_commit_is_read_again(void **state)
+{
+    struct script *s = script_new();
+    struct script_run *run;
+
+    (void)state;
+    script_own(s, 0, 1);
+    s->hold_commits = true;
+    run = script_run(s, 0, NOOP);
+    script_settle(s);
+    write_as_if_committed(s);
+    s->fail_loads = 3;
+    script_commit(s, SCHED_UNKNOWN, NULL);
+    s->hold_commits = false;
+    script_advance(s, 30 * SEC);
+    assert_int_equal(s->fail_loads, 0);
+    assert_int_equal(script_events(s, run, EVENT_RUN_STARTED), 1);
+    assert_int_equal(script_count(s, "task"), 1);
+    script_free(s);
+}
+
 static void a_batch_that_could_not_be_sent_is_sent_again(void **state)
 {
     struct script *s = script_new();
@@ -481,6 +503,7 @@ int main(void)
         cmocka_unit_test(a_conflict_takes_out_the_run_that_it_names),
         cmocka_unit_test(refused_data_is_halved_until_the_run_is_alone_then_quarantined),
         cmocka_unit_test(after_an_unknown_commit_runs_are_read_and_their_tasks_published_again),
+        cmocka_unit_test(a_run_that_could_not_be_read_after_an_unknown_commit_is_read_again),
         cmocka_unit_test(a_batch_that_could_not_be_sent_is_sent_again),
         cmocka_unit_test(a_command_seen_twice_is_applied_once),
         cmocka_unit_test(commands_of_a_run_keep_their_order_when_a_batch_fails),
