@@ -34,7 +34,7 @@ MEMORY_BOUND_MB = {"gateway": 128, "scheduler": 448, "worker": 128}
 OPEN = "status in ('pending', 'active', 'paused')"
 CLOSED_LOOP = 512                   # connections: enough work in hand that nothing waits for a client
 GOODPUT_MIN = 0.8
-START_DELAY_MAX = 2.0               # beyond what those need that may wait before it is asked for how long
+START_DELAY_MAX = 4.0               # beyond what those need that may wait before it is asked for how long; 1 s on a machine of one's own
 BACKLOG_MIN = 500                   # of each organisation (ROPEWALK_BACKLOG_MIN)
 
 
