@@ -3,6 +3,7 @@
 #include "common/base/ensure.h"
 #include "gateway/event_json.h"
 #include "gateway/flows.h"
+#include "gateway/start.h"
 #include "gateway/step_place.h"
 #include "rw_gateway_sql.h"
 
@@ -18,6 +19,7 @@ struct loading {
     void (*done)(void *ctx, const struct history *history);
     void *ctx;
     bool may_miss;
+    bool ended; /* its row is not read: it has ended, and what was started is known */
     struct plan *plan;
     int looks;
 };
@@ -173,6 +175,8 @@ static enum err_code fold_page(struct loading *l, const struct pg_result *rows, 
             rc = engine_fold(h->state, event, err);
         if (rc != ERR_OK)
             return rc;
+        if (event->type == EVENT_RUN_STARTED)
+            h->started_at = event->at;
         if (arena != passing || event->type == EVENT_RUN_REOPENED)
             view_event(h, event);
         if (arena == passing && i % 64 == 63)
@@ -269,6 +273,18 @@ static void read_work(struct history *h, const struct pg_result *rows)
     }
 }
 
+/* What the row of a run says of its end, by its history. */
+static void end_of_history(struct history *h)
+{
+    h->status = str_of(run_status_name((enum run_status)h->state->status));
+    h->ended_at = h->end->at;
+    if (h->end->code.ptr == NULL)
+        return;
+    h->error_code = h->end->code;
+    h->error_step = h->end->step;
+    h->error_text = h->end->message;
+}
+
 static void on_page(void *ctx, const struct pg_outcome *outcome)
 {
     struct loading *l = ctx;
@@ -289,11 +305,14 @@ static void on_page(void *ctx, const struct pg_outcome *outcome)
         read_page(l);
         return;
     }
+    if (l->ended && run_ended((enum run_status)h->state->status))
+        end_of_history(h);
     if (run_ended((enum run_status)h->state->status) != (h->ended_at.us != 0) && ++l->looks < LOOKS_MAX) {
         look(l); /* it ended, or was opened again, between two of our statements */
         return;
     }
-    read_work(h, outcome->results[1]);
+    if (!l->ended)
+        read_work(h, outcome->results[1]);
     views_finish(h);
     read_bodies(l);
 }
@@ -304,7 +323,8 @@ static void read_page(struct loading *l)
     struct pg_batch *batch = call_batch_by_index(h->call);
 
     pg_add(batch, SQL_EVENT_FOLD, pg_uuid(h->id), pg_i32((int32_t)h->state->last_seq), pg_i32(PAGE_EVENTS));
-    pg_add(batch, SQL_RUN_WORK, pg_uuid(h->id));
+    if (!l->ended)
+        pg_add(batch, SQL_RUN_WORK, pg_uuid(h->id));
     pg_submit(gateway_read(h->call->gw), batch, on_page, l);
 }
 
@@ -400,6 +420,7 @@ static void look(struct loading *l)
     struct call *call = l->history.call;
     struct pg_batch *batch = call_batch_by_index(call);
 
+    l->ended = false;
     l->history = (struct history){.call = call, .id = l->history.id};
     pg_add(batch, SQL_RUN_GET, pg_uuid(l->history.id));
     pg_submit(gateway_read(call->gw), batch, on_run, l);
@@ -434,6 +455,26 @@ void history_load(struct call *call, struct run_id id, void (*done)(struct call 
 
     *h = (struct handing){call, done};
     history_read(call, id, false, hand_over, h);
+}
+
+void history_load_ended(struct call *call, const struct start *start,
+                        void (*done)(struct call *call, const struct history *history))
+{
+    struct handing *handing = arena_alloc(call->arena, sizeof(*handing));
+    struct loading *l = arena_alloc(call->arena, sizeof(*l));
+    struct str input = start->input.len <= BODY_SHOWN_BYTES ? start->input : STR_NONE;
+
+    *handing = (struct handing){call, done};
+    *l = (struct loading){.done = hand_over, .ctx = handing, .ended = true};
+    l->history = (struct history){.call = call,
+                                  .id = start->run_id,
+                                  .workflow = start->workflow,
+                                  .labels = start->labels,
+                                  .version = start->version,
+                                  .priority = start->priority,
+                                  .created_at = start->created_at,
+                                  .input = {input, start->input.len, EVENT_RUN_STARTED, 0}};
+    flows_version(call->gw->flows, start->organisation, start->workflow, start->version, on_flow, l);
 }
 
 /* ---- only the plan ---- */

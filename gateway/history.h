@@ -38,6 +38,11 @@ void history_read(struct call *call, struct run_id id, bool may_miss,
                   void (*done)(void *ctx, const struct history *history), void *ctx);
 /* The same of a run that must be there, with the call alone to go on with. */
 void history_load(struct call *call, struct run_id id, void (*done)(struct call *call, const struct history *history));
+/* The same of a run that this gateway has started and that has ended: what its row says is in its start and in its
+ * history, so only that is read. */
+struct start;
+void history_load_ended(struct call *call, const struct start *start,
+                        void (*done)(struct call *call, const struct history *history));
 /* The version that a run runs, for the time of the call; answers 404 or an error itself. */
 void history_plan(struct call *call, struct run_id id,
                   void (*done)(void *ctx, struct call *call, const struct plan *plan), void *ctx);

@@ -142,9 +142,19 @@ static void answer_ended(struct call *call, const struct history *history)
     call_json(call, 200, buf_str(&body));
 }
 
+/* Of a run that begins like others all is known but its history. */
+static bool is_plain(const struct start *start)
+{
+    return start->rerun_of == NULL && start->delivery == NULL && start->start_at.ptr == NULL;
+}
+
 static void on_waited(struct call *call, struct run_id run, bool ended)
 {
-    if (ended)
+    const struct start *start = call->ctx;
+
+    if (ended && start != NULL && is_plain(start))
+        history_load_ended(call, start, answer_ended);
+    else if (ended)
         history_load(call, run, answer_ended);
     else
         starting_answer_accepted(call, run);
@@ -170,10 +180,12 @@ void starting_done(struct start *start, enum start_verdict verdict, const struct
     switch (verdict) {
     case START_MADE:
     case START_KNOWN:
-        if (s->wait_us > 0)
+        if (s->wait_us > 0) {
+            call->ctx = verdict == START_MADE ? start : NULL;
             wait_for_end(call, start->run_id, s->wait_us, verdict == START_MADE, on_waited);
-        else
+        } else {
             starting_answer_accepted(call, start->run_id);
+        }
         break;
     case START_KEY_DIFFERS:
         call_problem(call, 422, "idempotency_key_reused", "this Idempotency-Key was used for another body");

@@ -21,6 +21,8 @@ def flow(stack):
         {"name": "slow", "steps": {"a": {"call": "delay", "with": {"duration": "30s"}}}},
         {"name": "short", "steps": {"a": {"call": "delay", "with": {"duration": "1s"}}}},
         {"name": "echo", "steps": {"a": {"call": "transform", "with": {"value": "${ .input }"}}}, "output": "${ .steps.a.output }"},
+        {"name": "looped", "steps": {"a": {"call": "foreach", "with": {"items": "${ .input }", "steps": {
+            "b": {"call": "transform", "with": {"value": "${ .item }"}}}}}}},
         {"name": "strict", "input_schema": {"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}},
          "steps": {"a": {"call": "noop"}}},
         {"name": "branchy", "priority": "high", "steps": {
@@ -52,6 +54,17 @@ def test_wait_gives_the_ended_run_however_it_ended(api, flow):
     assert '"a":[1,0.1]' in run.text.replace(" ", "")
     run = api("POST", "/v1/workflows/branchy/runs?wait=20s", {"input": {"yes": True}}).json()
     assert run["status"] == "failed" and run["error"]["step"] == "bad" and run["error"]["code"] == "connect"
+
+
+@pytest.mark.parametrize("workflow, body", [
+    ("echo", {"input": {"a": [1, 0.10]}, "labels": {"k": "v", "a": "b"}, "priority": "low"}), ("echo", {}), ("echo", {"input": None}),
+    ("branchy", {"input": {"yes": True}}), ("branchy", {"input": {"yes": False}}), ("branchy", {"input": {"yes": True}, "start_at_step": "y"}),
+    ("echo", {"input": {"text": "x" * 5000}}), ("looped", {"input": [1, 2, 3]}), ("quick", {"priority": "critical"}), ("branchy", {}),
+])
+def test_what_was_waited_for_is_what_the_run_reads_as(api, other, flow, workflow, body):
+    answer = api("POST", f"/v1/workflows/{workflow}/runs?wait=20s", body)
+    assert answer.status_code == 200
+    assert answer.text == other("GET", "/v1/runs/" + answer.json()["id"]).text
 
 
 def test_wait_ends_after_its_time(api, flow):
