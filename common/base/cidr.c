@@ -21,18 +21,49 @@ static bool parse_plain(struct str text, uint8_t ret[16], bool *ret_v4)
     return inet_pton(AF_INET, copy, ret + sizeof(mapped)) == 1;
 }
 
-bool address_parse(struct str text, uint8_t ret[16])
+static const char *find(struct str text, char what)
 {
-    const char *colon = text.len == 0 ? NULL : memchr(text.ptr, ':', text.len);
+    return text.len == 0 ? NULL : memchr(text.ptr, what, text.len);
+}
+
+static struct str behind(struct str text, const char *at)
+{
+    return (struct str){at + 1, text.len - (size_t)(at + 1 - text.ptr)};
+}
+
+static bool is_port(struct str text)
+{
+    uint32_t port;
+
+    return parse_u32(text, 0, UINT16_MAX, &port);
+}
+
+/* "2001:db8::1]:443" of "[2001:db8::1]:443" */
+static bool parse_bracketed(struct str text, uint8_t ret[16])
+{
+    const char *end = find(text, ']');
+    struct str address, rest;
     bool v4;
 
-    if (text.len > 0 && text.ptr[0] == '[') {
-        text = (struct str){text.ptr + 1, text.len - 1};
-        text = str_cut(&text, ']');
-    } else if (colon != NULL && memchr(colon + 1, ':', text.len - (size_t)(colon + 1 - text.ptr)) == NULL) {
-        text.len = (size_t)(colon - text.ptr);
-    }
-    return parse_plain(text, ret, &v4);
+    if (end == NULL)
+        return false;
+    address = (struct str){text.ptr, (size_t)(end - text.ptr)};
+    rest = behind(text, end);
+    if (rest.len > 0 && (rest.ptr[0] != ':' || !is_port(behind(rest, rest.ptr))))
+        return false;
+    return parse_plain(address, ret, &v4) && !v4;
+}
+
+bool address_parse(struct str text, uint8_t ret[16])
+{
+    const char *colon = find(text, ':');
+    bool v4;
+
+    if (text.len > 0 && text.ptr[0] == '[')
+        return parse_bracketed(behind(text, text.ptr), ret);
+    if (colon == NULL || find(behind(text, colon), ':') != NULL)
+        return parse_plain(text, ret, &v4);
+    return is_port(behind(text, colon)) && parse_plain((struct str){text.ptr, (size_t)(colon - text.ptr)}, ret, &v4);
 }
 
 bool cidr_parse(struct str text, struct cidr *ret)

@@ -11,7 +11,8 @@ struct cidr {
 
 /* "192.0.2.0/24", "2001:db8::/32", or an address alone. Bits behind the prefix must be zero. */
 bool cidr_parse(struct str text, struct cidr *ret);
-/* An address: "192.0.2.1", "2001:db8::1", "[2001:db8::1]:443", "192.0.2.1:51234". */
+/* An address: "192.0.2.1", "2001:db8::1", "[2001:db8::1]:443", "192.0.2.1:51234". The whole text or nothing: what was
+ * cut off, or has something behind it, is nobody's address. */
 bool address_parse(struct str text, uint8_t ret[16]);
 bool cidr_holds(const struct cidr *cidr, const uint8_t address[16]);
 #define ADDRESS_TEXT_SIZE 46
