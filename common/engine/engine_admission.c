@@ -227,16 +227,6 @@ void engine_admitted(struct ctx *c)
     admit_to_organisation(c);
 }
 
-static void take(struct ctx *c)
-{
-    for (int scope = 0; scope < ADMISSION_SCOPES && c->rc == ERR_OK; scope++) {
-        const struct admission *admission = &c->state->admissions[scope];
-
-        if (admission->known && !admission->asked)
-            ask(c, (enum admission_scope)scope, admission->key, (struct event){.as = STR("take")}, 0);
-    }
-}
-
 static void queue_again(struct ctx *c, enum admission_scope scope, struct run_id key, uint32_t limit)
 {
     uint32_t timeout_seq = c->state->timeout_seq;
@@ -246,19 +236,22 @@ static void queue_again(struct ctx *c, enum admission_scope scope, struct run_id
         engine_close_seq(c, timeout_seq);
 }
 
-/* Whatever its workflow does with those that find no slot: somebody has asked for this one, and it waits. What is only
- * known better now ends at once, and needs none; who is to be told of it all the same takes one. */
+/* What is only known better now ends in the same input, unless it has to be undone. */
+static bool has_something_to_do(const struct run_state *state)
+{
+    return state->timeout_seq != 0 || state->compensating ||
+           (state->compensate_wanted && engine_has_to_undo(state, false));
+}
+
+/* Whatever its workflow does with those that find no slot: somebody has asked for this one, and it waits. */
 void engine_ask_again(struct ctx *c)
 {
     const struct run_state *state = c->state;
     const struct admission *own = &state->admissions[ADMISSION_WORKFLOW];
-    bool goes_on = state->timeout_seq != 0 || state->compensating;
 
-    if (c->rc != ERR_OK || !c->reopened)
+    if (c->rc != ERR_OK || !c->reopened || !has_something_to_do(state))
         return;
-    if (!goes_on)
-        take(c);
-    else if (own->known && !own->asked)
+    if (own->known && !own->asked)
         queue_again(c, ADMISSION_WORKFLOW, own->key, state->plan->concurrency.limit);
     else if (must_ask_organisation(c))
         queue_again(c, ADMISSION_ORGANISATION, key_id(state, ADMISSION_ORGANISATION, false, STR_NONE),

@@ -192,17 +192,9 @@ class Hold:
         return (begin, end) if begin < end else None
 
 
-def takes_back(run):
-    """Was it opened again otherwise than by a retry? Then it may take its slot back whether one is free or not."""
-    return any(event.type == RUN_REOPENED and event.code != "retry" for event in run.events)
-
-
 def holds_of(c):
-    """Those of runs that may take a slot that is not free are left out."""
     limits = c.load.get("running_runs", {})
     for run in c.runs.values():
-        if takes_back(run):
-            continue
         asked = {event.seq: event for event in run.events if event.type == RUN_QUEUED}
         for event in run.events:
             if event.type == RUN_ADMITTED and event.ref in asked:
@@ -257,12 +249,11 @@ def in_turn(c, holds, found):
 def as_seen(c, by_key, found):
     """Each look at the table is of one moment: no more granted than may be, and nobody granted who came after one that waits."""
     bounds = {key: holds[0].bound for key, holds in by_key.items()}
-    taking = {run.id for run in c.runs.values() if takes_back(run)}
     waiting = 0
     for look in c.slots:
         rows = collections.defaultdict(list)
         for key, run, number, granted, told in look["rows"]:
-            if run in c.runs and run not in taking:
+            if run in c.runs:
                 rows[key].append((number, run, granted, told))
         for key, there in rows.items():
             granted = [number for number, _, is_granted, _ in there if is_granted]

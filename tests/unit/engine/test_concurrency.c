@@ -273,6 +273,45 @@ static void what_is_undone_after_the_end_waits_too(void **unused)
     world_deinit(&w);
 }
 
+/* Settling a run that was cancelled ends in the same input and asks for no slot; unless a late result is to be undone
+ * by then, which waits for one. */
+static void what_settling_undoes_waits_too(void **unused)
+{
+    (void)unused;
+    for (int late = 0; late < 2; late++) {
+        struct world w;
+
+        world_init(&w,
+                   "{\"name\":\"x\",\"concurrency\":{\"limit\":1},\"steps\":{\"a\":{\"call\":\"noop\",\"compensate\":{"
+                   "\"call\":\"noop\"}},\"b\":{\"call\":\"noop\",\"delivery\":\"at_most_once\"}}}");
+        world_start(&w);
+        admit(&w, 1, false, false);
+        world_begin(&w, "b", "w1");
+        world_cancel(&w, true);
+        world_lost(&w, "b");
+        assert_int_equal(w.state->status, RUN_CANCELLED);
+        if (late) {
+            world_succeed(&w, "a", "1");
+            assert_string_equal(world_said(&w), "step.late_result a");
+        }
+        world_settle(&w, "b", "succeeded", NULL);
+        if (!late) {
+            assert_string_equal(world_said(&w), "command.applied, run.reopened, step.settled b, run.cancelled");
+            assert_int_equal(w.fx.admission_count, 0);
+        } else {
+            assert_string_equal(world_said(&w), "command.applied, run.reopened, step.settled b, run.queued");
+            assert_true(str_is(w.fx.admissions[0].as, "queue"));
+            world_reload(&w);
+            admit(&w, w.state->admission_seq, false, false);
+            assert_string_equal(world_said(&w), "run.admitted, run.compensating, step.dispatched a:compensate");
+            world_succeed(&w, "a:compensate", "1");
+            assert_int_equal(w.state->status, RUN_COMPENSATED);
+            assert_effect(&w, 0, true, ADMISSION_WORKFLOW, 0);
+        }
+        world_deinit(&w);
+    }
+}
+
 static void start_with(struct world *w, const char *start_at, const char *given, bool bounded)
 {
     world_apply(w, (struct engine_input){.kind = IN_START,
@@ -396,6 +435,7 @@ int main(void)
         cmocka_unit_test(who_goes_on_after_the_end_waits_like_any_other),
         cmocka_unit_test(who_waits_again_can_be_paused_and_cancelled),
         cmocka_unit_test(what_is_undone_after_the_end_waits_too),
+        cmocka_unit_test(what_settling_undoes_waits_too),
         cmocka_unit_test(what_a_run_is_given_waits_with_it),
         cmocka_unit_test(a_run_begins_at_a_step_when_it_is_admitted),
         cmocka_unit_test(a_run_that_is_given_everything_waits_too),
