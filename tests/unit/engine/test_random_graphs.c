@@ -1,122 +1,24 @@
 /* Random graphs against a small independent model of the rules for edges, joins, `when` and failures. The model does
  * not share a line with the engine: it reads the same random description and decides each step once, in topological
  * order. */
-#include "tests/unit/engine/world.h"
+#include "tests/unit/engine/graph.h"
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
 #include <stdio.h>
 
-#define MAX_STEPS 14
 #define GRAPHS 4000
-
-enum outcome { SUCCEEDS, FAILS };
-
-struct rnd {
-    uint64_t state;
-};
-
-static uint32_t draw(struct rnd *r, uint32_t below)
-{
-    r->state = r->state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return (uint32_t)((r->state >> 33) % below);
-}
-
-struct node {
-    int kind;             /* 0 task, 1 condition */
-    bool branch;          /* of a condition: which it takes */
-    enum outcome outcome; /* of a task */
-    bool join_any, has_when, when, go_on;
-    int parents[MAX_STEPS];
-    int accepts[MAX_STEPS]; /* 1 succeeded, 2 failed, 4 skipped, 8 branch true, 16 branch false */
-    int parent_count;
-};
-
-struct graph {
-    int count;
-    struct node nodes[MAX_STEPS];
-};
-
-static void make_graph(struct rnd *r, struct graph *g, bool always_continue)
-{
-    *g = (struct graph){.count = 1 + (int)draw(r, MAX_STEPS)};
-    for (int i = 0; i < g->count; i++) {
-        struct node *n = &g->nodes[i];
-        int wanted = (int)draw(r, 4);
-        n->kind = draw(r, 4) == 0;
-        n->branch = draw(r, 2);
-        n->outcome = draw(r, 4) == 0 ? FAILS : SUCCEEDS;
-        n->join_any = draw(r, 2);
-        n->has_when = draw(r, 5) == 0;
-        n->when = draw(r, 2);
-        n->go_on = always_continue || draw(r, 2);
-        for (int k = 0; k < wanted && i > 0; k++) {
-            int parent = (int)draw(r, (uint32_t)i);
-            bool twice = false;
-            for (int e = 0; e < n->parent_count; e++)
-                twice = twice || n->parents[e] == parent;
-            if (twice)
-                continue;
-            n->parents[n->parent_count] = parent;
-            n->accepts[n->parent_count] = 1 + (int)draw(r, 7);
-            if (g->nodes[parent].kind == 1 && draw(r, 2))
-                n->accepts[n->parent_count] = draw(r, 2) ? 8 : 16;
-            n->parent_count++;
-        }
-    }
-}
-
-static void write_label(struct buf *doc, const char *label, bool *first)
-{
-    buf_printf(doc, "%s\"%s\"", *first ? "" : ",", label);
-    *first = false;
-}
-
-static void write_graph(const struct graph *g, struct buf *doc)
-{
-    buf_append_str(doc, STR("{\"name\":\"x\",\"steps\":{"));
-    for (int i = 0; i < g->count; i++) {
-        const struct node *n = &g->nodes[i];
-        buf_printf(doc, "%s\"s%d\":{", i == 0 ? "" : ",", i);
-        if (n->kind == 1)
-            buf_printf(doc, "\"call\":\"condition\",\"with\":{\"if\":%s}", n->branch ? "true" : "false");
-        else
-            buf_append_str(doc, STR("\"call\":\"noop\""));
-        buf_printf(doc, ",\"join\":\"%s\",\"on_failure\":\"%s\"", n->join_any ? "any" : "all",
-                   n->go_on ? "continue" : "fail");
-        if (n->has_when)
-            buf_printf(doc, ",\"when\":%s", n->when ? "true" : "false");
-        buf_append_str(doc, STR(",\"needs\":{"));
-        for (int e = 0; e < n->parent_count; e++) {
-            bool first = true;
-            buf_printf(doc, "%s\"s%d\":[", e == 0 ? "" : ",", n->parents[e]);
-            if (n->accepts[e] & 1)
-                write_label(doc, "succeeded", &first);
-            if (n->accepts[e] & 2)
-                write_label(doc, "failed", &first);
-            if (n->accepts[e] & 4)
-                write_label(doc, "skipped", &first);
-            if (n->accepts[e] & 8)
-                write_label(doc, "true", &first);
-            if (n->accepts[e] & 16)
-                write_label(doc, "false", &first);
-            buf_append_str(doc, STR("]"));
-        }
-        buf_append_str(doc, STR("}}"));
-    }
-    buf_append_str(doc, STR("}}"));
-}
 
 /* The model: outcome of every step when nothing is ever cut short. */
 static void decide_all(const struct graph *g, enum step_status *ret)
 {
     for (int i = 0; i < g->count; i++) {
-        const struct node *n = &g->nodes[i];
+        const struct graph_node *n = &g->nodes[i];
         int accepted = 0;
         for (int e = 0; e < n->parent_count; e++) {
             enum step_status p = ret[n->parents[e]];
-            const struct node *parent = &g->nodes[n->parents[e]];
+            const struct graph_node *parent = &g->nodes[n->parents[e]];
             int a = n->accepts[e];
             bool yes =
                 (p == STEP_SUCCEEDED && (a & 1)) || (p == STEP_FAILED && (a & 2)) || (p == STEP_SKIPPED && (a & 4));
@@ -156,31 +58,6 @@ static enum run_status run_of(const struct graph *g, const enum step_status *ste
     return status;
 }
 
-/* Answers queued tasks in random order until none is left. */
-static void drive(struct rnd *r, struct world *w, const struct graph *g)
-{
-    char name[16];
-
-    world_start(w);
-    for (;;) {
-        int open[MAX_STEPS];
-        int count = 0, chosen;
-        for (int i = 0; i < g->count; i++) {
-            (void)snprintf(name, sizeof(name), "s%d", i);
-            if (world_status(w, name) == STEP_QUEUED)
-                open[count++] = i;
-        }
-        if (count == 0)
-            return;
-        chosen = open[draw(r, (uint32_t)count)];
-        (void)snprintf(name, sizeof(name), "s%d", chosen);
-        if (g->nodes[chosen].outcome == FAILS)
-            world_fail(w, name, "permanent", "x", true, true);
-        else
-            world_succeed(w, name, "1");
-    }
-}
-
 static void random_graphs_end_as_the_model_says(void **unused)
 {
     struct rnd r = {12345};
@@ -194,12 +71,12 @@ static void random_graphs_end_as_the_model_says(void **unused)
         struct world w;
         struct buf doc;
         struct arena *arena = arena_new(4096);
-        enum step_status expected[MAX_STEPS];
+        enum step_status expected[GRAPH_STEPS];
         enum run_status run;
 
-        make_graph(&r, &g, always_continue);
+        graph_make(&r, &g, always_continue);
         buf_init(&doc, 1 << 16);
-        write_graph(&g, &doc);
+        graph_write(&g, &doc);
         if (strcmp(faults_of(arena, doc.ptr), "") != 0) { /* branches that exclude each other */
             assert_non_null(strstr(faults_of(arena, doc.ptr), "unreachable_step"));
             refused++;
@@ -210,7 +87,8 @@ static void random_graphs_end_as_the_model_says(void **unused)
         world_init(&w, doc.ptr);
         decide_all(&g, expected);
         run = run_of(&g, expected);
-        drive(&r, &w, &g);
+        world_start(&w);
+        graph_answer(&r, &w, &g);
         assert_true(run_ended((enum run_status)w.state->status));
         if (always_continue || !w.state->root->failing) {
             for (int s = 0; s < g.count; s++) {
