@@ -11,7 +11,8 @@ RUNS, STEPS, STEP_SECONDS = 1000, 500, 2
 class Outside:
     """An HTTP server that takes its time, and notes of each run when its requests came and when they were over."""
 
-    def __init__(self):
+    def __init__(self, seconds=STEP_SECONDS):
+        self.seconds = seconds
         self.begun, self.over = collections.defaultdict(float), collections.defaultdict(float)
         self.loop, ready = asyncio.new_event_loop(), threading.Event()
 
@@ -44,7 +45,7 @@ class Outside:
 
     async def work_or_be_left(self, reader):
         """A client that goes ends what is done for it."""
-        until = time.monotonic() + STEP_SECONDS
+        until = time.monotonic() + self.seconds
         while time.monotonic() < until and not reader.at_eof():
             await asyncio.sleep(0.02)
 

@@ -1,10 +1,17 @@
 """:cancel: what is queued never starts, what runs may finish for a while and is cut then, and the run ends."""
 import concurrent.futures
+import pathlib
+import sys
 import threading
+import time
+import uuid
 
 import drive
 import pytest
 import target
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "bench"))
+import cancelling  # noqa: E402
 
 RUNS = 450          # more than a worker's slots for one class, fewer than the window of a task queue holds beyond them
 
@@ -93,3 +100,35 @@ def test_nobody_who_was_not_told_begins_what_is_cancelled(private, world):
     drive.until("each was refused", lambda: sum(line["event"] == "task.not_begun" for line in private.log("worker")) == len(runs), 40)
     assert private.ended(private.start("untold"))["status"] == "succeeded"
     assert len(world.requests("/untold")) == 2
+
+
+def begun_after_a_thousand_are_cancelled(stack, outside):
+    """Seconds between the answer to one request that cancels 1,000 runs and the last call that begins for them."""
+    name = "thousand-" + uuid.uuid4().hex[:8]
+    stack.save({"name": name, "steps": {f"s{i}": {"call": "http", "with": {"url": outside.url}, "timeout": "60s",
+                                                  **({"needs": [f"s{i - 1}"]} if i else {})} for i in range(60)}})
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(lambda i: stack.start_for_sure(name, f"{name}-{i}"), range(1000)))
+    drive.until("most of them make calls", lambda: sum(outside.begun[run] > 0 for run in runs) > 900, 60)
+    stack.ask("POST", "/v1/runs:cancel", {"filter": {"workflow": name}})
+    answered = time.monotonic()
+    drive.until("all have ended", lambda: stack.sql("select count(*) from run where workflow = %s and status <> 'cancelled'", name)[0][0] == 0, 60, 0.5)
+    # whatever was still in a queue has been taken from it by the time that a later run has gone through
+    assert stack.ended(stack.start("chain5"))["status"] == "succeeded"
+    return max(outside.begun[run] for run in runs) - answered
+
+
+def test_of_a_thousand_runs_cancelled_at_once_nothing_begins_a_second_later(stack, capsys):
+    """Each makes one call of 0.5 s after the other, and there are more of them than slots. A busy machine may take longer than
+    a second to do what they are asked, but not each time."""
+    outside = cancelling.Outside(0.5)
+    stack.save(drive.CHAIN)
+    late = []
+    try:
+        while not late or late[-1] >= 1:
+            assert len(late) < 4, late
+            late.append(begun_after_a_thousand_are_cancelled(stack, outside))
+    finally:
+        outside.stop()
+    with capsys.disabled():
+        print(f"\n1,000 runs cancelled with one request: the last of their calls began {late[-1]:.3f} s after the answer")
