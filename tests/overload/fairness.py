@@ -64,7 +64,7 @@ class Organisation:
         self.stack, self.name = stack, f"{name}-{uuid.uuid4().hex[:6]}"
         key = stack.ask("POST", "/v1/organisations", {"name": self.name})["api_key"]
         self.headers = {"Authorization": "Bearer " + key}
-        stack.sql("update organisation set weight = %s where name = %s", weight, self.name)
+        stack.ask("PATCH", "/v1/organisations/" + self.name, {"weight": weight})
 
     def ask(self, method, path, value=None):
         return self.stack.ask(method, path, value, headers=self.headers)
