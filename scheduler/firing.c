@@ -11,7 +11,7 @@
 
 #include "common/base/banned.h"
 
-#define IDLE_MS 200
+#define IDLE_MS ((int)(FIRE_LOOK_LEAST_US / US_PER_MS))
 /* Many at the same time are fired in slices with pauses between, so that their starts do not stand in everybody's way.
  */
 #define NEXT_MS 50
@@ -394,6 +394,14 @@ static void fire(struct firing *firing, const struct pg_result *rows)
     filled(slice);
 }
 
+/* Nothing is due. A millisecond later than it will be, rather than just before. */
+static int idle_ms(const struct pg_result *next)
+{
+    int64_t in_us = pg_is_null(next, 0, 0) ? INT64_MAX : pg_get_int(next, 0, 0);
+
+    return (int)(fire_look_after_us(in_us, pg_get_bool(next, 0, 1)) / US_PER_MS) + 1;
+}
+
 static void on_due(void *ctx, const struct pg_outcome *outcome)
 {
     struct firing *firing = ctx;
@@ -402,8 +410,10 @@ static void on_due(void *ctx, const struct pg_outcome *outcome)
         return;
     if (outcome->rc != ERR_OK)
         log_event(LOG_WARN, "schedules.not_read", log_err(outcome->err));
-    if (outcome->rc != ERR_OK || firing->stopped || pg_rows(outcome->results[0]) == 0)
+    if (outcome->rc != ERR_OK || firing->stopped)
         again(firing, IDLE_MS);
+    else if (pg_rows(outcome->results[0]) == 0)
+        again(firing, idle_ms(outcome->results[1]));
     else
         fire(firing, outcome->results[0]);
 }
@@ -439,6 +449,7 @@ static void on_turn(uv_timer_t *timer)
     fresh_zones(firing);
     firing->asked++;
     (void)pg_add(batch, SQL_SCHEDULE_DUE, pg_array_param(shards), pg_i32((int32_t)firing->pace.most));
+    (void)pg_add(batch, SQL_SCHEDULE_NEXT, pg_array_param(shards));
     pg_submit(firing->options.pg, batch, on_due, firing);
 }
 

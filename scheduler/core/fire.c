@@ -125,6 +125,13 @@ void fire_pace_init(struct fire_pace *pace)
     pace->most = FIRE_SLICE;
 }
 
+int64_t fire_look_after_us(int64_t next_in_us, bool waiting)
+{
+    if (waiting || next_in_us < FIRE_LOOK_LEAST_US)
+        return FIRE_LOOK_LEAST_US;
+    return next_in_us < FIRE_LOOK_MOST_US ? next_in_us : FIRE_LOOK_MOST_US;
+}
+
 enum fire_verdict fire_pace_after(struct fire_pace *pace, enum err_code rc, size_t schedules)
 {
     if (rc == ERR_OK) {

@@ -68,3 +68,10 @@ struct fire_pace {
 enum fire_verdict { FIRE_GO_ON, FIRE_AGAIN, FIRE_REFUSED /* the only one of it is at fault */ };
 void fire_pace_init(struct fire_pace *pace);
 enum fire_verdict fire_pace_after(struct fire_pace *pace, enum err_code rc, size_t schedules);
+
+/* How long nobody needs to look when nothing was due: until the next one is, within these bounds. What is saved
+ * meanwhile, or comes with a shard, is seen within the greater; so is, where times wait for a run to end, that end
+ * within the less. */
+#define FIRE_LOOK_LEAST_US (INT64_C(200) * US_PER_MS)
+#define FIRE_LOOK_MOST_US (INT64_C(800) * US_PER_MS)
+int64_t fire_look_after_us(int64_t next_in_us /* INT64_MAX: none will be */, bool waiting);

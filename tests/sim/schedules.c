@@ -340,6 +340,24 @@ static void read_rows(struct world *w, struct scheduler *s)
     }
 }
 
+/* schedule_next.sql */
+static int64_t look_after(const struct world *w, const struct scheduler *s)
+{
+    int64_t next = INT64_MAX;
+    bool waiting = false;
+
+    for (size_t i = 0; i < SCHEDULES; i++) {
+        const struct row *row = &w->rows[i];
+
+        if (s->epochs[row->r.shard] == 0 || row->paused)
+            continue;
+        if (row->r.due.us != 0 && row->r.due.us - w->now - w->clock_off < next)
+            next = row->r.due.us - w->now - w->clock_off;
+        waiting |= row->r.waiting > 0;
+    }
+    return fire_look_after_us(next, waiting) + US_PER_MS;
+}
+
 static void forget(struct scheduler *s)
 {
     if (s->arena != NULL)
@@ -386,7 +404,7 @@ static void step(struct world *w, int who)
         read_rows(w, s);
         if (s->row_count == 0) {
             forget(s);
-            s->next = w->now + 200 * US_PER_MS;
+            s->next = w->now + look_after(w, s);
             return;
         }
         s->doing = READING;

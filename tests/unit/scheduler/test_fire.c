@@ -148,6 +148,29 @@ static void test_a_slice_is_halved_until_the_one_at_fault_is_alone(void **state)
     }
 }
 
+/* Nobody looks for what is not due: until the next is, or until something may have been saved. */
+static void test_nobody_looks_before_the_next_is_due(void **state)
+{
+    static const struct {
+        int64_t next_in_us;
+        bool waiting;
+        int64_t after_us;
+    } rows[] = {
+        {-5, false, FIRE_LOOK_LEAST_US},
+        {1, false, FIRE_LOOK_LEAST_US},
+        {INT64_C(350) * US_PER_MS, false, INT64_C(350) * US_PER_MS},
+        {INT64_C(350) * US_PER_MS, true, FIRE_LOOK_LEAST_US},
+        {INT64_C(3600) * US_PER_S, false, FIRE_LOOK_MOST_US},
+        {INT64_MAX, false, FIRE_LOOK_MOST_US},
+        {INT64_MAX, true, FIRE_LOOK_LEAST_US},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        assert_int_equal(fire_look_after_us(rows[i].next_in_us, rows[i].waiting), rows[i].after_us);
+    assert_true(FIRE_LOOK_MOST_US < US_PER_S);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -156,6 +179,7 @@ int main(void)
         cmocka_unit_test(test_times_wait_in_order_and_not_without_end),
         cmocka_unit_test(test_what_cannot_be_read_here_is_looked_at_later),
         cmocka_unit_test(test_a_slice_is_halved_until_the_one_at_fault_is_alone),
+        cmocka_unit_test(test_nobody_looks_before_the_next_is_due),
     };
     int failed;
 
