@@ -8,6 +8,7 @@
 #include "common/schema/schema.h"
 #include "rw_scheduler_sql.h"
 #include "scheduler/core/fire.h"
+#include "scheduler/schedule_rows.h"
 
 #include "common/base/banned.h"
 
@@ -125,8 +126,7 @@ static void refuse(struct slice *slice, const struct err *err)
     metric_add(METRIC_SCHEDULES_REFUSED, 1);
     firing->asked++;
     add_guard(firing, batch, slice->fires, 1);
-    (void)pg_add(batch, SQL_SCHEDULE_REFUSE, pg_uuid(row->id), pg_i32(row->revision),
-                 pg_json(error_json(slice->arena, "refused_data", (struct wall_us){0}, err->message)));
+    schedule_row_refuse(batch, row, error_json(slice->arena, "refused_data", (struct wall_us){0}, err->message));
     pg_submit(firing->options.pg, batch, on_refused, firing);
 }
 
@@ -183,52 +183,14 @@ static void on_fired(void *ctx, const struct pg_outcome *outcome)
     }
 }
 
-enum { T_SCHEDULE, T_NOMINAL, T_RUN, T_INPUT, T_TRIGGER, T_CANCELS, T_QUEUED, T_RELEASED, T_ERROR, T_COLUMNS };
-
-static void add_time(struct pg_array *t[], const struct fire_row *row, const struct fire_time *time)
-{
-    bool runs = (time->what == FIRE_START || time->what == FIRE_RELEASE) && time->error.ptr == NULL;
-
-    pg_array_add(t[T_SCHEDULE], pg_uuid(row->id));
-    pg_array_add(t[T_NOMINAL], pg_time(time->nominal));
-    pg_array_add(t[T_RUN], runs ? pg_uuid(time->run) : pg_null());
-    pg_array_add(t[T_INPUT], pg_json(time->input.ptr == NULL ? STR("{}") : time->input));
-    pg_array_add(t[T_TRIGGER], pg_json(time->trigger));
-    pg_array_add(t[T_CANCELS], runs && time->cancels ? pg_uuid(row->last_run) : pg_null());
-    pg_array_add(t[T_QUEUED], pg_bool(time->what == FIRE_QUEUE));
-    pg_array_add(t[T_RELEASED], pg_bool(time->what == FIRE_RELEASE));
-    pg_array_add(t[T_ERROR], pg_json(time->error));
-}
-
 static void commit(struct slice *slice)
 {
-    static const enum pg_elem types[T_COLUMNS] = {PG_E_UUID, PG_E_TIME, PG_E_UUID, PG_E_JSON, PG_E_JSON,
-                                                  PG_E_UUID, PG_E_BOOL, PG_E_BOOL, PG_E_JSON};
     struct firing *firing = slice->firing;
     struct pg_batch *batch = pg_batch_new(true);
-    struct pg_array *ids = pg_array_new(batch, PG_E_UUID), *revisions = pg_array_new(batch, PG_E_I32);
-    struct pg_array *afters = pg_array_new(batch, PG_E_TIME), *nexts = pg_array_new(batch, PG_E_TIME);
-    struct pg_array *dues = pg_array_new(batch, PG_E_TIME), *t[T_COLUMNS];
 
-    for (size_t i = 0; i < T_COLUMNS; i++)
-        t[i] = pg_array_new(batch, types[i]);
-    for (size_t i = 0; i < slice->count; i++) {
-        const struct fire *fire = &slice->fires[i];
-
-        pg_array_add(ids, pg_uuid(fire->row->id));
-        pg_array_add(revisions, pg_i32(fire->row->revision));
-        pg_array_add(afters, pg_time(fire->after));
-        pg_array_add(nexts, pg_time(fire->next));
-        pg_array_add(dues, pg_time(fire->look_at));
-        for (size_t k = 0; k < fire->count; k++)
-            add_time(t, fire->row, &fire->times[k]);
-    }
     firing->asked++;
     add_guard(firing, batch, slice->fires, slice->count);
-    (void)pg_add(batch, SQL_SCHEDULE_FIRE, pg_array_param(ids), pg_array_param(revisions), pg_array_param(afters),
-                 pg_array_param(nexts), pg_array_param(dues), pg_array_param(t[0]), pg_array_param(t[1]),
-                 pg_array_param(t[2]), pg_array_param(t[3]), pg_array_param(t[4]), pg_array_param(t[5]),
-                 pg_array_param(t[6]), pg_array_param(t[7]), pg_array_param(t[8]));
+    schedule_rows_fire(batch, slice->fires, slice->count);
     pg_submit(firing->options.pg, batch, on_fired, slice);
 }
 
@@ -338,37 +300,6 @@ static void on_fault(void *ctx, const char *code, const char *pointer, const cha
               log_cstr("pointer", pointer), log_cstr("reason", message));
 }
 
-static struct fire_row *row_of(const struct pg_result *rows, size_t i, struct arena *arena)
-{
-    struct fire_row *row = arena_alloc(arena, sizeof(*row));
-    char text[UUID_TEXT_SIZE];
-
-    *row = (struct fire_row){.id = pg_get_uuid(rows, i, 0),
-                             .organisation = (int32_t)pg_get_int(rows, i, 1),
-                             .workflow = str_arena(arena, pg_get_str(rows, i, 2)),
-                             .trigger = str_arena(arena, pg_get_str(rows, i, 3)),
-                             .shard = (int16_t)pg_get_int(rows, i, 4),
-                             .revision = (int32_t)pg_get_int(rows, i, 5),
-                             .definition = str_arena(arena, pg_get_str(rows, i, 6)),
-                             .anchor = pg_get_time(rows, i, 9),
-                             .after = pg_get_time(rows, i, 10),
-                             .due = pg_get_time(rows, i, 11),
-                             .has_run = !pg_is_null(rows, i, 12),
-                             .busy = pg_get_bool(rows, i, 13),
-                             .waiting = (int32_t)pg_get_int(rows, i, 14),
-                             .oldest = pg_get_time(rows, i, 15),
-                             .now = pg_get_time(rows, i, 16)};
-    if (!pg_is_null(rows, i, 7))
-        row->input = str_arena(arena, pg_get_str(rows, i, 7));
-    if (!pg_is_null(rows, i, 8))
-        row->input_schema = str_arena(arena, pg_get_str(rows, i, 8));
-    if (row->has_run)
-        row->last_run = pg_get_uuid(rows, i, 12);
-    run_id_format(row->id, text);
-    row->id_text = str_arena(arena, str_of(text));
-    return row;
-}
-
 static void fire(struct firing *firing, const struct pg_result *rows)
 {
     struct arena *arena = arena_new(0);
@@ -378,7 +309,7 @@ static void fire(struct firing *firing, const struct pg_result *rows)
     *slice = (struct slice){.firing = firing, .arena = arena, .filling = 1};
     slice->fires = arena_array(arena, pg_rows(rows), sizeof(*slice->fires));
     for (; i < pg_rows(rows) && slice->times < FIRE_TIMES; i++) {
-        const struct fire_row *row = row_of(rows, i, arena);
+        const struct fire_row *row = schedule_row(rows, i, arena);
         struct fire *one = &slice->fires[slice->count];
 
         if (!firing->options.owned[row->shard])
@@ -397,9 +328,10 @@ static void fire(struct firing *firing, const struct pg_result *rows)
 /* Nothing is due. A millisecond later than it will be, rather than just before. */
 static int idle_ms(const struct pg_result *next)
 {
-    int64_t in_us = pg_is_null(next, 0, 0) ? INT64_MAX : pg_get_int(next, 0, 0);
+    bool waiting;
+    int64_t in_us = schedule_next_row(next, &waiting);
 
-    return (int)(fire_look_after_us(in_us, pg_get_bool(next, 0, 1)) / US_PER_MS) + 1;
+    return (int)(fire_look_after_us(in_us, waiting) / US_PER_MS) + 1;
 }
 
 static void on_due(void *ctx, const struct pg_outcome *outcome)
@@ -432,24 +364,24 @@ static void fresh_zones(struct firing *firing)
 static void on_turn(uv_timer_t *timer)
 {
     struct firing *firing = timer->data;
-    struct pg_batch *batch = pg_batch_new(false);
-    struct pg_array *shards = pg_array_new(batch, PG_E_I16);
+    int16_t shards[SLOT_COUNT];
+    size_t count = 0;
+    struct pg_batch *batch;
 
     for (int shard = 0; *firing->options.sched != NULL && *firing->options.sandbox != NULL && shard < SLOT_COUNT;
          shard++)
         if (firing->options.owned[shard]) {
             firing->epochs[shard] = firing->options.epochs[shard];
-            pg_array_add(shards, pg_i16((int16_t)shard));
+            shards[count++] = (int16_t)shard;
         }
-    if (pg_array_count(shards) == 0) {
-        pg_batch_free(batch);
+    if (count == 0) {
         again(firing, IDLE_MS);
         return;
     }
     fresh_zones(firing);
     firing->asked++;
-    (void)pg_add(batch, SQL_SCHEDULE_DUE, pg_array_param(shards), pg_i32((int32_t)firing->pace.most));
-    (void)pg_add(batch, SQL_SCHEDULE_NEXT, pg_array_param(shards));
+    batch = pg_batch_new(false);
+    schedule_rows_due(batch, shards, count, firing->pace.most);
     pg_submit(firing->options.pg, batch, on_due, firing);
 }
 

@@ -1,10 +1,9 @@
 /* rw-sim-schedules: a day, or a year, of schedules in virtual time. What is decided is decided by the scheduler's own
- * code (scheduler/core/fire.c, common/schedule); PostgreSQL is a model of sql/schedule_due.sql and
- * sql/schedule_fire.sql. Schedulers die every few seconds, freeze, lose the answers to their commits; PostgreSQL is
- * away for minutes, its clock jumps; people pause, resume and override. No time may be missing or start two runs, and
- * where the runs of a schedule may not lie side by side they must not. --seed N --days N; a failure prints its seed and
- * exits 1. */
-#include "scheduler/core/fire.h"
+ * code (scheduler/core/fire.c, common/schedule); PostgreSQL is model_schedules.c. Schedulers die every few seconds,
+ * freeze, lose the answers to their commits; PostgreSQL is away for minutes, its clock jumps; people pause, resume and
+ * override. No time may be missing or start two runs, and where the runs of a schedule may not lie side by side they
+ * must not. --seed N --days N; a failure prints its seed and exits 1. */
+#include "tests/sim/model_schedules.h"
 #include <inttypes.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -19,29 +18,10 @@
 #define QUIET_US (1800 * SECOND) /* at the end nothing goes wrong, so that all can be made good */
 #define BEGIN_US (INT64_C(1767225600) * SECOND)
 
-struct fired {        /* a row of schedule_fire */
-    int32_t schedule; /* + 1; 0: free */
-    int32_t runs;
-    int64_t nominal;
-};
-struct run {
-    struct run_id id;
-    int64_t ends;
-};
-struct row {
-    struct fire_row r; /* as it would be read */
+struct watched { /* what is checked of a schedule */
     struct schedule_definition definition;
-    int64_t next_due;
-    bool paused;
     int64_t since;      /* times behind it are to be fired */
     int64_t last_start; /* nominal time */
-    size_t queued_count;
-    struct {
-        int64_t nominal;
-        int32_t revision; /* of the schedule when it was put there */
-    } queued[FIRE_WAITING_MAX];
-    struct run runs[64]; /* that go on */
-    size_t run_count;
 };
 enum doing { IDLE, READING, COMMITTING };
 struct scheduler {
@@ -58,16 +38,16 @@ struct scheduler {
 };
 struct world {
     uint64_t seed, chance, run_number;
-    int64_t now, until, clock_off, away_until;
+    int64_t until, away_until;
+    struct db_schedules db;
+    struct db_schedule schedules[SCHEDULES];
     int64_t next_kill, next_trouble, next_person;
-    struct row rows[SCHEDULES];
+    struct watched watched[SCHEDULES];
     struct scheduler schedulers[SCHEDULERS];
     int owner[SHARDS];
     int64_t epoch[SHARDS], seen[SHARDS];
     struct zones *zones;
-    struct fired *fired;
-    size_t fired_size, fired_count;
-    uint64_t starts, skips, releases, kills, unknown, stale, jumps, asked, doubles_refused;
+    uint64_t starts, kills, unknown, stale, jumps, asked;
 };
 
 /* Of a history of months the times are further apart, and runs take longer. */
@@ -95,7 +75,7 @@ static void fail(const struct world *w, const char *format, ...)
 {
     va_list args;
 
-    printf("%.3f s: ", (double)(w->now - BEGIN_US) / 1e6);
+    printf("%.3f s: ", (double)(w->db.now - BEGIN_US) / 1e6);
     va_start(args, format);
     vprintf(format, args);
     va_end(args);
@@ -103,179 +83,31 @@ static void fail(const struct world *w, const char *format, ...)
     exit(1);
 }
 
-/* ---- schedule_fire ---- */
+/* ---- what the model tells ---- */
 
-static struct fired *fired_at(struct world *w, int32_t schedule, int64_t nominal)
+static void on_model_fault(struct db_schedules *db, const char *what, size_t at)
 {
-    uint64_t h = ((uint64_t)nominal ^ (uint64_t)schedule << 50) * UINT64_C(0x9e3779b97f4a7c15);
-
-    for (size_t i = (size_t)(h >> 20) & (w->fired_size - 1);; i = (i + 1) & (w->fired_size - 1))
-        if (w->fired[i].schedule == 0 || (w->fired[i].schedule == schedule + 1 && w->fired[i].nominal == nominal))
-            return &w->fired[i];
+    fail(db->ctx, "schedule %zu %s", at, what);
 }
 
-static void grow(struct world *w)
+/* A run is started: may it be? Times of what a schedule was are in no order with those of what it is, because the clock
+ * may have been set back. */
+static int64_t on_start(struct db_schedules *db, size_t at, const struct fire_time *time, bool asked_since)
 {
-    struct fired *old = w->fired;
-    size_t size = w->fired_size;
-
-    if (w->fired_count * 2 < size)
-        return;
-    w->fired_size = size == 0 ? 1 << 16 : size * 2;
-    w->fired = mem_array(w->fired_size, sizeof(*w->fired));
-    for (size_t i = 0; i < size; i++)
-        if (old[i].schedule != 0)
-            *fired_at(w, old[i].schedule - 1, old[i].nominal) = old[i];
-    mem_free(old);
-}
-
-/* The unique row of a time. False: it was there. */
-static bool insert(struct world *w, int32_t schedule, int64_t nominal)
-{
-    struct fired *row;
-
-    grow(w);
-    row = fired_at(w, schedule, nominal);
-    if (row->schedule != 0) {
-        w->doubles_refused++;
-#ifdef PLANT_NO_KEY
-        return true;
-#else
-        return false;
-#endif
-    }
-    *row = (struct fired){schedule + 1, 0, nominal};
-    w->fired_count++;
-    return true;
-}
-
-/* ---- runs ---- */
-
-static void end_runs(struct row *row, int64_t now)
-{
-    size_t kept = 0;
-
-    for (size_t i = 0; i < row->run_count; i++)
-        if (row->runs[i].ends > now)
-            row->runs[kept++] = row->runs[i];
-    row->run_count = kept;
-}
-
-static bool goes_on(struct row *row, int64_t now)
-{
-    end_runs(row, now);
-    for (size_t i = 0; i < row->run_count; i++)
-        if (row->r.has_run && run_id_eq(row->runs[i].id, row->r.last_run))
-            return true;
-    return false;
-}
-
-static void cancel(struct row *row, struct run_id id)
-{
-    for (size_t i = 0; i < row->run_count; i++)
-        if (run_id_eq(row->runs[i].id, id))
-            row->runs[i].ends = 0;
-}
-
-static void start_run(struct world *w, int32_t at, const struct fire_time *time)
-{
-    struct row *row = &w->rows[at];
-    struct fired *fired = fired_at(w, at, time->nominal.us);
+    struct world *w = db->ctx;
+    struct watched *row = &w->watched[at];
+    const struct db_schedule *s = &db->all[at];
     enum schedule_overlap overlap = row->definition.overlap;
 
-    if (time->cancels)
-        cancel(row, row->r.last_run);
-    end_runs(row, w->now);
-    if (++fired->runs > 1)
-        fail(w, "schedule %d has started two runs for the time %" PRId64, (int)at, time->nominal.us);
-    if (row->run_count > 0 && (overlap == SCHEDULE_SKIP || overlap == SCHEDULE_QUEUE))
-        fail(w, "schedule %d starts a run while the one before goes on", (int)at);
-    if (overlap == SCHEDULE_QUEUE && time->nominal.us < row->last_start)
-        fail(w, "schedule %d starts an older time after a newer one", (int)at);
-    if (row->run_count == sizeof(row->runs) / sizeof(row->runs[0]))
-        row->run_count--;
-    row->runs[row->run_count++] = (struct run){
-        time->run, w->now + (chance(w) % 4 == 0 ? between(w, 1, is_long(w) ? 14400 : 300) : between(w, 0, 2)) * SECOND};
-    row->last_start = time->nominal.us;
-    row->r.has_run = true;
-    row->r.last_run = time->run;
+    if (db_fired_at(db, at, time->nominal.us)->runs > 1)
+        fail(w, "schedule %zu has started two runs for the time %" PRId64, at, time->nominal.us);
+    if (s->run_count > 0 && (overlap == SCHEDULE_SKIP || overlap == SCHEDULE_QUEUE))
+        fail(w, "schedule %zu starts a run while the one before goes on", at);
+    if (overlap == SCHEDULE_QUEUE && !asked_since && time->nominal.us < row->last_start)
+        fail(w, "schedule %zu starts an older time after a newer one", at);
+    row->last_start = asked_since ? 0 : time->nominal.us;
     w->starts++;
-}
-
-/* ---- schedule_fire.sql ---- */
-
-static void release(struct world *w, int32_t at, const struct fire_time *time)
-{
-    struct row *row = &w->rows[at];
-
-    for (size_t i = 0; i < row->queued_count; i++) {
-        bool asked_since = row->queued[i].revision != row->r.revision;
-
-        if (row->queued[i].nominal != time->nominal.us)
-            continue;
-        if (asked_since) /* times of what it was are in no order with those of what it is: the clock may have been set
-                            back */
-            row->last_start = 0;
-        memmove(&row->queued[i], &row->queued[i + 1], (--row->queued_count - i) * sizeof(row->queued[0]));
-        row->r.waiting--;
-        w->releases++;
-        start_run(w, at, time);
-        if (asked_since)
-            row->last_start = 0;
-        return;
-    }
-}
-
-static void fire_time(struct world *w, int32_t at, const struct fire_time *time)
-{
-    struct row *row = &w->rows[at];
-
-    if (time->what == FIRE_RELEASE) {
-        release(w, at, time);
-        return;
-    }
-    if (!insert(w, at, time->nominal.us))
-        return;
-    if (time->nominal.us > w->now + w->clock_off)
-        fail(w, "schedule %d is fired before its time", (int)at);
-    switch (time->what) {
-    case FIRE_START:
-    case FIRE_RELEASE:
-        start_run(w, at, time);
-        break;
-    case FIRE_QUEUE:
-        if (row->queued_count == FIRE_WAITING_MAX)
-            fail(w, "more times of schedule %d wait than may", (int)at);
-        row->queued[row->queued_count].nominal = time->nominal.us;
-        row->queued[row->queued_count++].revision = row->r.revision;
-        row->r.waiting++;
-        break;
-    case FIRE_SKIP:
-        w->skips++;
-        break;
-    }
-}
-
-static int32_t place_of(const struct world *w, const struct fire_row *row)
-{
-    for (int32_t i = 0; i < SCHEDULES; i++)
-        if (run_id_eq(w->rows[i].r.id, row->id))
-            return i;
-    fail(w, "a row that nobody has");
-}
-
-static void fire_one(struct world *w, const struct fire *fire)
-{
-    int32_t at = place_of(w, fire->row);
-    struct row *row = &w->rows[at];
-
-    if (row->r.revision != fire->row->revision || row->paused || (row->r.due.us == 0 && row->r.waiting == 0) ||
-        fire->after.us > w->now + w->clock_off)
-        return;
-    for (size_t i = 0; i < fire->count; i++)
-        fire_time(w, at, &fire->times[i]);
-    row->r.after = fire->after;
-    row->r.due = fire->look_at;
+    return w->db.now + (chance(w) % 4 == 0 ? between(w, 1, is_long(w) ? 14400 : 300) : between(w, 0, 2)) * SECOND;
 }
 
 /* The guard: the shards are this scheduler's, and have been since it read the rows. */
@@ -309,53 +141,31 @@ static void on_fault(void *ctx, const char *code, const char *pointer, const cha
     exit(1);
 }
 
-static bool is_due(struct world *w, struct row *row)
+static void own_shards(const struct scheduler *s, bool own[SHARDS])
 {
-    if (row->paused)
-        return false;
-    return (row->r.due.us != 0 && row->r.due.us <= w->now + w->clock_off) ||
-           (row->r.waiting > 0 && !goes_on(row, w->now));
+    for (int shard = 0; shard < SHARDS; shard++)
+        own[shard] = s->epochs[shard] != 0;
 }
 
-/* schedule_due.sql */
+static int64_t look_after(struct world *w, const struct scheduler *s)
+{
+    bool own[SHARDS], waiting;
+    int64_t next;
+
+    own_shards(s, own);
+    next = db_schedules_next(&w->db, own, &waiting);
+    return fire_look_after_us(next, waiting) + US_PER_MS;
+}
+
 static void read_rows(struct world *w, struct scheduler *s)
 {
+    bool own[SHARDS];
+
+    own_shards(s, own);
     s->arena = arena_new(0);
     s->rows = arena_array(s->arena, SCHEDULES, sizeof(*s->rows));
-    s->row_count = 0;
     memcpy(s->read_epochs, s->epochs, sizeof(s->epochs));
-    for (size_t i = 0; i < SCHEDULES && s->row_count < s->pace.most; i++) {
-        struct row *row = &w->rows[i];
-
-        if (s->epochs[row->r.shard] == 0 || !is_due(w, row))
-            continue;
-        row->r.busy = goes_on(row, w->now);
-        row->r.now.us = w->now + w->clock_off;
-        row->r.oldest.us = 0;
-        for (size_t k = 0; k < row->queued_count; k++)
-            if (row->r.oldest.us == 0 || row->queued[k].nominal < row->r.oldest.us)
-                row->r.oldest.us = row->queued[k].nominal;
-        s->rows[s->row_count] = row->r;
-        s->rows[s->row_count++].definition = str_arena(s->arena, row->r.definition);
-    }
-}
-
-/* schedule_next.sql */
-static int64_t look_after(const struct world *w, const struct scheduler *s)
-{
-    int64_t next = INT64_MAX;
-    bool waiting = false;
-
-    for (size_t i = 0; i < SCHEDULES; i++) {
-        const struct row *row = &w->rows[i];
-
-        if (s->epochs[row->r.shard] == 0 || row->paused)
-            continue;
-        if (row->r.due.us != 0 && row->r.due.us - w->now - w->clock_off < next)
-            next = row->r.due.us - w->now - w->clock_off;
-        waiting |= row->r.waiting > 0;
-    }
-    return fire_look_after_us(next, waiting) + US_PER_MS;
+    s->row_count = db_schedules_due(&w->db, own, s->pace.most, s->arena, s->rows);
 }
 
 static void forget(struct scheduler *s)
@@ -376,19 +186,19 @@ static void commit(struct world *w, int who, struct scheduler *s)
     if (!guard(w, who, s, fires, s->row_count)) {
         rc = ERR_STALE;
         w->stale++;
-    } else if (w->now < w->away_until || chance(w) % 50 == 0) {
+    } else if (w->db.now < w->away_until || chance(w) % 50 == 0) {
         rc = ERR_UNAVAILABLE;
     }
     if (rc == ERR_OK)
         for (size_t i = 0; i < s->row_count; i++)
-            fire_one(w, &fires[i]);
+            (void)db_schedule_fire(&w->db, &fires[i]);
     if (rc == ERR_OK && chance(w) % 20 == 0) { /* it happened, and nobody knows */
         rc = ERR_UNAVAILABLE;
         w->unknown++;
     }
     (void)fire_pace_after(&s->pace, rc, s->row_count);
     forget(s);
-    s->next = w->now + between(w, 50, 200) * US_PER_MS;
+    s->next = w->db.now + between(w, 50, 200) * US_PER_MS;
 }
 
 static void step(struct world *w, int who)
@@ -397,24 +207,24 @@ static void step(struct world *w, int who)
 
     switch (s->doing) {
     case IDLE:
-        if (w->now < w->away_until) {
-            s->next = w->now + 200 * US_PER_MS;
+        if (w->db.now < w->away_until) {
+            s->next = w->db.now + 200 * US_PER_MS;
             return;
         }
         read_rows(w, s);
         if (s->row_count == 0) {
             forget(s);
-            s->next = w->now + look_after(w, s);
+            s->next = w->db.now + look_after(w, s);
             return;
         }
         s->doing = READING;
-        s->next = w->now + between(w, 1, 20) * US_PER_MS;
+        s->next = w->db.now + between(w, 1, 20) * US_PER_MS;
         if (chance(w) % 300 == 0) /* as long as an expression, or a freeze, takes */
             s->next += between(w, 1, 15) * SECOND;
         return;
     case READING:
         s->doing = COMMITTING;
-        s->next = w->now + between(w, 1, 20) * US_PER_MS;
+        s->next = w->db.now + between(w, 1, 20) * US_PER_MS;
         return;
     case COMMITTING:
         commit(w, who, s);
@@ -426,7 +236,7 @@ static void step(struct world *w, int who)
 
 static bool lives(const struct world *w, int who)
 {
-    return !w->schedulers[who].dead && w->schedulers[who].wakes <= w->now;
+    return !w->schedulers[who].dead && w->schedulers[who].wakes <= w->db.now;
 }
 
 static void hear(struct world *w, int who)
@@ -444,21 +254,21 @@ static void look_at_leases(struct world *w)
         int owner = w->owner[shard], next = (int)(chance(w) % SCHEDULERS);
 
         if (owner >= 0 && lives(w, owner)) {
-            w->seen[shard] = w->now;
+            w->seen[shard] = w->db.now;
             /* handed over now and then, as shards are shared out anew */
             if (chance(w) % 2000 != 0)
                 continue;
-        } else if (w->now - w->seen[shard] < LEASE_US) {
+        } else if (w->db.now - w->seen[shard] < LEASE_US) {
             continue;
         }
-        if (!lives(w, next) || w->now < w->away_until)
+        if (!lives(w, next) || w->db.now < w->away_until)
             continue;
         for (int i = 0; i < SCHEDULERS; i++)
             if (lives(w, i)) /* who is frozen goes on believing */
                 w->schedulers[i].epochs[shard] = 0;
         w->owner[shard] = next;
         w->schedulers[next].epochs[shard] = ++w->epoch[shard];
-        w->seen[shard] = w->now;
+        w->seen[shard] = w->db.now;
     }
 }
 
@@ -471,7 +281,7 @@ static void wake(struct world *w, int who)
         forget(s);
         fire_pace_init(&s->pace);
         memset(s->epochs, 0, sizeof(s->epochs));
-        s->next = w->now;
+        s->next = w->db.now;
     }
     s->wakes = 0;
     /* it hears of what it has lost before or after it goes on with what it was about */
@@ -483,12 +293,12 @@ static void kill_one(struct world *w)
 {
     struct scheduler *s = &w->schedulers[chance(w) % SCHEDULERS];
 
-    w->next_kill = w->now + between(w, 2, 5) * SECOND;
-    if (w->until - w->now < QUIET_US || s->dead || s->wakes > w->now)
+    w->next_kill = w->db.now + between(w, 2, 5) * SECOND;
+    if (w->until - w->db.now < QUIET_US || s->dead || s->wakes > w->db.now)
         return;
     w->kills++;
     s->dead = chance(w) % 4 != 0; /* else it freezes */
-    s->wakes = w->now + (s->dead ? between(w, 1, 6) : between(w, 1, 30)) * SECOND;
+    s->wakes = w->db.now + (s->dead ? between(w, 1, 6) : between(w, 1, 30)) * SECOND;
     if (s->doing == COMMITTING && chance(w) % 2 == 0) {
         commit(w, (int)(s - w->schedulers), s); /* what was sent may still happen */
         s->next = s->wakes;
@@ -501,31 +311,31 @@ static void kill_one(struct world *w)
 
 static void trouble(struct world *w)
 {
-    w->next_trouble = w->now + between(w, 600, 7200) * SECOND;
-    if (w->until - w->now < QUIET_US)
+    w->next_trouble = w->db.now + between(w, 600, 7200) * SECOND;
+    if (w->until - w->db.now < QUIET_US)
         return;
     if (chance(w) % 2 == 0) {
-        w->away_until = w->now + between(w, 1, 600) * SECOND;
+        w->away_until = w->db.now + between(w, 1, 600) * SECOND;
     } else {
-        w->clock_off += between(w, -300, 300) * SECOND;
-        if (w->clock_off > 600 * SECOND || w->clock_off < -600 * SECOND)
-            w->clock_off = 0;
+        w->db.clock_off += between(w, -300, 300) * SECOND;
+        if (w->db.clock_off > 600 * SECOND || w->db.clock_off < -600 * SECOND)
+            w->db.clock_off = 0;
         w->jumps++;
     }
 }
 
 /* Everything from `since` on to `after_at` has been dealt with. */
-static void check_gaps(struct world *w, int32_t at)
+static void check_gaps(struct world *w, size_t at)
 {
-    struct row *row = &w->rows[at];
+    const struct watched *row = &w->watched[at];
     struct wall_us t = {row->since};
 
-    while (schedule_next(&row->definition.when, t, &t) && t.us <= row->r.after.us)
-        if (fired_at(w, at, t.us)->schedule == 0)
-            fail(w, "schedule %d has left out the time %" PRId64, (int)at, t.us);
+    while (schedule_next(&row->definition.when, t, &t) && t.us <= w->schedules[at].r.after.us)
+        if (db_fired_at(&w->db, at, t.us)->schedule == 0)
+            fail(w, "schedule %zu has left out the time %" PRId64, at, t.us);
 }
 
-static void define(struct world *w, int32_t at)
+static void define(struct world *w, size_t at)
 {
     static const char *const when[] = {
         "\"every\":{\"interval\":\"%ds\"",
@@ -535,8 +345,8 @@ static void define(struct world *w, int32_t at)
         "\"cron\":{\"expression\":\"0 * * * *\",\"timezone\":\"Australia/Lord_Howe\",\"dst_overlap\":\"twice\"",
         "\"cron\":{\"expression\":\"15 1 L * *\",\"timezone\":\"America/New_York\""};
     static const char *const overlaps[] = {"allow", "skip", "cancel_previous", "queue"};
-    struct row *row = &w->rows[at];
-    size_t kind = (size_t)at % (sizeof(when) / sizeof(when[0]));
+    struct db_schedule *schedule = &w->schedules[at];
+    size_t kind = at % (sizeof(when) / sizeof(when[0]));
     CLEANUP(buf_deinit) struct buf text = {0};
     bool year = is_long(w);
 
@@ -550,41 +360,48 @@ static void define(struct world *w, int32_t at)
     if (at % 7 == 0)
         buf_append_str(&text, STR(",\"jitter\":\"5s\""));
     buf_append_str(&text, STR("}}"));
-    mem_free((void *)(uintptr_t)row->r.definition.ptr);
-    row->r.definition = (struct str){mem_dup(text.ptr, text.len), text.len};
+    mem_free((void *)(uintptr_t)schedule->r.definition.ptr);
+    schedule->r.definition = (struct str){mem_dup(text.ptr, text.len), text.len};
+}
+
+static void read_definition(struct world *w, size_t at)
+{
+    const struct fire_row *row = &w->schedules[at].r;
+
+    if (!schedule_definition_read(row->definition, w->zones, row->anchor, on_fault, NULL, &w->watched[at].definition))
+        fail(w, "schedule %zu cannot be read", at);
 }
 
 /* schedule_override.sql, schedule_pause.sql */
-static void ask(struct world *w, int32_t at)
+static void ask(struct world *w, size_t at)
 {
-    struct row *row = &w->rows[at];
+    struct db_schedule *schedule = &w->schedules[at];
     bool pause = chance(w) % 2 == 0;
-    int64_t clock = w->now + w->clock_off;
+    int64_t clock = w->db.now + w->db.clock_off;
 
     check_gaps(w, at);
     if (pause)
-        row->paused = !row->paused;
+        schedule->paused = !schedule->paused;
     else
         define(w, at);
-    row->r.revision++;
-    row->r.after.us = row->since = clock;
+    schedule->r.revision++;
+    schedule->r.after.us = w->watched[at].since = clock;
     if (!pause)
-        row->r.anchor.us = clock;
-    row->r.due.us = row->paused ? 0 : clock;
-    row->last_start = 0;
-    if (!schedule_definition_read(row->r.definition, w->zones, row->r.anchor, on_fault, row, &row->definition))
-        fail(w, "schedule %d cannot be read", (int)at);
+        schedule->r.anchor.us = clock;
+    schedule->r.due.us = schedule->paused ? 0 : clock;
+    w->watched[at].last_start = 0;
+    read_definition(w, at);
     w->asked++;
 }
 
 static void person(struct world *w)
 {
-    int32_t at = (int32_t)(chance(w) % SCHEDULES);
+    size_t at = chance(w) % SCHEDULES;
 
-    w->next_person = w->now + between(w, 60, 1200) * SECOND;
-    if (w->until - w->now > QUIET_US)
+    w->next_person = w->db.now + between(w, 60, 1200) * SECOND;
+    if (w->until - w->db.now > QUIET_US)
         ask(w, at);
-    else if (w->rows[at].paused)
+    else if (w->schedules[at].paused)
         ask(w, at);
 }
 
@@ -592,18 +409,22 @@ static void person(struct world *w)
 
 static void begin(struct world *w)
 {
-    for (int32_t i = 0; i < SCHEDULES; i++) {
-        struct row *row = &w->rows[i];
+    w->db.all = w->schedules;
+    w->db.count = SCHEDULES;
+    w->db.starts = on_start;
+    w->db.fault = on_model_fault;
+    w->db.ctx = w;
+    for (size_t i = 0; i < SCHEDULES; i++) {
+        struct fire_row *row = &w->schedules[i].r;
 
-        row->r.id = run_id_make((struct wall_us){BEGIN_US + i}, (unsigned)i);
-        row->r.id_text = STR("schedule");
-        row->r.workflow = row->r.trigger = STR("t");
-        row->r.shard = (int16_t)(i % SHARDS);
-        row->r.revision = 1;
-        row->r.anchor.us = row->r.after.us = row->r.due.us = row->since = w->now;
+        row->id = run_id_make((struct wall_us){BEGIN_US + (int64_t)i}, (unsigned)i);
+        row->id_text = STR("schedule");
+        row->workflow = row->trigger = STR("t");
+        row->shard = (int16_t)(i % SHARDS);
+        row->revision = 1;
+        row->anchor.us = row->after.us = row->due.us = w->watched[i].since = w->db.now;
         define(w, i);
-        if (!schedule_definition_read(row->r.definition, w->zones, row->r.anchor, on_fault, row, &row->definition))
-            fail(w, "schedule %d cannot be read", (int)i);
+        read_definition(w, i);
     }
     for (int i = 0; i < SHARDS; i++)
         w->owner[i] = -1;
@@ -617,11 +438,11 @@ static int64_t next_due(struct world *w)
     int64_t first = INT64_MAX;
 
     for (size_t i = 0; i < SCHEDULES; i++) {
-        struct row *row = &w->rows[i];
-        int64_t at = row->paused || row->r.due.us == 0 ? INT64_MAX : row->r.due.us - w->clock_off;
+        const struct db_schedule *s = &w->schedules[i];
+        int64_t at = s->paused || s->r.due.us == 0 ? INT64_MAX : s->r.due.us - w->db.clock_off;
 
-        if (row->r.waiting > 0 && !row->paused && w->now + SECOND < at)
-            at = w->now + SECOND;
+        if (s->r.waiting > 0 && !s->paused && w->db.now + SECOND < at)
+            at = w->db.now + SECOND;
         first = at < first ? at : first;
     }
     return first;
@@ -635,29 +456,29 @@ static int64_t next_event(struct world *w)
     next = w->next_person < next ? w->next_person : next;
     for (int i = 0; i < SCHEDULERS; i++) {
         const struct scheduler *s = &w->schedulers[i];
-        int64_t at = s->dead || s->wakes > w->now ? s->wakes : s->next;
+        int64_t at = s->dead || s->wakes > w->db.now ? s->wakes : s->next;
 
-        if (!s->dead && s->wakes <= w->now && s->doing == IDLE && at < due)
+        if (!s->dead && s->wakes <= w->db.now && s->doing == IDLE && at < due)
             at = due;
         next = at < next ? at : next;
     }
-    return next > w->now ? next : w->now + 1;
+    return next > w->db.now ? next : w->db.now + 1;
 }
 
 static void finish(struct world *w)
 {
-    for (int32_t i = 0; i < SCHEDULES; i++) {
-        const struct row *row = &w->rows[i];
+    for (size_t i = 0; i < SCHEDULES; i++) {
+        const struct db_schedule *s = &w->schedules[i];
 
         check_gaps(w, i);
-        if (!row->paused && row->r.due.us != 0 && row->r.due.us < w->now + w->clock_off - 60 * SECOND)
-            fail(w, "schedule %d is not looked at any more", (int)i);
-        mem_free((void *)(uintptr_t)row->r.definition.ptr);
+        if (!s->paused && s->r.due.us != 0 && s->r.due.us < w->db.now + w->db.clock_off - 60 * SECOND)
+            fail(w, "schedule %zu is not looked at any more", i);
+        mem_free((void *)(uintptr_t)s->r.definition.ptr);
     }
     for (int i = 0; i < SCHEDULERS; i++)
         forget(&w->schedulers[i]);
     zones_free(w->zones);
-    mem_free(w->fired);
+    mem_free(w->db.fired);
 }
 
 static void play(uint64_t seed, int64_t days)
@@ -665,33 +486,33 @@ static void play(uint64_t seed, int64_t days)
     struct world *w = mem_alloc(sizeof(*w));
 
     w->seed = w->chance = seed;
-    w->now = BEGIN_US;
+    w->db.now = BEGIN_US;
     w->until = BEGIN_US + days * 86400 * SECOND;
     w->zones = zones_new(ZONEINFO_FOLDER);
     begin(w);
-    w->next_trouble = w->now + 600 * SECOND;
-    while (w->now < w->until) {
-        w->now = next_event(w);
+    w->next_trouble = w->db.now + 600 * SECOND;
+    while (w->db.now < w->until) {
+        w->db.now = next_event(w);
         for (int i = 0; i < SCHEDULERS; i++)
-            if (w->schedulers[i].wakes != 0 && w->schedulers[i].wakes <= w->now)
+            if (w->schedulers[i].wakes != 0 && w->schedulers[i].wakes <= w->db.now)
                 wake(w, i);
         look_at_leases(w);
-        if (w->now >= w->next_kill)
+        if (w->db.now >= w->next_kill)
             kill_one(w);
-        if (w->now >= w->next_trouble)
+        if (w->db.now >= w->next_trouble)
             trouble(w);
-        if (w->now >= w->next_person)
+        if (w->db.now >= w->next_person)
             person(w);
         for (int i = 0; i < SCHEDULERS; i++)
-            if (lives(w, i) && w->schedulers[i].next <= w->now)
+            if (lives(w, i) && w->schedulers[i].next <= w->db.now)
                 step(w, i);
     }
     finish(w);
     printf("seed %" PRIu64 ", %d days: %" PRIu64 " runs, %" PRIu64 " skipped, %" PRIu64 " had waited; %" PRIu64
            " kills, %" PRIu64 " unknown commits, %" PRIu64 " refused to a former owner, %" PRIu64
            " doubles refused, %" PRIu64 " jumps of the clock, %" PRIu64 " changes by people: no gap, no double\n",
-           seed, (int)days, w->starts, w->skips, w->releases, w->kills, w->unknown, w->stale, w->doubles_refused,
-           w->jumps, w->asked);
+           seed, (int)days, w->starts, w->db.skipped, w->db.released, w->kills, w->unknown, w->stale,
+           w->db.doubles_refused, w->jumps, w->asked);
     mem_free(w);
 }
 
