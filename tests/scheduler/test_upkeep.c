@@ -90,6 +90,26 @@ static void what_cannot_be_removed_stays_alone(void **state)
     pg_session_close(admin);
 }
 
+static void the_delivery_log_is_kept_for_seven_days(void **state)
+{
+    static const char rows[] =
+        "INSERT INTO delivery (organisation, id, at, workflow, trigger, status, stage, reason, body_bytes, took_us, "
+        "old_secret) SELECT 1, gen_random_uuid(), now() - interval '7 days' + n * interval '1 minute', 'w', 't', 202, "
+        "'start', 'accepted', 0, 0, false FROM generate_series(-5, 5) n";
+    struct pg_session *admin = must_open(db.url);
+    struct fixture f;
+
+    (void)state;
+    must_script(admin, rows);
+    begin(&f);
+    f.mine = true;
+    assert_int_equal(wait_for(&f, admin, "SELECT count(*) FROM delivery", 5), 5);
+    assert_int_equal(must_int(admin, "SELECT count(*) FROM delivery WHERE at > now() - interval '7 days'"), 5);
+    end(&f);
+    must_script(admin, "DELETE FROM delivery");
+    pg_session_close(admin);
+}
+
 static void partitions_are_made_ahead(void **state)
 {
     static const char last[] =
@@ -123,6 +143,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(expired_keys_go_in_slices_and_others_stay),
         cmocka_unit_test(what_cannot_be_removed_stays_alone),
+        cmocka_unit_test(the_delivery_log_is_kept_for_seven_days),
         cmocka_unit_test(partitions_are_made_ahead),
         cmocka_unit_test(it_may_end_while_something_is_under_way),
     };
