@@ -149,6 +149,7 @@ void http_respond(struct http_request *request, int status, const char *content_
 
     ENSURE(conn->state == CONN_BUSY);
     buf_init(&out, HEAD_MAX);
+    conn_leave_body(conn);
     if (conn->server->draining)
         conn->close_after = true;
     append_status_line(conn, &out, status, content_type);
@@ -172,6 +173,7 @@ void http_stream_begin(struct http_request *request, int status, const char *con
 
     ENSURE(conn->state == CONN_BUSY);
     buf_init(&out, HEAD_MAX);
+    conn_leave_body(conn);
     if (conn->request.head.minor == 0 || conn->server->draining)
         conn->close_after = true;
     append_status_line(conn, &out, status, content_type);

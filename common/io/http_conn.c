@@ -184,6 +184,27 @@ static void hand_over(struct http_conn *conn)
     conn->server->options.on_request(conn->server->options.ctx, request);
 }
 
+/* False: it is longer than may be read. */
+static bool expect_body(struct http_conn *conn)
+{
+    const struct http_head *head = &conn->request.head;
+
+    if (head->length > conn->request.body_max)
+        return false;
+    conn->body_left = head->length;
+    set_state(conn, CONN_BODY);
+    if (head->expect_continue && conn->in.len == 0)
+        conn_write_continue(conn);
+    return true;
+}
+
+static bool is_head_first(const struct http_conn *conn)
+{
+    const struct http_options *options = &conn->server->options;
+
+    return options->head_first != NULL && options->head_first(options->ctx, &conn->request);
+}
+
 static void begin_request(struct http_conn *conn, size_t head_len)
 {
     struct http_request *request = &conn->request;
@@ -193,6 +214,8 @@ static void begin_request(struct http_conn *conn, size_t head_len)
     arena_reset(request->arena);
     buf_reset(&request->body);
     request->gone = NULL;
+    request->body_done = NULL;
+    request->body_max = conn->server->options.max_body_bytes;
     http_parser_init(&conn->parser, HTTP_REQUEST);
     conn->parser.data = conn;
     conn->parser_done = false;
@@ -211,19 +234,80 @@ static void begin_request(struct http_conn *conn, size_t head_len)
         conn_refuse(conn, &FAULT_UNCLEAR);
         return;
     }
-    if (!has_body) {
+    request->unread = has_body; /* so that its length can be asked for */
+    request->unread = has_body && is_head_first(conn);
+    if (!has_body || request->unread) {
         hand_over(conn);
-        return;
-    }
-    if (request->head.length > conn->server->options.max_body_bytes) {
+    } else if (!expect_body(conn)) {
         fault = fault_large(conn);
         conn_refuse(conn, &fault);
+    }
+}
+
+void http_read_body(struct http_request *request, size_t max_bytes, void (*done)(void *ctx, bool whole), void *ctx)
+{
+    struct http_conn *conn = request->conn;
+
+    ENSURE(conn->state == CONN_BUSY);
+    if (!request->unread) {
+        done(ctx, request->body.len <= max_bytes);
         return;
     }
-    conn->body_left = request->head.length;
-    set_state(conn, CONN_BODY);
-    if (request->head.expect_continue && conn->in.len == 0)
-        conn_write_continue(conn);
+    if (max_bytes < request->body_max)
+        request->body_max = max_bytes;
+    if (!expect_body(conn)) {
+        done(ctx, false);
+        return;
+    }
+    request->unread = false;
+    request->body_done = done;
+    request->body_ctx = ctx;
+    conn_serve(conn);
+}
+
+struct str http_body_begun(const struct http_request *request)
+{
+    const struct http_conn *conn = request->conn;
+    struct str begun = buf_str(&conn->in);
+
+    if (!request->unread)
+        return buf_str(&request->body);
+    if (request->head.chunked)
+        return STR("");
+    if (begun.len > request->head.length)
+        begun.len = (size_t)request->head.length;
+    return begun;
+}
+
+uint64_t http_body_length(const struct http_request *request)
+{
+    return request->unread ? request->head.length : request->body.len;
+}
+
+/* The next request may follow only where all of the body has come. */
+void conn_leave_body(struct http_conn *conn)
+{
+    const struct http_head *head = &conn->request.head;
+
+    if (!conn->request.unread)
+        return;
+    conn->request.unread = false;
+    if (!head->chunked && head->length <= conn->in.len)
+        conn->request.skip = (size_t)head->length;
+    else
+        conn->close_after = true;
+}
+
+/* To who has asked for it. */
+static void give_body(struct http_conn *conn, bool whole)
+{
+    struct http_request *request = &conn->request;
+    void (*done)(void *ctx, bool whole) = request->body_done;
+
+    request->body_done = NULL;
+    conn->close_after |= !whole;
+    set_state(conn, CONN_BUSY);
+    done(request->body_ctx, whole);
 }
 
 /* True when there may be more to do. */
@@ -248,7 +332,7 @@ static bool serve_body(struct http_conn *conn)
     if (conn->in.len == 0)
         return false;
     if (conn->request.head.chunked) {
-        n = http_chunks_walk(&conn->chunks, buf_str(&conn->in), conn->server->options.max_body_bytes, &fault);
+        n = http_chunks_walk(&conn->chunks, buf_str(&conn->in), conn->request.body_max, &fault);
         last = conn->chunks.done;
     } else {
         n = conn->in.len < conn->body_left ? conn->in.len : (size_t)conn->body_left;
@@ -257,6 +341,10 @@ static bool serve_body(struct http_conn *conn)
     }
     if (fault.status == 0 && !parser_reads(conn, (struct str){conn->in.ptr, n}, last))
         fault = conn->request.body.overflow ? fault_large(conn) : FAULT_UNCLEAR;
+    if (fault.status == 413 && conn->request.body_done != NULL) {
+        give_body(conn, false);
+        return false;
+    }
     if (fault.status == 413)
         fault = fault_large(conn);
     if (fault.status != 0) {
@@ -264,7 +352,9 @@ static bool serve_body(struct http_conn *conn)
         return false;
     }
     buf_consume(&conn->in, n);
-    if (last)
+    if (last && conn->request.body_done != NULL)
+        give_body(conn, true);
+    else if (last)
         hand_over(conn);
     return last;
 }
@@ -332,6 +422,8 @@ void conn_request_ended(struct http_conn *conn)
 {
     conn->request.gone = NULL;
     conn->fresh = false;
+    buf_consume(&conn->in, conn->request.skip);
+    conn->request.skip = 0;
     if (conn->request.body.cap > HTTP_READ_BYTES) {
         size_t max = conn->request.body.max;
 

@@ -43,6 +43,11 @@ struct http_request {
     struct arena *arena;
     struct http_head head;
     struct buf body;
+    size_t body_max;
+    bool unread; /* handed over, and nobody has asked for the body that follows */
+    size_t skip; /* bytes of it that go with the answer */
+    void (*body_done)(void *ctx, bool whole);
+    void *body_ctx;
     struct mono_us received_at;
     void (*gone)(void *ctx);
     void *gone_ctx;
@@ -85,6 +90,7 @@ void conn_serve(struct http_conn *conn); /* goes on with what has arrived */
 void conn_close(struct http_conn *conn);
 bool conn_output_waits(const struct http_conn *conn);
 void conn_gone(struct http_conn *conn);          /* tells the handler, once */
+void conn_leave_body(struct http_conn *conn);    /* it is answered: of a body that nobody has read nothing is kept */
 void conn_request_ended(struct http_conn *conn); /* the answer is complete: next request, or goodbye */
 
 /* http_deadline.c */

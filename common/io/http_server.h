@@ -2,8 +2,8 @@
  * sees them (bare LF, folded lines, NUL, two Content-Lengths, Content-Length with Transfer-Encoding, odd
  * Transfer-Encodings: 400 and close), and what the two read differently is refused. Bounds: header block 32 KiB, 100
  * headers, target 8 KiB, body and connections from the options, deadlines below. Requests of one connection are served
- * one after another, each handed over whole; the answer may come later. Refusals are application/problem+json. Loop
- * thread only. */
+ * one after another, each handed over whole, or with its head first; the answer may come later. Refusals are
+ * application/problem+json. Loop thread only. */
 #pragma once
 #include "common/base/clock.h"
 #include "common/base/str.h"
@@ -29,6 +29,9 @@ struct http_options {
     unsigned write_grace_ms;  /* 20,000 */
     unsigned min_bytes_per_s; /* 4,096 */
     void (*on_request)(void *ctx, struct http_request *request);
+    /* Is this one handed over with its head, before its body is read? Its handler then asks for the body with
+     * http_read_body, or answers without. NULL: none is. */
+    bool (*head_first)(void *ctx, const struct http_request *request);
     void *ctx;
 };
 enum err_code http_server_new(const struct http_options *options, struct http_server **ret, struct err *err) MUST_CHECK;
@@ -43,6 +46,14 @@ struct str http_method(const struct http_request *request);
 struct str http_path(const struct http_request *request);  /* raw, without query, begins with / */
 struct str http_query(const struct http_request *request); /* raw, without ? */
 struct str http_body(const struct http_request *request);
+/* Reads the body of one that was handed over with its head. `done` is called once, also at once: false when it is
+ * longer than max_bytes or than the server takes, and the rest is not read. Where the connection or the framing of the
+ * body breaks it is never called: the request has ended then, and its arena goes. */
+void http_read_body(struct http_request *request, size_t max_bytes, void (*done)(void *ctx, bool whole), void *ctx);
+/* Before that: what has come of it, good until the callback returns (STR("") where it is in chunks), and how long it
+ * says to be, 0 where it does not. */
+struct str http_body_begun(const struct http_request *request);
+uint64_t http_body_length(const struct http_request *request);
 struct str http_header_get(const struct http_request *request, const char *lower_name); /* STR_NONE when absent */
 const struct http_header *http_headers(const struct http_request *request, size_t *ret_count); /* all, in order */
 struct str http_peer(const struct http_request *request);                                      /* "127.0.0.1:51234" */

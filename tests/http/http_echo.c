@@ -73,6 +73,53 @@ static void later(struct http_request *request, bool stream, uint64_t ms)
     }
 }
 
+/* ---- with their heads first ---- */
+
+static void on_body(void *ctx, bool whole)
+{
+    struct http_request *request = ctx;
+
+    if (whole)
+        http_respond(request, 200, "application/octet-stream", NULL, 0, http_body(request));
+    else
+        http_respond(request, 413, "text/plain", NULL, 0, STR("too long"));
+}
+
+static void read_held(struct http_request *request)
+{
+    uint32_t most = 0;
+
+    ENSURE(parse_u32(http_query(request), 0, 1U << 30, &most));
+    http_read_body(request, most, on_body, request);
+}
+
+static void on_held_timer(uv_timer_t *timer)
+{
+    struct waiter *w = timer->data;
+
+    if (!w->gone)
+        http_on_gone(w->request, NULL, NULL);
+    read_held(w->request);
+    uv_close((uv_handle_t *)timer, on_timer_closed);
+}
+
+static void read_later(struct http_request *request)
+{
+    struct waiter *w = mem_alloc(sizeof(*w));
+
+    w->request = request;
+    w->timer.data = w;
+    uv_timer_init(&loop, &w->timer);
+    uv_timer_start(&w->timer, on_held_timer, 50, 0);
+    http_on_gone(request, on_gone, w);
+}
+
+static bool head_first(void *ctx, const struct http_request *request)
+{
+    (void)ctx;
+    return str_starts(http_path(request), "/held");
+}
+
 static void on_request(void *ctx, struct http_request *request)
 {
     struct str path = http_path(request);
@@ -81,6 +128,12 @@ static void on_request(void *ctx, struct http_request *request)
     (void)ctx;
     if (str_is(path, "/echo")) {
         http_respond(request, 200, "application/octet-stream", NULL, 0, http_body(request));
+    } else if (str_is(path, "/held")) {
+        read_held(request);
+    } else if (str_is(path, "/held/later")) {
+        read_later(request);
+    } else if (str_is(path, "/held/unread")) {
+        http_respond(request, 403, "text/plain", NULL, 0, http_body_begun(request));
     } else if (str_is(path, "/slow")) {
         ENSURE(parse_u32(http_query(request), 0, 100000, &n));
         later(request, false, n);
@@ -131,6 +184,7 @@ int main(void)
         .write_grace_ms = 1000,
         .min_bytes_per_s = 1048576,
         .on_request = on_request,
+        .head_first = head_first,
     };
     char line[32];
 

@@ -252,6 +252,60 @@ def test_the_refusal_of_a_large_body_reaches_a_client_that_keeps_sending(echo):
         assert statuses(read_all(s)) == [413]
 
 
+def post(path, body, *headers, chunked=False, close=False):
+    head = [f"POST {path} HTTP/1.1", HOST.strip(), *headers, *(["Connection: close"] if close else [])]
+    if chunked:
+        body = b"".join(b"%x\r\n%s\r\n" % (len(body[i:i + 3]), body[i:i + 3]) for i in range(0, len(body), 3)) + b"0\r\n\r\n"
+    return "\r\n".join([*head, "Transfer-Encoding: chunked" if chunked else f"Content-Length: {len(body)}", "", ""]).encode() + body
+
+
+@pytest.mark.parametrize("path", ["/held", "/held/later"])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_is_asked_for_is_read_as_far_as_it_may(echo, path, chunked):
+    whole, next_ = post(path + "?10", b"0123456789", chunked=chunked), post("/echo", b"next", close=True)
+    for pieces in ([whole + next_], [whole, next_], [whole[i:i + 1] for i in range(len(whole))] + [next_]):
+        data = echo.talk(*pieces, half_close=False, pause=0.002)
+        assert statuses(data) == [200, 200] and b"\r\n\r\n0123456789HTTP" in data and data.endswith(b"next"), data
+    long = post(path + "?10", b"0123456789a", chunked=chunked)
+    data = echo.talk(long + (next_ if chunked else b""), half_close=False)
+    assert statuses(data)[0] == 413 and b"too long" in data
+    if chunked:
+        assert statuses(data) == [413] and b"connection: close" in data              # where the next one begins nobody knows
+    assert statuses(echo.talk(post(path + "?2000000", b"x" * 1048577, chunked=chunked), half_close=False)) == [413]    # the server's own bound
+    assert echo.talk(post(path + "?0", b"", close=True), half_close=False).startswith(b"HTTP/1.1 200")
+
+
+def test_what_is_too_long_is_refused_by_what_it_says_to_be(echo):
+    for path, expected in (("/held?10", 413), ("/held/later?10", 413), ("/held/unread", 403)):
+        with echo.connect() as s:
+            s.sendall(f"POST {path} HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: 11000000\r\n\r\n".encode())
+            data = read_all(s)
+            assert statuses(data) == [expected] and b"connection: close" in data
+    with echo.connect() as s:
+        s.sendall(f"POST /held/later?2 HTTP/1.1\r\n{HOST}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n".encode())
+        assert s.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        s.sendall(b"ab")
+        assert s.recv(1000).endswith(b"\r\n\r\nab")
+
+
+def test_a_body_that_nobody_asks_for_is_skipped_where_all_of_it_has_come(echo):
+    data = echo.talk(post("/held/unread", b"not read") + post("/echo", b"next", close=True), half_close=False)
+    assert statuses(data) == [403, 200] and b"not readHTTP" in data and data.endswith(b"next")
+    half = post("/held/unread", b"not read")[:-4]
+    data = echo.talk(half, post("/echo", b"next", close=True), half_close=False, pause=0.2)
+    assert statuses(data) == [403] and data.endswith(b"not ")
+
+
+@pytest.mark.parametrize("path", ["/held?100", "/held/later?100"])
+def test_a_body_that_breaks_off_ends_its_request(echo, path):
+    head = f"POST {path} HTTP/1.1\r\n{HOST}"
+    assert echo.talk(f"{head}Content-Length: 5\r\n\r\nab") == b""
+    assert statuses(echo.talk(f"{head}Transfer-Encoding: chunked\r\n\r\nzz\r\n", half_close=False)) == [400]
+    with echo.connect() as s:
+        s.sendall(f"{head}Content-Length: 5\r\n\r\nab".encode())
+        assert statuses(read_all(s)) == [408]
+
+
 @pytest.mark.parametrize("start", ["", "GET / HT", f"GET / HTTP/1.1\r\n{HOST}X: "])
 def test_slowloris_is_cut_off(echo, start):
     with echo.connect() as s:
