@@ -37,7 +37,7 @@ struct gateway {
     struct bulk_reruns *bulk_reruns;
     struct sender *sender;
     struct live *live;
-    struct exchanges *exchanges;
+    struct event_queues *event_queues;
     struct sandbox *sandbox; /* compiles expressions of what is saved */
     char queue[160];         /* this gateway's own: updates and verdicts arrive here */
     bool schema_ready, role_ready;

@@ -9,7 +9,7 @@
 #include "gateway/bulk_rerun.h"
 #include "gateway/bulk_step.h"
 #include "gateway/flows.h"
-#include "gateway/incoming/exchange.h"
+#include "gateway/incoming/event_queue.h"
 #include "gateway/live.h"
 #include "gateway/outgoing/sender.h"
 #include "gateway/route.h"
@@ -230,7 +230,7 @@ static void connect_all(struct process *p)
     gw->sender = sender_new(gw, p->egress);
     gw->live = live_new(gw);
     live_start(gw->live);
-    gw->exchanges = exchanges_new(gw);
+    gw->event_queues = event_queues_new(gw);
     p->schema.data = p->clock.data = p;
     ENSURE(uv_timer_init(gw->loop, &p->schema) == 0 && uv_timer_init(gw->loop, &p->clock) == 0);
     uv_timer_start(&p->schema, on_schema_timer, 0, SCHEMA_AGAIN_MS);
@@ -282,7 +282,7 @@ static void on_stop(void *ctx)
     struct process *p = ctx;
 
     p->gw.stopping = true;
-    exchanges_stop(p->gw.exchanges);
+    event_queues_stop(p->gw.event_queues);
     waits_stop(&p->gw);
     streams_stop(&p->gw);
     bulk_reruns_stop(p->gw.bulk_reruns, on_reruns_drained, p);
@@ -316,7 +316,7 @@ static void close_all(struct process *p)
     bulk_reruns_free(gw->bulk_reruns);
     sender_free(gw->sender);
     live_free(gw->live);
-    exchanges_free(gw->exchanges);
+    event_queues_free(gw->event_queues);
     auth_free(gw->auth);
     secrets_free(gw->secrets);
     flows_free(gw->flows);
@@ -338,9 +338,9 @@ static bool check_environment(void)
         fprintf(stderr, "ropewalk: ROPEWALK_LOG_LEVEL is '%s', none of debug, info, warn, error\n", level);
         ok = false;
     }
-    if (organisations != NULL && exchanges_check(organisations) != NULL) {
+    if (organisations != NULL && event_queues_check(organisations) != NULL) {
         fprintf(stderr, "ropewalk: ROPEWALK_EVENT_ORGANISATIONS is '%s', %s\n", organisations,
-                exchanges_check(organisations));
+                event_queues_check(organisations));
         ok = false;
     }
     if (name != NULL &&

@@ -1,10 +1,12 @@
 /* A dead letter is sent again: read, checked as its message would be, and handed to the schedulers as commands, one for
  * each run that it is about, in the transaction that notes who did it. They look at it as at a fresh one, token first.
- */
+ * What came over the exchange of events is taken here, as any event is, and then it is noted: asked once more after a
+ * crash between the two, the event is known and only the note is made. */
 #include "common/base/ensure.h"
 #include "common/engine/engine.h"
 #include "gateway/dead_letters.h"
 #include "gateway/document.h"
+#include "gateway/incoming/publish.h"
 #include "gateway/json_more.h"
 #include "gateway/route.h"
 #include "proto/results.h"
@@ -172,17 +174,31 @@ static bool take_command(struct requeue *q, const struct letter *letter)
     return true;
 }
 
-/* False: answered. */
-static bool take(struct requeue *q, const struct letter *letter)
+static void hand_on(void *ctx);
+
+/* They are noted when they are committed. */
+static void take_events(struct requeue *q, const struct letter *letter)
+{
+    const struct limits *most = &q->call->caller.limits;
+    struct jt_limits limits = JT_LIMITS_API;
+    struct str message = q->given;
+    struct err err;
+
+    limits.max_bytes = (size_t)most->of[LIMIT_BODY_BYTES];
+    limits.max_depth = (unsigned)most->of[LIMIT_JSON_DEPTH];
+    if (message.ptr == NULL)
+        message = str_arena(q->call->arena, letter->body);
+    if (q->given.ptr == NULL && jt_check(message, &limits, &err) != ERR_OK)
+        call_fault(q->call, err.code == ERR_TOO_LARGE ? "too_large" : "not_json", "",
+                   arena_printf(q->call->arena, "%s; send a corrected body with the request", err.message));
+    else
+        events_take_json(q->call, message, hand_on, q);
+}
+
+static void take(struct requeue *q, const struct letter *letter)
 {
     bool command = str_is(letter->kind, "command") && letter->has_run && letter->type.ptr != NULL;
 
-    if (str_is(letter->type, "event")) {
-        call_problem(q->call, 409, "not_requeueable",
-                     "it came over the exchange of events and is none: send it, corrected, with POST /v1/events, and "
-                     "discard this");
-        return false;
-    }
     if (!command && (!str_is(letter->kind, "message") || str_is(letter->type, "task"))) {
         call_problem(
             q->call, 409, "not_requeueable",
@@ -190,15 +206,18 @@ static bool take(struct requeue *q, const struct letter *letter)
                 ? "the step has ended as failed, because three workers in a row were lost with it; start the run "
                   "again when the reason is mended"
                 : "nothing waits for it: the scheduler itself sends a task again; it can only be discarded");
-        return false;
+        return;
     }
     if (q->given.ptr == NULL && (size_t)letter->bytes > letter->body.len) {
         call_problemf(q->call, 409, "truncated",
                       "only the first %zu of its %lld bytes were kept; send a corrected body with the request",
                       letter->body.len, (long long)letter->bytes);
-        return false;
+        return;
     }
-    return command ? take_command(q, letter) : take_message(q, letter);
+    if (str_is(letter->type, "event"))
+        take_events(q, letter);
+    else if (command ? take_command(q, letter) : take_message(q, letter))
+        hand_on(q);
 }
 
 /* ---- the request ---- */
@@ -241,14 +260,15 @@ static void on_sent(void *ctx, const struct pg_outcome *outcome)
         answer_decided(q, &letter);
         return;
     }
-    for (size_t i = 0; i < pg_rows(rows); i++)
+    for (size_t i = 0; i < pg_rows(rows) && q->count > 0; i++)
         gateway_nudge(q->call->gw, (int)pg_get_int(rows, i, 2));
     amqp_flush(q->call->gw->publish);
     letter_answer(q->call, &letter);
 }
 
-static void hand_on(struct requeue *q)
+static void hand_on(void *ctx)
 {
+    struct requeue *q = ctx;
     struct pg_batch *batch = call_batch(q->call, true);
     struct pg_array *runs = pg_array_new(batch, PG_E_UUID);
     struct pg_array *slots = pg_array_new(batch, PG_E_I16);
@@ -281,8 +301,8 @@ static void on_read(void *ctx, const struct pg_outcome *outcome)
     letter = letter_of(outcome->results[0], 0, true);
     if (!str_is(letter.status, "open"))
         answer_decided(q, &letter);
-    else if (take(q, &letter))
-        hand_on(q);
+    else
+        take(q, &letter);
 }
 
 void route_dead_letter_requeue(struct call *call)

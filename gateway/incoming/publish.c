@@ -1,4 +1,5 @@
 /* POST /v1/events: CloudEvents over HTTP (HTTP protocol binding 1.0.2), structured, batched or binary. */
+#include "gateway/incoming/publish.h"
 #include "gateway/document.h"
 #include "gateway/incoming/incoming.h"
 #include "gateway/json_more.h"
@@ -13,6 +14,8 @@
 
 struct publishing {
     struct call *call;
+    void (*taken)(void *ctx); /* all of it is */
+    void *ctx;
     size_t count, waiting;
     bool batch;
     struct incoming *events;
@@ -49,13 +52,10 @@ static void on_fault(void *ctx, const char *code, const char *pointer, const cha
     jw_end_obj(&p->w);
 }
 
-static bool read_json(struct publishing *p)
+static bool read_json(struct publishing *p, struct str body)
 {
     struct call *call = p->call;
-    struct str body;
 
-    if (!call_body_or(call, STR("null"), &body))
-        return false;
     p->count = p->batch ? jt_count(body) : 1;
     if (p->batch && jt_type(body) != JT_ARRAY) {
         call_fault(call, "wrong_type", "", "a batch is a list of events");
@@ -71,6 +71,13 @@ static bool read_json(struct publishing *p)
         (void)cloudevent_read(p->batch ? jt_at(body, i) : body, call->arena, on_fault, &(struct at_event){p, i},
                               &p->events[i].event);
     return true;
+}
+
+static bool read_body(struct publishing *p)
+{
+    struct str body;
+
+    return call_body_or(p->call, STR("null"), &body) && read_json(p, body);
 }
 
 /* Values of headers are percent-encoded where they are not printable ASCII. */
@@ -122,11 +129,11 @@ static bool read_events(struct publishing *p)
     }
     p->batch = media_type_is(type, "application/cloudevents-batch+json");
     if (p->batch || media_type_is(type, "application/cloudevents+json"))
-        return read_json(p);
+        return read_body(p);
     if (http_header_get(call->http, "ce-specversion").ptr != NULL || http_header_get(call->http, "ce-id").ptr != NULL)
         return read_binary(p);
     if (type.ptr == NULL || media_type_is(type, "application/json"))
-        return read_json(p); /* there is nothing else that it could be */
+        return read_body(p); /* there is nothing else that it could be */
     call_problem(call, 415, "unsupported_media_type",
                  "an event is application/cloudevents+json, several are application/cloudevents-batch+json; or its "
                  "attributes are headers (ce-id, ce-source, ce-type, ce-specversion) and the body is its data");
@@ -146,21 +153,12 @@ static void put_event(struct jw *w, const struct incoming *in)
     jw_end_obj(w);
 }
 
-static void answer(struct publishing *p)
+static void answer(void *ctx)
 {
+    struct publishing *p = ctx;
     CLEANUP(buf_deinit) struct buf out = {0};
     struct jw w = jw_to(&out);
 
-    if (p->err.code != ERR_OK) {
-        call_error(p->call, &p->err);
-        return;
-    }
-    if (p->refused != NULL) {
-        call_problem_later(
-            p->call, p->refused->status, p->refused->code, p->refused->after_s,
-            arena_printf(p->call->arena, "%s; send it again: what was taken of it is taken once", p->refused->why));
-        return;
-    }
     buf_init(&out, JSON_MAX);
     if (p->batch) {
         jw_obj(&w);
@@ -176,6 +174,18 @@ static void answer(struct publishing *p)
     call_json(p->call, 202, buf_str(&out));
 }
 
+static void finish(struct publishing *p)
+{
+    if (p->err.code != ERR_OK)
+        call_error(p->call, &p->err);
+    else if (p->refused != NULL)
+        call_problem_later(
+            p->call, p->refused->status, p->refused->code, p->refused->after_s,
+            arena_printf(p->call->arena, "%s; send it again: what was taken of it is taken once", p->refused->why));
+    else
+        p->taken(p->ctx);
+}
+
 static void on_done(struct incoming *in, enum incoming_verdict verdict, const struct err *err)
 {
     struct publishing *p = in->ctx;
@@ -185,7 +195,7 @@ static void on_done(struct incoming *in, enum incoming_verdict verdict, const st
     else if (verdict == INCOMING_LATER)
         p->refused = in;
     if (--p->waiting == 0)
-        answer(p);
+        finish(p);
 }
 
 static void refuse_faults(struct publishing *p)
@@ -198,7 +208,7 @@ static void refuse_faults(struct publishing *p)
                         "what was sent is no CloudEvent 1.0; nothing was taken", errors);
 }
 
-void route_event_publish(struct call *call)
+static struct publishing *publishing_new(struct call *call)
 {
     struct publishing *p = arena_alloc(call->arena, sizeof(*p));
 
@@ -207,8 +217,11 @@ void route_event_publish(struct call *call)
     arena_defer(call->arena, (void (*)(void *))buf_deinit, &p->faults);
     p->w = jw_to(&p->faults);
     jw_arr(&p->w);
-    if (!read_events(p))
-        return;
+    return p;
+}
+
+static void take_all(struct publishing *p)
+{
     if (p->fault_count > 0) {
         refuse_faults(p);
         return;
@@ -217,14 +230,35 @@ void route_event_publish(struct call *call)
     for (size_t i = 0; i < p->count; i++) {
         struct incoming *in = &p->events[i];
 
-        in->gw = call->gw;
-        in->arena = call->arena;
-        in->organisation = call->caller.organisation;
-        in->limits = &call->caller.limits;
+        in->gw = p->call->gw;
+        in->arena = p->call->arena;
+        in->organisation = p->call->caller.organisation;
+        in->limits = &p->call->caller.limits;
         in->done = on_done;
         in->ctx = p;
         incoming_take(in);
     }
     if (--p->waiting == 0)
-        answer(p); /* an empty batch */
+        finish(p); /* an empty batch */
+}
+
+void events_take_json(struct call *call, struct str json, void (*taken)(void *ctx), void *ctx)
+{
+    struct publishing *p = publishing_new(call);
+
+    p->taken = taken;
+    p->ctx = ctx;
+    p->batch = jt_type(json) == JT_ARRAY;
+    if (read_json(p, json))
+        take_all(p);
+}
+
+void route_event_publish(struct call *call)
+{
+    struct publishing *p = publishing_new(call);
+
+    p->taken = answer;
+    p->ctx = p;
+    if (read_events(p))
+        take_all(p);
 }

@@ -321,9 +321,42 @@ def test_a_message_that_is_no_event_is_a_dead_letter(drive):
     until("all messages to be acknowledged", lambda: unread(drive) == 0)
     assert sorted(letter["reason"].partition(":")[0] for letter in letters()) == ["missing_field", "not_json", "out_of_range", "too_large", "too_large"]
     assert {(letter["kind"], letter["properties"]["type"], letter["source"]) for letter in letters()} == {("message", "event", "ropewalk.events")}
-    answer = drive.call("POST", f"/v1/dead-letters/{letters()[0]['id']}:requeue", {})
-    assert (answer.status_code, answer.json()["code"]) == (409, "not_requeueable")
     drive.ask("POST", f"/v1/dead-letters/{letters()[0]['id']}:discard")
+
+
+def test_a_dead_letter_is_taken_as_an_event_once_it_is_corrected(drive):
+    this, mark = kind(), uuid.uuid4().hex
+    name = saved(drive, {"t": {"event": {"type": this}}})
+    right = [event(this), event(this)]
+    with broker(drive) as channel:
+        for wrong in (b"{no json", json.dumps([right[0], {**right[1], "source": ""}]).encode(), json.dumps([event(this, data=mark)] * 101).encode()):
+            send(channel, wrong, message_id="m-" + mark)
+
+    def letters(status):
+        return {item["reason"].partition(":")[0]: item["id"] for item in drive.ask("GET", f"/v1/dead-letters?page_size=500&status={status}")["items"]
+                if item["properties"]["message_id"] == "m-" + mark}
+    found = until("their letters", lambda: len(found := letters("open")) == 3 and found, 20)
+
+    def requeue(letter, body=None, url=None):
+        answer = drive.call("POST", f"/v1/dead-letters/{letter}:requeue", body, url=url)
+        return answer.status_code, answer.json()
+    reasons = sorted(found)
+    assert reasons == ["not_json", "out_of_range", "too_large"], reasons
+    assert requeue(found["not_json"])[1]["errors"][0]["code"] == "not_json"
+    status, problem = requeue(found["out_of_range"])
+    assert (status, problem["code"], faults(problem)) == (422, "invalid_event", [("out_of_range", "/1/source")])
+    assert requeue(found["too_large"])[0] == 413
+    assert runs_of(drive, name) == [] and len(letters("open")) == 3              # what is refused is left as it was
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda n: requeue(found["out_of_range"], right, drive.urls[n % 2]), range(16)))
+    assert {(status, letter["status"]) for status, letter in answers} == {(200, "requeued")}
+    assert len(runs_of(drive, name)) == 2
+    assert requeue(found["out_of_range"], right[0])[1]["code"] == "already_requeued"
+    drive.sql("update dead_letter set status = 'open', decided_at = null, decided_by = null, corrected = null where id = %s", found["out_of_range"])
+    assert requeue(found["out_of_range"], right)[0] == 200                       # its gateway had died before the note: the events are known
+    assert len(runs_of(drive, name)) == 2
+    stranger = {"Authorization": "Bearer " + drive.ask("POST", "/v1/organisations", {"name": "stranger-" + mark[:8]})["api_key"]}
+    assert drive.call("POST", f"/v1/dead-letters/{found['not_json']}:requeue", right[0], headers=stranger).status_code == 404
 
 
 def test_messages_wait_while_gateways_or_postgresql_are_away(drive):

@@ -1,6 +1,6 @@
-/* See exchange.h. A message is in hand until all of its events are taken, or it has become a dead letter; what cannot
- * be done now is tried again each second, and the prefetch bounds how many wait so. */
-#include "gateway/incoming/exchange.h"
+/* See event_queue.h. A message is in hand until all of its events are taken, or it has become a dead letter; what
+ * cannot be done now is tried again each second, and the prefetch bounds how many wait so. */
+#include "gateway/incoming/event_queue.h"
 #include "common/base/ensure.h"
 #include "common/base/fault.h"
 #include "common/base/log.h"
@@ -13,16 +13,16 @@
 
 #define EXCHANGE "ropewalk.events"
 #define FIRST "default" /* the organisation whose exchange has no name behind it */
-#define EXCHANGES_MAX 64
+#define QUEUES_MAX 64
 #define PREFETCH 64
 #define BATCH_MAX 100
 #define BELIEVE_US (4 * US_PER_S)
 #define AGAIN_MS 1000
 #define LETTER_BYTES ((size_t)1 << 20)
 
-struct intake {
-    struct exchanges *exchanges;
-    char organisation_name[64], queue[96];
+struct event_queue {
+    struct event_queues *queues;
+    char organisation_name[64], name[96];
     struct amqp_consumer *consumer;
     int32_t organisation; /* 0: there is none of that name */
     struct limits limits;
@@ -33,7 +33,7 @@ struct intake {
 
 struct message {
     struct message *next;
-    struct intake *intake;
+    struct event_queue *queue;
     struct amqp_delivery *delivery;
     /* of one try */
     struct arena *arena;
@@ -43,23 +43,23 @@ struct message {
     const char *fault; /* why it can never be taken; NULL: nothing */
 };
 
-struct exchanges {
+struct event_queues {
     struct gateway *gw;
     size_t count;
-    struct intake intakes[EXCHANGES_MAX];
+    struct event_queue all[QUEUES_MAX];
     uv_timer_t timer;
     bool stopped;
 };
 
-static void run(struct intake *intake);
+static void run(struct event_queue *queue);
 
 static void put(struct message *message)
 {
-    struct intake *intake = message->intake;
+    struct event_queue *queue = message->queue;
 
     message->next = NULL;
-    *intake->end = message;
-    intake->end = &message->next;
+    *queue->end = message;
+    queue->end = &message->next;
 }
 
 static void message_free(struct message *message)
@@ -76,9 +76,9 @@ static void done(struct message *message)
     struct amqp_delivery *d = message->delivery;
 
     FAULT_POINT(gateway_event_acking);
-    if (message->intake->consumer != NULL) {
+    if (message->queue->consumer != NULL) {
         amqp_ack(d->consumer, d->generation, d->tag);
-        amqp_flush(message->intake->exchanges->gw->consume);
+        amqp_flush(message->queue->queues->gw->consume);
     }
     message_free(message);
 }
@@ -101,7 +101,7 @@ static void on_letter(void *ctx, const struct pg_outcome *outcome)
         return;
     }
     metric_add(METRIC_DEAD_LETTERS, 1);
-    log_event(LOG_WARN, "event.unreadable", log_cstr("queue", message->intake->queue), log_cstr("why", message->fault));
+    log_event(LOG_WARN, "event.unreadable", log_cstr("queue", message->queue->name), log_cstr("why", message->fault));
     done(message);
 }
 
@@ -125,19 +125,19 @@ static struct str storable(struct str text, size_t max, struct arena *arena)
 static void write_letter(struct message *message)
 {
     const struct amqp_delivery *d = message->delivery;
-    struct intake *intake = message->intake;
+    struct event_queue *queue = message->queue;
     struct pg_batch *batch = pg_batch_new(true);
     struct str body = d->body;
     size_t bytes = d->whole_bytes != 0 ? (size_t)d->whole_bytes : body.len;
 
     if (body.len > LETTER_BYTES)
         body.len = LETTER_BYTES;
-    pg_batch_organisation(batch, intake->organisation);
-    pg_add(batch, SQL_INCOMING_LETTER, pg_text(str_of(intake->queue)),
+    pg_batch_organisation(batch, queue->organisation);
+    pg_add(batch, SQL_INCOMING_LETTER, pg_text(str_of(queue->name)),
            pg_text(storable(str_of(message->fault), 1024, message->arena)), pg_bytea(body),
            pg_text(storable(d->message_id, 255, message->arena)),
            pg_i32(bytes > INT32_MAX ? INT32_MAX : (int32_t)bytes), pg_bool(d->redelivered));
-    pg_submit(intake->exchanges->gw->event_writes, batch, on_letter, message);
+    pg_submit(queue->queues->gw->event_writes, batch, on_letter, message);
 }
 
 /* --- one try */
@@ -176,7 +176,7 @@ static void on_fault(void *ctx, const char *code, const char *pointer, const cha
 
 static void read_message(struct message *message)
 {
-    const struct limits *most = &message->intake->limits;
+    const struct limits *most = &message->queue->limits;
     struct jt_limits limits = JT_LIMITS_API;
     struct str body = message->delivery->body;
     bool batch;
@@ -206,7 +206,7 @@ static void read_message(struct message *message)
 
 static void begin(struct message *message)
 {
-    struct intake *intake = message->intake;
+    struct event_queue *queue = message->queue;
 
     message->arena = arena_new(4096);
     message->again = false;
@@ -217,10 +217,10 @@ static void begin(struct message *message)
     for (size_t i = 0; i < message->count && message->fault == NULL; i++) {
         struct incoming *in = &message->events[i];
 
-        in->gw = intake->exchanges->gw;
+        in->gw = queue->queues->gw;
         in->arena = message->arena;
-        in->organisation = intake->organisation;
-        in->limits = &intake->limits;
+        in->organisation = queue->organisation;
+        in->limits = &queue->limits;
         in->done = on_taken;
         in->ctx = message;
         message->waiting++;
@@ -233,12 +233,12 @@ static void begin(struct message *message)
 
 /* --- whose they are */
 
-static void begin_all(struct intake *intake)
+static void begin_all(struct event_queue *queue)
 {
-    struct message *first = intake->first;
+    struct message *first = queue->first;
 
-    intake->first = NULL;
-    intake->end = &intake->first;
+    queue->first = NULL;
+    queue->end = &queue->first;
     while (first != NULL) {
         struct message *next = first->next;
 
@@ -249,65 +249,65 @@ static void begin_all(struct intake *intake)
 
 static void on_organisation(void *ctx, const struct pg_outcome *outcome)
 {
-    struct intake *intake = ctx;
-    const struct gateway *gw = intake->exchanges->gw;
+    struct event_queue *queue = ctx;
+    const struct gateway *gw = queue->queues->gw;
 
-    intake->asking = false;
+    queue->asking = false;
     if (outcome->rc != ERR_OK)
         return; /* the timer comes by */
-    intake->organisation = 0;
+    queue->organisation = 0;
     if (pg_rows(outcome->results[0]) == 1) {
-        intake->organisation = (int32_t)pg_get_int(outcome->results[0], 0, 0);
-        limits_of(&gw->config.limits, pg_get_str(outcome->results[0], 0, 1), &intake->limits);
-        intake->known_at = clock_mono();
-        begin_all(intake);
+        queue->organisation = (int32_t)pg_get_int(outcome->results[0], 0, 0);
+        limits_of(&gw->config.limits, pg_get_str(outcome->results[0], 0, 1), &queue->limits);
+        queue->known_at = clock_mono();
+        begin_all(queue);
     } else {
-        log_event(LOG_ERROR, "events.no_organisation", log_cstr("organisation", intake->organisation_name));
+        log_event(LOG_ERROR, "events.no_organisation", log_cstr("organisation", queue->organisation_name));
     }
 }
 
-static void run(struct intake *intake)
+static void run(struct event_queue *queue)
 {
     struct pg_batch *batch;
 
-    if (intake->first == NULL || intake->asking)
+    if (queue->first == NULL || queue->asking)
         return;
-    if (intake->organisation != 0 && clock_mono().us - intake->known_at.us < BELIEVE_US) {
-        begin_all(intake);
+    if (queue->organisation != 0 && clock_mono().us - queue->known_at.us < BELIEVE_US) {
+        begin_all(queue);
         return;
     }
-    intake->asking = true;
+    queue->asking = true;
     batch = pg_batch_new(false);
-    pg_add(batch, SQL_ORGANISATION_FIND, pg_text(str_of(intake->organisation_name)));
-    pg_submit(gateway_read(intake->exchanges->gw), batch, on_organisation, intake);
+    pg_add(batch, SQL_ORGANISATION_FIND, pg_text(str_of(queue->organisation_name)));
+    pg_submit(gateway_read(queue->queues->gw), batch, on_organisation, queue);
 }
 
 static void on_deliveries(void *ctx, struct amqp_delivery *first)
 {
-    struct intake *intake = ctx;
+    struct event_queue *queue = ctx;
 
     while (first != NULL) {
         struct message *message = mem_alloc(sizeof(*message));
 
-        message->intake = intake;
+        message->queue = queue;
         message->delivery = first;
         first = first->next;
         put(message);
     }
-    run(intake);
+    run(queue);
 }
 
 static void on_timer(uv_timer_t *timer)
 {
-    struct exchanges *exchanges = timer->data;
+    struct event_queues *queues = timer->data;
 
-    for (size_t i = 0; i < exchanges->count && !exchanges->stopped; i++)
-        run(&exchanges->intakes[i]);
+    for (size_t i = 0; i < queues->count && !queues->stopped; i++)
+        run(&queues->all[i]);
 }
 
 /* --- life */
 
-const char *exchanges_check(const char *organisations)
+const char *event_queues_check(const char *organisations)
 {
     struct str rest = str_of(organisations);
     size_t count = 0;
@@ -315,56 +315,56 @@ const char *exchanges_check(const char *organisations)
     while (rest.len > 0) {
         struct str name = str_cut(&rest, ',');
 
-        if (name.len > 0 && (!name_is_valid(name) || ++count > EXCHANGES_MAX))
+        if (name.len > 0 && (!name_is_valid(name) || ++count > QUEUES_MAX))
             return "not at most 64 names of organisations, with commas between";
     }
     return NULL;
 }
 
-static void consume(struct exchanges *exchanges, struct str name)
+static void consume(struct event_queues *queues, struct str name)
 {
-    struct intake *intake = &exchanges->intakes[exchanges->count++];
-    struct gateway *gw = exchanges->gw;
-    struct amqp_queue queue = {
-        .name = intake->queue, .durable = true, .type = gw->config.queue_type, .bind_exchange = intake->queue};
+    struct event_queue *queue = &queues->all[queues->count++];
+    struct gateway *gw = queues->gw;
+    struct amqp_queue declared = {
+        .name = queue->name, .durable = true, .type = gw->config.queue_type, .bind_exchange = queue->name};
     struct amqp_consume options = {
-        .queue = intake->queue, .prefetch = PREFETCH, .on_deliveries = on_deliveries, .ctx = intake};
+        .queue = queue->name, .prefetch = PREFETCH, .on_deliveries = on_deliveries, .ctx = queue};
     bool first = str_is(name, FIRST);
 
-    intake->exchanges = exchanges;
-    intake->end = &intake->first;
-    snprintf(intake->organisation_name, sizeof(intake->organisation_name), STR_FMT, STR_ARG(name));
-    snprintf(intake->queue, sizeof(intake->queue), EXCHANGE "%s%s", first ? "" : ".",
-             first ? "" : intake->organisation_name);
-    amqp_declare_fanout(gw->consume, intake->queue);
-    amqp_declare_queue(gw->consume, &queue);
-    intake->consumer = amqp_consume(gw->consume, &options);
+    queue->queues = queues;
+    queue->end = &queue->first;
+    snprintf(queue->organisation_name, sizeof(queue->organisation_name), STR_FMT, STR_ARG(name));
+    snprintf(queue->name, sizeof(queue->name), EXCHANGE "%s%s", first ? "" : ".",
+             first ? "" : queue->organisation_name);
+    amqp_declare_fanout(gw->consume, queue->name);
+    amqp_declare_queue(gw->consume, &declared);
+    queue->consumer = amqp_consume(gw->consume, &options);
 }
 
-struct exchanges *exchanges_new(struct gateway *gw)
+struct event_queues *event_queues_new(struct gateway *gw)
 {
-    struct exchanges *exchanges = mem_alloc(sizeof(*exchanges));
+    struct event_queues *queues = mem_alloc(sizeof(*queues));
     struct str rest = str_of(gw->config.event_organisations);
 
-    exchanges->gw = gw;
-    exchanges->timer.data = exchanges;
-    ENSURE(uv_timer_init(gw->loop, &exchanges->timer) == 0);
-    uv_timer_start(&exchanges->timer, on_timer, AGAIN_MS, AGAIN_MS);
+    queues->gw = gw;
+    queues->timer.data = queues;
+    ENSURE(uv_timer_init(gw->loop, &queues->timer) == 0);
+    uv_timer_start(&queues->timer, on_timer, AGAIN_MS, AGAIN_MS);
     while (rest.len > 0) {
         struct str name = str_cut(&rest, ',');
 
         if (name.len > 0)
-            consume(exchanges, name);
+            consume(queues, name);
     }
-    return exchanges;
+    return queues;
 }
 
-void exchanges_stop(struct exchanges *exchanges)
+void event_queues_stop(struct event_queues *queues)
 {
-    exchanges->stopped = true;
-    for (size_t i = 0; i < exchanges->count; i++) {
-        amqp_consumer_close(exchanges->intakes[i].consumer);
-        exchanges->intakes[i].consumer = NULL;
+    queues->stopped = true;
+    for (size_t i = 0; i < queues->count; i++) {
+        amqp_consumer_close(queues->all[i].consumer);
+        queues->all[i].consumer = NULL;
     }
 }
 
@@ -373,14 +373,14 @@ static void on_closed(uv_handle_t *handle)
     mem_free(handle->data);
 }
 
-void exchanges_free(struct exchanges *exchanges)
+void event_queues_free(struct event_queues *queues)
 {
-    if (exchanges == NULL)
+    if (queues == NULL)
         return;
-    for (size_t i = 0; i < exchanges->count; i++)
-        for (struct message *message = exchanges->intakes[i].first, *next; message != NULL; message = next) {
+    for (size_t i = 0; i < queues->count; i++)
+        for (struct message *message = queues->all[i].first, *next; message != NULL; message = next) {
             next = message->next;
             message_free(message);
         }
-    uv_close((uv_handle_t *)&exchanges->timer, on_closed);
+    uv_close((uv_handle_t *)&queues->timer, on_closed);
 }

@@ -5,9 +5,10 @@
 #pragma once
 #include "gateway/gateway.h"
 
-struct exchanges;
+struct event_queues;
 /* What is wrong with the setting, or NULL. */
-const char *exchanges_check(const char *organisations);
-struct exchanges *exchanges_new(struct gateway *gw);
-void exchanges_stop(struct exchanges *exchanges); /* nothing more is taken; what is not acknowledged goes to others */
-void exchanges_free(struct exchanges *exchanges); /* after the connections; the loop must run once more */
+const char *event_queues_check(const char *organisations);
+struct event_queues *event_queues_new(struct gateway *gw);
+void event_queues_stop(
+    struct event_queues *queues); /* nothing more is taken; what is not acknowledged goes to others */
+void event_queues_free(struct event_queues *queues); /* after the connections; the loop must run once more */
