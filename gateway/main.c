@@ -22,7 +22,8 @@
 
 #include "common/base/banned.h"
 
-#define CACHE_TIMEOUT_MS 50 /* what waits for Redis is a sender of a webhook, and Redis only saves work */
+#define HOOK_BODY_AT_ONCE 16384 /* bytes: of what is refused the log has a beginning, and the connection goes on */
+#define CACHE_TIMEOUT_MS 50     /* what waits for Redis is a sender of a webhook, and Redis only saves work */
 
 #define CONFIG_STR(...) CONFIG_ROW_STR(gateway_config, __VA_ARGS__)
 #define CONFIG_INT(...) CONFIG_ROW_INT(gateway_config, __VA_ARGS__)
@@ -241,6 +242,16 @@ static void on_request(void *ctx, struct http_request *request)
     route_serve(ctx, request);
 }
 
+/* Of strangers no more than this is read before it is known whether they may send it. */
+static bool head_first(void *ctx, const struct http_request *request)
+{
+    uint64_t length = http_body_length(request);
+
+    (void)ctx;
+    return (length == 0 || length > HOOK_BODY_AT_ONCE) && str_starts(http_path(request), "/hooks/") &&
+           str_is(http_method(request), "POST");
+}
+
 static bool is_drained(const struct process *p)
 {
     return p->http_drained && p->reruns_drained && p->sender_drained;
@@ -412,6 +423,7 @@ int main(int argc, char **argv)
                                 .too_large = too_large,
                                 .max_connections = (unsigned)gw->config.max_connections,
                                 .on_request = on_request,
+                                .head_first = head_first,
                                 .ctx = gw};
 
     snprintf(too_large, sizeof(too_large),

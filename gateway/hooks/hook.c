@@ -135,10 +135,15 @@ static void with_secrets(struct hook *hook)
         hook_check_replay(hook, unseen);
 }
 
+static void with_body(struct hook *hook)
+{
+    hook_open_secrets(hook, with_secrets);
+}
+
 static void go_in(struct hook *hook)
 {
-    if (hook_check_address(hook) && hook_check_size(hook))
-        hook_open_secrets(hook, with_secrets);
+    if (hook_check_address(hook))
+        hook_check_size(hook, with_body);
 }
 
 static void hold_plan(struct hook *hook, struct flow *flow)
@@ -212,7 +217,6 @@ static void receive(struct call *call, bool asks)
 
     hook_init(hook, call);
     hook->asks = asks;
-    hook->raw = http_body(call->http);
     hook->start.workflow = call->params[1];
     hook->trigger_name = call->params[2];
     if (!name_is_valid(call->params[0]) || !name_is_valid(call->params[1]) || !name_is_valid(call->params[2]))

@@ -31,6 +31,7 @@ struct hook {
     struct wall_us at, received_at; /* they differ when it is taken again */
     uint8_t address[16];
     struct str raw;     /* the body as it came */
+    bool has_body;      /* it is read */
     struct str body;    /* as JSON */
     bool raw_is_lost;   /* raw is what is left of it: the same value as JSON */
     struct str request; /* JSON for the log: {"headers", "query"} */
@@ -43,6 +44,7 @@ struct hook {
     struct buf audit;
     bool asks;          /* a GET: whether the URL is ours */
     bool replay_passed; /* taken before, and told only */
+    void (*sized)(struct hook *hook);
     void (*unseen)(struct hook *hook);
     void (*in_rate)(struct hook *hook);
     void (*with_input)(struct hook *hook);
@@ -59,7 +61,8 @@ bool hook_passes(struct hook *hook, enum hook_stage stage, const char *reason);
 
 /* hook_stages.c. False: answered. */
 bool hook_check_address(struct hook *hook);
-bool hook_check_size(struct hook *hook);
+/* Reads the body, if it is not too large: from here, or answered. */
+void hook_check_size(struct hook *hook, void (*done)(struct hook *hook));
 bool hook_check_signature(struct hook *hook);
 /* hook_secrets.c: opens the secrets that the document names. */
 void hook_open_secrets(struct hook *hook, void (*done)(struct hook *hook));

@@ -36,12 +36,20 @@ static struct {
 static struct str excerpt_of(const struct hook *hook)
 {
     CLEANUP(buf_deinit) struct buf quoted = {0};
-    struct str text, start = {hook->raw.ptr, hook->raw.len < HOOK_EXCERPT_MAX ? hook->raw.len : HOOK_EXCERPT_MAX};
+    struct str text, start = hook->has_body ? hook->raw : http_body_begun(hook->call->http);
+
+    start.len = start.len < HOOK_EXCERPT_MAX ? start.len : HOOK_EXCERPT_MAX;
 
     /* as JSON writes it: what is no text is replaced */
     buf_init(&quoted, start.len * 6 + 16);
     json_quote(&quoted, start);
     return jt_string(buf_str(&quoted), hook->call->arena, &text) ? str_arena(hook->call->arena, text) : STR_NONE;
+}
+
+/* As it came, or as its sender says where it was not read. */
+static int64_t body_bytes(const struct hook *hook)
+{
+    return hook->has_body ? (int64_t)hook->raw.len : (int64_t)http_body_length(hook->call->http);
 }
 
 static int32_t took_us(const struct hook *hook)
@@ -80,7 +88,7 @@ struct str hook_log_json(struct hook *hook)
     jw_kstr(&w, "trigger", hook->trigger->name);
     jw_kstr(&w, "address", address_text(hook));
     jw_kraw(&w, "request", hook->request);
-    jw_ki64(&w, "body_bytes", (int64_t)hook->raw.len);
+    jw_ki64(&w, "body_bytes", body_bytes(hook));
     jw_kstr(&w, "excerpt", excerpt_of(hook));
     jw_ki64(&w, "took_us", took_us(hook));
     if (hook->again != NULL)
@@ -178,7 +186,7 @@ static struct line *line_of(struct hook *hook, int status, const char *stage, co
                           .excerpt = str_arena(arena, excerpt_of(hook)),
                           .audit = str_arena(arena, audit_text(hook)),
                           .status = (int16_t)status,
-                          .body_bytes = (int32_t)hook->raw.len,
+                          .body_bytes = (int32_t)(body_bytes(hook) < INT32_MAX ? body_bytes(hook) : INT32_MAX),
                           .took_us = took_us(hook),
                           .old_secret = hook->verdict.secret > 0,
                           .is_again = hook->again != NULL,

@@ -74,6 +74,7 @@ static void take_row(struct asking *asking, const struct pg_result *rows)
         memset(hook->address, 0, sizeof(hook->address));
     hook->request = copy(hook, pg_get_str(rows, 0, 5));
     hook->raw = copy(hook, pg_is_null(rows, 0, 6) ? STR("") : pg_get_str(rows, 0, 6));
+    hook->has_body = true;
     hook->genuine = asking->genuine = pg_get_bool(rows, 0, 7);
     again->taken = !pg_is_null(rows, 0, 9);
     again->nonce = nonce.ptr != NULL

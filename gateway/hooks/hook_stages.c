@@ -73,17 +73,32 @@ bool hook_check_address(struct hook *hook)
     return false;
 }
 
-/* --- size: the server has refused what no organisation may send before it read the rest */
+/* --- size: what is too large is not read to its end */
 
-bool hook_check_size(struct hook *hook)
+static void on_body(void *ctx, bool whole)
+{
+    struct hook *hook = ctx;
+    int64_t own = hook->trigger->webhook.max_body_bytes;
+
+    if (!whole) {
+        hook_refuse(hook, "size", "too_large", 413, "too_large", "the body is too large for this webhook");
+        return;
+    }
+    hook->raw = http_body(hook->call->http);
+    hook->has_body = true;
+    if (own > 0 && (int64_t)hook->raw.len > own && hook->trigger->webhook.modes[HOOK_SIZE] == HOOK_AUDIT)
+        (void)hook_passes(hook, HOOK_SIZE, "too_large");
+    hook->sized(hook);
+}
+
+void hook_check_size(struct hook *hook, void (*done)(struct hook *hook))
 {
     int64_t most = hook->call->caller.limits.of[LIMIT_BODY_BYTES], own = hook->trigger->webhook.max_body_bytes;
-    bool beyond_own = own > 0 && (int64_t)hook->raw.len > own && hook->trigger->webhook.modes[HOOK_SIZE] != HOOK_OFF;
 
-    if ((int64_t)hook->raw.len <= most && (!beyond_own || hook_passes(hook, HOOK_SIZE, "too_large")))
-        return true;
-    hook_refuse(hook, "size", "too_large", 413, "too_large", "the body is too large for this webhook");
-    return false;
+    if (own > 0 && own < most && hook->trigger->webhook.modes[HOOK_SIZE] == HOOK_ENFORCE)
+        most = own;
+    hook->sized = done;
+    http_read_body(hook->call->http, (size_t)most, on_body, hook);
 }
 
 /* --- signature */

@@ -131,3 +131,49 @@ def test_sensitive_values_are_in_no_row_key_queue_or_log(stack):
     for form in forms(planted):
         assert form not in task and form not in stored, form
     stack.ask("POST", f"/v1/runs/{taken.json()['run_id']}:cancel")
+
+
+def begun(stack, workflow, trigger, length, sent=b"", chunked=False, address=None):
+    """What is answered to a delivery of which only the head and these bytes are ever sent."""
+    host, port = (address or stack.url).removeprefix("http://").rsplit(":", 1)
+    framing = "Transfer-Encoding: chunked" if chunked else f"Content-Length: {length}"
+    with socket.create_connection((host, int(port)), 20) as s:
+        s.sendall(f"POST /hooks/default/{workflow}/{trigger} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{framing}\r\n\r\n".encode() + sent)
+        data = b""
+        while b"\r\n\r\n" not in data or not data.rstrip().endswith(b"}"):
+            part = s.recv(65536)
+            assert part, data
+            data += part
+    return int(data.split()[1]), data
+
+
+def test_nothing_of_a_body_is_read_for_whom_it_is_refused(stack):
+    """By the address, and by how long it says to be: also beyond what the server takes from anybody. Each is a line of the log."""
+    workflow = save(stack, {"far": allow("192.0.2.0/24"), "small": {"webhook": {"max_body_bytes": 10}}, "open": OPEN,
+                            "told": {"webhook": {"max_body_bytes": 10, "modes": {"size": "audit"}}}})
+    before = stack.session.get(stack.url + "/metrics").text
+
+    def refused(stage):
+        name = f'ropewalk_hooks_refused_total{{stage="{stage}"}} '
+        return [int(text.partition(name)[2].split()[0]) for text in (before, stack.session.get(stack.url + "/metrics").text)]
+
+    def line(trigger, excerpt):
+        return until("its line", lambda: stack.sql("select stage, reason, status, body_bytes, run_id from delivery where workflow = %s and trigger = %s "
+                                                   "and excerpt = %s", workflow, trigger, excerpt))
+    assert begun(stack, workflow, "far", 20000, b'{"far": 1')[0] == 403
+    assert line("far", '{"far": 1') == [("address", "address_not_allowed", 403, 20000, None)]
+    assert begun(stack, workflow, "far", 10**12)[0] == 403                           # the address comes first, however much it is
+    assert begun(stack, workflow, "small", 16385, b'{"s')[0] == 413
+    assert line("small", '{"s') == [("size", "too_large", 413, 16385, None)]
+    status, answer = begun(stack, workflow, "open", 10**12, b'{"o')
+    assert status == 413 and b'"too_large"' in answer
+    assert line("open", '{"o') == [("size", "too_large", 413, 2**31 - 1, None)]
+    assert begun(stack, workflow, "small", 0, b"a\r\n{\"a\": 1234\r\n1\r\n", chunked=True)[0] == 413      # 11 bytes, of which 10 have come
+    assert stack.sql("select count(*) from delivery where workflow = %s and stage = 'size'", workflow) == [(3,)]
+    assert refused("size")[1] - refused("size")[0] == 3 and refused("address")[1] - refused("address")[0] == 2
+    told = requests.post(f"{stack.url}/hooks/default/{workflow}/told", json={"a": 1234567890}, timeout=30)
+    assert told.status_code == 202
+    assert stack.sql("select audit, body_bytes from delivery where run_id = %s", told.json()["run_id"]) == [("size:too_large", 17)]
+    with requests.Session() as s:                                                    # what is small is read at once, and its connection goes on
+        s.trust_env = False
+        assert [s.post(f"{stack.url}/hooks/default/{workflow}/far", data=b"{}").headers.get("Connection") for _ in range(2)] == [None, None]
