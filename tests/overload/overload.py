@@ -36,6 +36,7 @@ CLOSED_LOOP = 512                   # connections: enough work in hand that noth
 GOODPUT_MIN = 0.8
 START_DELAY_MAX = 4.0               # beyond what those need that may wait before it is asked for how long; 1 s on a machine of one's own
 BACKLOG_MIN = 500                   # of each organisation (ROPEWALK_BACKLOG_MIN)
+QUICK = {"gateway": {"START_DELAY_MS": 500}}  # of an installation that would rather refuse than have accepted runs wait; 10 s by default
 
 
 class Load:
@@ -276,7 +277,7 @@ def main():
     parser.add_argument("--build-dir", default=str(drive.BUILD))
     options = parser.parse_args()
     drive.BUILD = pathlib.Path(options.build_dir).resolve()
-    with drive.private_stack(gateways=options.gateways, workers=2 if options.fairness else 1) as stack:
+    with drive.private_stack(gateways=options.gateways, settings=QUICK, workers=2 if options.fairness else 1) as stack:
         load = Load(stack, options.workflow, options.organisations)
         if options.fairness:
             tell_fairness(fairness(load))

@@ -11,7 +11,7 @@ SECONDS = int(os.environ.get("ROPEWALK_OVERLOAD_SECONDS", "60"))
 
 
 def test_three_times_the_load_is_refused_in_part_and_the_rest_is_done():
-    with drive.private_stack() as stack:
+    with drive.private_stack(settings=overload.QUICK) as stack:
         load = overload.Load(stack, "chain10", 2)
         figures = overload.offer(load, 3, SECONDS)
         overload.tell(figures)
