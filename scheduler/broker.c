@@ -228,6 +228,7 @@ void broker_publish(struct broker *broker, const struct sched_publish *publish, 
                                    .message_id = publish->message_id,
                                    .reply_to = publish->reply_to,
                                    .persistent = publish->persistent,
+                                   .in_memory = publish->in_memory,
                                    .body = publish->body,
                                    .sent_at = sent_at};
 

@@ -82,6 +82,7 @@ struct amqp_message {
     const char *reply_to;     /* may be NULL */
     const char *content_type; /* a constant; NULL: application/json */
     bool persistent;          /* persistent messages are also mandatory and confirmed; others are fire and forget */
+    bool in_memory;           /* of a persistent one: a classic queue need not write it down, so a restart loses it */
     struct str body;          /* copied */
     uint64_t whole_bytes;     /* the body is the beginning of something that long; 0: it is all there is */
     struct wall_us sent_at;   /* what the receiver is told, in whole seconds; 0: this machine's clock */

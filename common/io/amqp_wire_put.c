@@ -198,7 +198,7 @@ void wire_put_publish(struct wire *wire, uint16_t channel, const struct amqp_mes
         ._flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_TIMESTAMP_FLAG |
                   AMQP_BASIC_TYPE_FLAG,
         .content_type = bytes_of(message->content_type != NULL ? message->content_type : "application/json"),
-        .delivery_mode = number != 0 ? 2 : 1,
+        .delivery_mode = number != 0 && !message->in_memory ? 2 : 1,
         .timestamp = (uint64_t)((message->sent_at.us != 0 ? message->sent_at.us : clock_wall().us) / US_PER_S),
         .type = bytes_of(message->type),
     };

@@ -270,6 +270,7 @@ struct task_queue {
     int64_t ready;                       /* messages that wait in the broker, as far as we know */
     int64_t since_asked;                 /* published since the depth was asked for */
     int64_t next_order, heard_order;
+    int64_t doubted_order; /* what was published until then may be lost with the broker's memory; 0: nothing */
     bool asking;
     bool no_consumers;   /* when it was last asked */
     bool consumers_told; /* it has been asked, or somebody has taken a task */
@@ -764,6 +765,7 @@ bool task_try_now(struct sched *sched, struct item *item, struct run_entry *entr
 void task_publish_wanting(struct sched *sched, struct run_entry *entry);
 void task_confirmed(struct sched *sched, uint64_t confirm, bool confirmed);
 void tasks_tick(struct sched *sched);
+void tasks_doubt(struct sched *sched);
 void tasks_free(struct sched *sched);
 /* task_message.c */
 void task_publish(struct sched *sched, struct item *item, const struct run_entry *entry, uint32_t node,

@@ -156,8 +156,10 @@ struct mono_us sched_tick(struct sched *sched)
 
 void sched_on_broker(struct sched *sched, bool up)
 {
-    if (up && !sched->broker_up)
+    if (up && !sched->broker_up) {
         sched->broker_since = sched->ports.mono(sched->ports.ctx);
+        tasks_doubt(sched);
+    }
     sched->broker_up = up;
 }
 

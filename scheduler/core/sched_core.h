@@ -238,6 +238,7 @@ struct sched_publish {
     size_t secret_count;
     const struct sched_secret *secrets;
     bool persistent;  /* mandatory and confirmed; else fire and forget */
+    bool in_memory;   /* ... and lost when a broker of one node restarts: whoever published it does it again */
     uint64_t confirm; /* for sched_on_confirm; 0: nobody cares */
 };
 struct sched_body_want {

@@ -88,6 +88,7 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
                                     .message_id = id,
                                     .reply_to = sched->reply_to,
                                     .persistent = true,
+                                    .in_memory = !step->at_most_once, /* a grant may be under way to who has it */
                                     .confirm = ((uint64_t)item->generation << 32) | item->slot};
 
     run_id_format(entry->id, run);

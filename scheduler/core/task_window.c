@@ -10,8 +10,9 @@
 #define ASK_US (100 * US_PER_MS)       /* the depth, while there is a backlog */
 #define ASK_HUNGRY_US (10 * US_PER_MS) /* ... and the queue was nearly empty */
 #define ASK_OVERDUE_US (1 * US_PER_S)
-#define QUIET_US (2 * US_PER_S)    /* workers say within a second that they have begun */
-#define ASK_LOST_US (5 * US_PER_S) /* an answer that has not come by then never will */
+#define DOUBTED_US (ASK_AFTER_US + US_PER_S) /* a worker that begins an older one without asking has begun it */
+#define QUIET_US (2 * US_PER_S)              /* workers say within a second that they have begun */
+#define ASK_LOST_US (5 * US_PER_S)           /* an answer that has not come by then never will */
 /* So many windows may be on their way to a broker that is slow to take them: more would only wait in our connection,
  * where nobody can cancel it or share it out, and where it is overdue before it has arrived. */
 #define UNCONFIRMED_WINDOWS 2
@@ -393,9 +394,18 @@ static bool is_quiet(struct sched *sched, struct task_queue *q)
     return at.us <= sched->now.us;
 }
 
+/* The broker is back, perhaps without what it had in memory. */
+void tasks_doubt(struct sched *sched)
+{
+    for (struct task_queue *q = sched->queues; q != NULL; q = q->next) {
+        q->doubted_order = q->published_count > 0 ? q->next_order : 0;
+        q->asking = false;
+    }
+}
+
 static void tick_queue(struct sched *sched, struct task_queue *q)
 {
-    bool overdue = suspicious(sched, q) || is_quiet(sched, q);
+    bool overdue = suspicious(sched, q) || is_quiet(sched, q) || q->doubted_order != 0;
     int64_t every_us = ASK_OVERDUE_US;
 
     if (q->paused_until.us > sched->now.us)
@@ -421,6 +431,13 @@ void tasks_tick(struct sched *sched)
         tick_queue(sched, q);
 }
 
+static void publish_again(struct sched *sched, struct item *item)
+{
+    task_unready(sched, item);
+    task_ready(sched, item, PLACE_FIRST);
+    metric_add(METRIC_TASKS_REPUBLISHED, 1);
+}
+
 /* Lost, as far as can be told: its queue was empty after it was published, or a later task has begun. A queue without
  * consumers is never to blame, nor are consumers that have only just come. */
 static void publish_overdue(struct sched *sched, struct task_queue *q, uint32_t depth)
@@ -435,13 +452,38 @@ static void publish_overdue(struct sched *sched, struct task_queue *q, uint32_t 
                 break;
             if (q->heard_order < item->order && (depth > 0 || item->published_at.us >= q->asked_at.us))
                 continue;
-            task_unready(sched, item);
             if (item->tries < OVERDUE_LEVELS)
                 item->tries++;
-            task_ready(sched, item, PLACE_FIRST);
-            metric_add(METRIC_TASKS_REPUBLISHED, 1);
+            publish_again(sched, item);
         }
     }
+}
+
+/* What was published before the broker went and is not in its queue any more, nor heard of, is lost, or some worker has
+ * it who then looks, or is looked for, before the step is begun twice. A queue with something in it may have kept it:
+ * until a task that came later has begun. */
+static void publish_doubted(struct sched *sched, struct task_queue *q, uint32_t depth)
+{
+    int64_t asked_before_us = sched->now.us - DOUBTED_US;
+    bool later = false;
+
+    if (depth > 0 && q->heard_order <= q->doubted_order)
+        return;
+    for (size_t level = 0; level < OVERDUE_LEVELS; level++) {
+        for (LIST_EACH(&q->unheard[level], at)) {
+            struct item *item = CONTAINER(at, struct item, list);
+
+            if (item->order > q->doubted_order)
+                continue;
+            if (item->published_at.us > asked_before_us) {
+                later = true;
+                continue;
+            }
+            publish_again(sched, item);
+        }
+    }
+    if (!later)
+        q->doubted_order = 0;
 }
 
 void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, uint32_t depth, uint32_t consumers)
@@ -475,6 +517,8 @@ void sched_on_queue_depth(struct sched *sched, const char *queue, bool known, ui
         q->no_consumers = false;
         q->consumers_since = sched->now;
     }
+    if (q->doubted_order != 0)
+        publish_doubted(sched, q, depth);
     if (consumers > 0)
         publish_overdue(sched, q, depth);
 }

@@ -194,7 +194,7 @@ static void on_confirm(struct sim *s, struct node *node, uint64_t id, void *ptr,
 
 void broker_do_publish(enum process process, const char *queue, const char *body)
 {
-    broker_publish(&sim.nodes[process], queue, "result", NULL, str_of(body), true, on_confirm, 0, NULL);
+    broker_publish(&sim.nodes[process], queue, "result", NULL, str_of(body), CARE_KEPT, on_confirm, 0, NULL);
 }
 
 void broker_do_heartbeat(enum process process, const char *body)

@@ -31,6 +31,11 @@ def everything_runs_again(request):
         restored(request.getfixturevalue("drive"), 2)
 
 
+def metric(port, name):
+    text = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
+    return sum(float(line.split()[-1]) for line in text.splitlines() if line.startswith(name + " "))
+
+
 def history_is_whole(drive: Drive):
     assert drive.faults_of_history() == []
 
@@ -156,6 +161,26 @@ def test_messages_that_are_purged_are_sent_again(drive):
         drive.stack("rabbitmqctl", "-q", "eval",            # again and again, while runs go on
                     "[begin [catch rabbit_amqqueue:purge(Q) || Q <- rabbit_amqqueue:list()], timer:sleep(200) end || _ <- lists:seq(1, 10)].")
     all_succeed(drive, load.ids, 90)
+
+
+def test_tasks_that_rabbitmq_had_in_memory_are_sent_again_when_it_is_back(drive):
+    def waiting():
+        lines = drive.stack("rabbitmqctl", "-q", "list_queues", "name", "messages").splitlines()
+        return sum(int(line.split()[1]) for line in lines if line.startswith("ropewalk.task.default.normal"))
+
+    def sent_again():
+        return sum(metric(drive.port(f"scheduler-{n}"), "ropewalk_tasks_republished_total") for n in (1, 2))
+
+    drive.stack("stop", "worker-1", "worker-2")
+    ids = [drive.start("chain5") for _ in range(5)]
+    until("5 tasks in the queue", lambda: waiting() == 5, 60)
+    before = sent_again()
+    drive.signal("rabbitmq-1")
+    drive.stack("start", "rabbitmq-1")
+    until("some of them again", lambda: sent_again() > before, 90)  # another scheduler may see these, and wait for workers
+    drive.stack("start", "worker-1", "worker-2")
+    all_succeed(drive, ids, 90)
+    assert sent_again() >= before + 5
 
 
 # --- full disks -----------------------------------------------------------------------------------------------------

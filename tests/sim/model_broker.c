@@ -270,7 +270,8 @@ struct publication {
     confirm_fn confirm;
     uint64_t id;
     void *ptr;
-    bool confirmed, persistent, was_blocked, is_late;
+    enum care care;
+    bool confirmed, was_blocked, is_late;
     struct point point;
 };
 
@@ -324,18 +325,18 @@ static void arrived(struct sim *sim, void *what)
         }
     }
     /* A transient message may be lost on the way; a confirmed one only with the broker's own data. */
-    if (p->confirmed && !p->point.lost && (p->persistent || !sim_chances(sim, DECIDE_LOSS, sim->lose)))
+    if (p->confirmed && !p->point.lost && (p->care != CARE_NONE || !sim_chances(sim, DECIDE_LOSS, sim->lose)))
         put(sim, q, &p->message);
     if (p->confirmed && p->point.doubled)
         put(sim, q, &p->message);
-    if (p->point.unconfirmed || (p->persistent && sim_chances(sim, DECIDE_UNCONFIRMED, sim->lose)))
+    if (p->point.unconfirmed || (p->care != CARE_NONE && sim_chances(sim, DECIDE_UNCONFIRMED, sim->lose)))
         p->confirmed = false; /* it is there, but nobody was told */
     if (p->confirm != NULL && p->node->alive && p->node->incarnation == p->incarnation)
         sim_after(sim, 50, 2 * MS, p->node, confirmed, p);
 }
 
 void broker_publish(struct node *node, const char *queue, const char *type, const char *message_id, struct str body,
-                    bool persistent, confirm_fn confirm, uint64_t id, void *ptr)
+                    enum care care, confirm_fn confirm, uint64_t id, void *ptr)
 {
     struct sim *sim = node->sim;
     struct publication *p = sim_new(sim, struct publication);
@@ -347,11 +348,12 @@ void broker_publish(struct node *node, const char *queue, const char *type, cons
     p->message = (struct sim_message){.type = str_arena(sim->arena, str_of(type)),
                                       .message_id = str_arena(sim->arena, str_of(message_id)),
                                       .body = str_arena(sim->arena, body),
-                                      .sent_at = node_wall(node) / SEC * SEC};
+                                      .sent_at = node_wall(node) / SEC * SEC,
+                                      .in_memory = care != CARE_KEPT};
     p->confirm = confirm;
     p->id = id;
     p->ptr = ptr;
-    p->persistent = persistent;
+    p->care = care;
     sim_trace(sim, "%s publishes %s to %s%s", node->name, type, queue, node->broker_up ? "" : " (no connection)");
     if (!node->broker_up) {
         if (confirm != NULL)

@@ -48,6 +48,18 @@ void broker_block(struct sim *sim, int64_t us)
     sim->stats->outages++;
 }
 
+void broker_forget(struct sim *sim)
+{
+    for (struct queue *q = sim->queues; q != NULL; q = q->next) {
+        size_t kept = 0;
+
+        for (size_t i = 0; i < q->count; i++)
+            if (!q->messages[i].in_memory)
+                q->messages[kept++] = q->messages[i];
+        q->count = kept;
+    }
+}
+
 void broker_purge_queue(struct sim *sim, const char *queue)
 {
     for (struct queue *q = sim->queues; q != NULL; q = q->next)

@@ -96,7 +96,7 @@ static void to_all_workers(struct node *node, const struct sched_publish *p)
 {
     for (int i = SCHEDULERS; i < SCHEDULERS + WORKERS; i++)
         if (node->sim->nodes[i].alive)
-            broker_publish(node, node->sim->nodes[i].control, p->type, NULL, p->body, false, NULL, 0, NULL);
+            broker_publish(node, node->sim->nodes[i].control, p->type, NULL, p->body, CARE_NONE, NULL, 0, NULL);
 }
 
 static void publish(void *ctx, const struct sched_publish *p)
@@ -111,7 +111,10 @@ static void publish(void *ctx, const struct sched_publish *p)
         to_all_workers(ctx, p);
         return;
     }
-    broker_publish(ctx, p->queue, p->type, p->message_id, p->body, p->persistent,
+    broker_publish(ctx, p->queue, p->type, p->message_id, p->body,
+                   !p->persistent ? CARE_NONE
+                   : p->in_memory ? CARE_CONFIRMED
+                                  : CARE_KEPT,
                    p->confirm != 0 ? sched_confirm : NULL, p->confirm, NULL);
 }
 
@@ -511,7 +514,7 @@ static void publish_results(void *ctx, const char *queue, struct str body, struc
     waiting->batch = batch;
     waiting->next = node->batches;
     node->batches = waiting;
-    broker_publish(node, queue, "result", NULL, body, true, results_confirmed, 0, waiting);
+    broker_publish(node, queue, "result", NULL, body, CARE_KEPT, results_confirmed, 0, waiting);
 }
 
 static void publish_started(void *ctx, const char *queue, struct str message_id, struct str body)
@@ -526,7 +529,7 @@ static void publish_started(void *ctx, const char *queue, struct str message_id,
 
     broker_put(node->sim, node->control, "grant", "g", grant.body);
 #endif
-    broker_publish(node, queue, "started", arena_dup(node->sim->arena, message_id.ptr, message_id.len), body, true,
+    broker_publish(node, queue, "started", arena_dup(node->sim->arena, message_id.ptr, message_id.len), body, CARE_KEPT,
                    NULL, 0, NULL);
 }
 

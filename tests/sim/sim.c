@@ -192,6 +192,7 @@ void broker_restart(struct sim *sim, int64_t down_us)
         sim_at(sim, sim->broker_down_until + rng_between(&sim->rng, 10 * MS, SEC), node, connected, node);
         node_turn(node);
     }
+    broker_forget(sim);
 }
 
 static bool at_rest(struct sim *sim)

@@ -204,7 +204,11 @@ struct sim_message {
     uint64_t place;  /* in its queue: rises */
     int64_t sent_at; /* in whole seconds, of the clock of who sent it; 0: not said */
     bool redelivered;
+    bool in_memory; /* a restart loses it */
 };
+/* Of what is published: it may be lost on the way; it is there when it is confirmed, until the broker restarts; or even
+ * then. */
+enum care { CARE_NONE, CARE_CONFIRMED, CARE_KEPT };
 struct consumer;
 struct sim_delivery {
     struct consumer *consumer;
@@ -244,7 +248,7 @@ void broker_close_node(struct sim *sim, struct node *node);
 void broker_settle(struct sim *sim, struct sim_delivery *delivery, bool requeue);
 typedef void (*confirm_fn)(struct sim *sim, struct node *node, uint64_t id, void *ptr, bool confirmed);
 void broker_publish(struct node *node, const char *queue, const char *type, const char *message_id, struct str body,
-                    bool persistent, confirm_fn confirm, uint64_t id, void *ptr);
+                    enum care care, confirm_fn confirm, uint64_t id, void *ptr);
 void broker_put(struct sim *sim, const char *queue, const char *type, const char *message_id, struct str body);
 void broker_heartbeat(struct node *node, struct str body);
 void broker_depth(struct node *node, const char *queue);
@@ -255,6 +259,8 @@ void broker_purge(struct sim *sim, struct rng *rng, bool everything);
 void broker_lose_node(struct sim *sim, uint32_t lost, int64_t down_us, bool empty);
 void broker_block(struct sim *sim, int64_t us);
 void broker_heal(struct sim *sim);
+/* What was only in memory is gone. */
+void broker_forget(struct sim *sim);
 void broker_restart(struct sim *sim, int64_t down_us);
 void broker_pump(struct sim *sim);
 

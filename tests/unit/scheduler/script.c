@@ -101,6 +101,7 @@ static void port_publish(void *ctx, const struct sched_publish *p)
     sent->body = str_arena(s->arena, p->body);
     sent->confirm = p->confirm;
     sent->persistent = p->persistent;
+    sent->in_memory = p->in_memory;
     sent->order = ++s->order;
 }
 

@@ -16,7 +16,7 @@ struct sent { /* published */
     char queue[160], type[16], id[600];
     struct str body;
     uint64_t confirm;
-    bool persistent;
+    bool persistent, in_memory;
     int64_t order; /* among all calls of ports */
     bool answered; /* by the test */
 };

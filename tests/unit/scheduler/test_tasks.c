@@ -356,6 +356,69 @@ static void an_unheard_task_is_overdue_when_a_later_one_has_begun(void **state)
     script_free(s);
 }
 
+static void after_a_restart_of_the_broker_what_was_in_its_memory_is_published_again(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_run(s, 0, NOOP);
+    script_settle(s);
+    assert_true(s->sent[0].in_memory);
+    sched_on_broker(s->sched, false);
+    script_advance(s, SEC / 2);
+    sched_on_broker(s->sched, true);
+    script_advance(s, SEC / 10);
+    assert_true(asked_depth(s, QUEUE) >= 1); /* at once */
+    script_depth(s, QUEUE, 0, 1);
+    assert_int_equal(script_count(s, "task"), 1); /* a worker may have it that need not ask yet */
+    script_advance(s, 3 * SEC);
+    script_depth(s, QUEUE, 0, 0); /* nor workers that would have it */
+    assert_int_equal(script_count(s, "task"), 2);
+    assert_string_equal(s->sent[0].id, script_last(s, "task")->id);
+    script_advance(s, 3 * SEC);
+    script_depth(s, QUEUE, 0, 1); /* the broker has not been away since */
+    assert_int_equal(script_count(s, "task"), 2);
+    script_free(s);
+}
+
+static void after_a_loss_of_the_connection_what_the_queue_has_kept_waits_there(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_run(s, 0, NOOP);
+    script_settle(s);
+    sched_on_broker(s->sched, false);
+    script_advance(s, SEC);
+    sched_on_broker(s->sched, true);
+    script_advance(s, 3 * SEC);
+    script_depth(s, QUEUE, 1, 1);
+    assert_int_equal(script_count(s, "task"), 1);
+    script_run(s, 0, NOOP);
+    script_advance(s, 2 * SEC); /* also without a nudge */
+    assert_int_equal(script_count(s, "task"), 2);
+    script_result(s, 0, script_last(s, "task"), "w", "\"status\":\"succeeded\"");
+    script_advance(s, 2 * SEC);
+    script_depth(s, QUEUE, 5, 1); /* a later one has begun: it was lost after all, and these are others' */
+    assert_int_equal(script_count(s, "task"), 3);
+    assert_string_equal(s->sent[0].id, script_last(s, "task")->id);
+    script_free(s);
+}
+
+static void what_a_grant_may_be_under_way_for_is_kept_over_restarts(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 0, 1);
+    script_run(s, 0, GRANTED);
+    script_settle(s);
+    assert_true(script_last(s, "task")->persistent && !script_last(s, "task")->in_memory);
+    script_free(s);
+}
+
 static void a_started_task_lives_by_its_lease(void **state)
 {
     struct script *s = script_new();
@@ -670,6 +733,9 @@ int main(void)
         cmocka_unit_test(nothing_is_published_while_the_broker_is_away),
         cmocka_unit_test(an_unheard_task_is_overdue_when_its_queue_was_seen_empty),
         cmocka_unit_test(an_unheard_task_is_overdue_when_a_later_one_has_begun),
+        cmocka_unit_test(after_a_restart_of_the_broker_what_was_in_its_memory_is_published_again),
+        cmocka_unit_test(after_a_loss_of_the_connection_what_the_queue_has_kept_waits_there),
+        cmocka_unit_test(what_a_grant_may_be_under_way_for_is_kept_over_restarts),
         cmocka_unit_test(a_started_task_lives_by_its_lease),
         cmocka_unit_test(a_heartbeat_in_time_saves_a_doubted_lease),
         cmocka_unit_test(no_lease_lapses_before_the_broker_was_there_for_a_whole_lease),
