@@ -71,8 +71,10 @@ struct curl_slist *api_headers(const struct cli *cli, const struct api_request *
     return headers;
 }
 
-static void print_fault(const json_t *fault, const struct source *source)
+/* said: what has been said above; a fault that says no more is only given its place. */
+static void print_fault(const json_t *fault, const struct source *source, const char *said)
 {
+    const char *message = text_or(json_text(fault, "message"), "");
     const char *pointer = text_or(json_text(fault, "pointer"), "");
     const char *hint = json_text(fault, "hint");
     int line = 0;
@@ -86,8 +88,10 @@ static void print_fault(const json_t *fault, const struct source *source)
         fprintf(stderr, ":%d", line);
     (void)fputs(source == NULL ? "" : ": ", stderr);
     print_clean(stderr, *pointer == '\0' ? "/" : pointer);
-    (void)fputs(": ", stderr);
-    print_clean(stderr, text_or(json_text(fault, "message"), ""));
+    if (said == NULL || strcmp(message, said) != 0) {
+        (void)fputs(": ", stderr);
+        print_clean(stderr, message);
+    }
     (void)fputs(" (", stderr);
     print_clean(stderr, text_or(json_text(fault, "code"), ""));
     (void)fputs(")\n", stderr);
@@ -115,7 +119,7 @@ void api_problem(const struct answer *answer, const struct source *source)
     (void)fputc('\n', stderr);
     json_array_foreach(json_object_get(answer->json, "errors"), i, fault)
     {
-        print_fault(fault, source);
+        print_fault(fault, source, detail);
     }
     if (answer->json == NULL && answer->text_bytes > 0) {
         char head[301] = "";

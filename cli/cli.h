@@ -29,6 +29,8 @@ bool take_flag(struct cli *cli, const char *name);
 /* Are between `min` and `max` words left, none an unknown option? Prints what is wrong. */
 bool words_left(struct cli *cli, int min, int max);
 enum cli_exit usage_error(const char *format, ...) PRINTF_LIKE(1, 2);
+/* The command that usage errors are of from now on. */
+void usage_is(const char *name, const char *takes);
 /* Prints all that is wrong with the settings. */
 bool settings_load(struct cli *cli);
 

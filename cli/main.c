@@ -6,13 +6,17 @@
 
 #include "common/base/banned.h"
 
-static enum cli_exit run_command(struct cli *cli, const char *name)
+static enum cli_exit run_command(struct cli *cli, char **words, int count)
 {
-    const struct command *command = command_find(name);
+    const struct command *command = command_find(words[0]), *row;
     const char *format;
+    int named;
 
     if (command == NULL)
-        return usage_error("there is no command '%s'", name);
+        return usage_error("there is no command '%s'", words[0]);
+    row = command_of_words(words, count, &named);
+    if (row != NULL)
+        usage_is(row->name, row->takes);
     format = take_option(cli, "-o");
     cli->yaml = format != NULL && strcmp(format, "yaml") == 0;
     cli->json = cli->yaml || (format != NULL && strcmp(format, "json") == 0);
@@ -56,7 +60,7 @@ int main(int argc, char **argv)
         return (int)usage_error("a command is missing; usage: ropewalk COMMAND [OPTIONS]");
     (void)curl_global_init(CURL_GLOBAL_DEFAULT);
     if (!answer_at_once(&cli, argc, argv))
-        rc = run_command(&cli, argv[1]);
+        rc = run_command(&cli, argv + 1, argc - 1);
     curl_global_cleanup();
     mem_free(cli.url);
     mem_free(cli.key);

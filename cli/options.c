@@ -4,6 +4,14 @@
 
 #include "common/base/banned.h"
 
+static const char *usage_name, *usage_takes;
+
+void usage_is(const char *name, const char *takes)
+{
+    usage_name = name;
+    usage_takes = takes;
+}
+
 enum cli_exit usage_error(const char *format, ...)
 {
     va_list args;
@@ -12,7 +20,11 @@ enum cli_exit usage_error(const char *format, ...)
     va_start(args, format);
     (void)vfprintf(stderr, format, args);
     va_end(args);
-    (void)fputs("\n  'ropewalk --help' lists the commands\n", stderr);
+    if (usage_name == NULL)
+        (void)fputs("\n  'ropewalk --help' lists the commands\n", stderr);
+    else
+        fprintf(stderr, "\n  usage: ropewalk %s%s%s; --help says more\n", usage_name, *usage_takes == '\0' ? "" : " ",
+                usage_takes);
     return CLI_USAGE;
 }
 
