@@ -276,6 +276,7 @@ static void read_work(struct history *h, const struct pg_result *rows)
 /* What the row of a run says of its end, by its history. */
 static void end_of_history(struct history *h)
 {
+    ENSURE(h->end != NULL);
     h->status = str_of(run_status_name((enum run_status)h->state->status));
     h->ended_at = h->end->at;
     if (h->end->code.ptr == NULL)
