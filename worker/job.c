@@ -217,7 +217,7 @@ void job_cut(struct worker_core *core, struct job *job)
 void job_not_begun(struct worker_core *core, struct job *job)
 {
     task_never_begin(core, job->task.task_id);
-    job_log(LOG_INFO, "task.not_begun", job, "its run was cancelled");
+    job_log(LOG_INFO, "task.not_begun", job, "it is not wanted any more");
     job_ack(core, job);
     claim_release(core, job);
     job_drop(core, job, false);

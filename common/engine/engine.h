@@ -410,6 +410,11 @@ struct effect_child {
     struct str input; /* JSON */
     uint8_t depth;
 };
+/* A task that nobody need begin any more: an earlier word of its step came late, and was the truth. */
+struct effect_recall {
+    uint32_t seq; /* of its row, which closes */
+    struct str step;
+};
 /* A child run that gets a pause or resume command with its parent. */
 struct effect_child_pause {
     struct run_id child;
@@ -456,6 +461,8 @@ struct effects {
     struct effect_eval *evals; /* values wanted before the run can be committed */
     size_t cancel_count, cancel_cap;
     uint32_t *cancels; /* steps whose running attempt shall be told to stop */
+    size_t recall_count, recall_cap;
+    struct effect_recall *recalls;
     size_t child_count, child_cap;
     struct effect_child *children;
     size_t child_cancel_count, child_cancel_cap;

@@ -297,6 +297,18 @@ static bool settles(const struct ctx *c, uint32_t node)
            engine_cannot_settle(c->state, node) == NULL;
 }
 
+/* Another attempt or dispatch of the step is open as a task: who has not begun it need not. */
+static void recall(struct ctx *c, uint32_t node)
+{
+    const struct step_state *s = run_step(c->state, node);
+
+    if (s->open_kind != WORK_TASK)
+        return;
+    GROW(c, c->fx->recalls, c->fx->recall_count, c->fx->recall_cap);
+    c->fx->recalls[c->fx->recall_count++] =
+        (struct effect_recall){s->open_seq, str_arena(c->fx->arena, c->input->step)};
+}
+
 /* A result of what is not open (any more): the truth of an attempt that was given up counts while the step is open or
  * in doubt, and is kept once when it is not; everything else has been heard before. */
 static void late(struct ctx *c, uint32_t node)
@@ -316,6 +328,7 @@ static void late(struct ctx *c, uint32_t node)
         return;
     }
     if (open && in->result == RESULT_SUCCEEDED && (same_attempt || unsettled || was_unheard(s, in->attempt))) {
+        recall(c, node);
         succeeded(c, node); /* the truth came late, but it came */
         return;
     }

@@ -217,7 +217,8 @@ static enum cancel_how how_to_stop(const struct run_state *run, bool queued)
 }
 
 /* Asked before the rows close: only they know who has the attempt. Workers are told of attempts that are to stop, and
- * of queued ones that nobody is to begin. */
+ * of queued ones that nobody is to begin: their run has been cancelled, or an earlier attempt has succeeded after all.
+ */
 static void send_cancels(struct sched *sched, const struct work *work)
 {
     const struct run_entry *entry = work->entry;
@@ -239,6 +240,12 @@ static void send_cancels(struct sched *sched, const struct work *work)
             item = item_find_task(sched, entry->id, event->step);
         if (item != NULL && item->attempt == event->attempt && was_handed_over(item) && !item->told)
             task_publish_cancel(sched, item, event->step, how_to_stop(entry->run, true));
+    }
+    for (size_t i = 0; i < work->fx.recall_count; i++) {
+        const struct item *item = item_find(sched, entry->id, work->fx.recalls[i].seq);
+
+        if (item != NULL && was_handed_over(item))
+            task_publish_cancel(sched, item, work->fx.recalls[i].step, CANCEL_FINISH);
     }
 }
 

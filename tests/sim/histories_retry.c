@@ -113,6 +113,20 @@ const struct script histories_retry[] = {
                    "step.cancelled s1, run.cancelled, step.late_result s0/1 succeeded, command.applied retry, "
                    "run.reopened retry, step.reopened s0, step.reopened s1, step.dispatched s0/2, step.succeeded s0/2, "
                    "step.dispatched s1/1, step.succeeded s1/1, run.succeeded"}},
+    /* both workers have asked something, and so know the time: they begin what comes this soon, unless they are told */
+    {.name = "retried_and_the_former_attempt_succeeds_before_the_next_has_come",
+     .of = "R5",
+     .documents = {DOCUMENT("w0",
+                            STEP("s0", "\"call\":\"foreach\",\"with\":{\"items\":[1,2,3,4,5,6,7,8],\"concurrency\":8,"
+                                       "\"steps\":{" STEP("x", CALL) "}}") "," STEP("s1", CALL NEEDS("s0")))},
+     .answers = {{"0:s1", .takes = 500 * MS}},
+     .rules = {{"called 0:s1/1/1", .what = DECIDE_REQUEST, .kind = "cancel", .text = "{}"},
+               {"called 0:s1/1/1", .what = DECIDE_REQUEST, .after = 100 * MS, .kind = "retry", .text = "{}"},
+               {"published task 0:s1/2/1", .what = DECIDE_LATE, .us = 700 * MS}},
+     .sent = "0:s0[0].x 1, 0:s0[1].x 1, 0:s0[2].x 1, 0:s0[3].x 1, 0:s0[4].x 1, 0:s0[5].x 1, 0:s0[6].x 1, "
+             "0:s0[7].x 1, 0:s1 1",
+     .lasts = 3 * SEC,
+     .within = 10 * SEC},
     {.name = "retry_of_a_loop_that_failed",
      .of = "R6",
      .documents = {LOOP},

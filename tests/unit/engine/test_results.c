@@ -161,6 +161,18 @@ static void a_late_success_counts_also_when_a_later_attempt_has_failed_since(voi
     say(&w, "w1", RESULT_SUCCEEDED, 1, 1);
     assert_int_equal(w.state->status, RUN_SUCCEEDED);
     assert_int_equal(world_event(&w, EVENT_STEP_SUCCEEDED, "a")->attempt, 1);
+    assert_int_equal(w.fx.recall_count, 0);
+    world_deinit(&w);
+
+    /* attempt 2 is on its way: who has not begun it need not */
+    world_init(&w, STEPS("\"a\":{" NOOP "}"));
+    world_start(&w);
+    say(&w, "w1", RESULT_ABANDONED, 1, 1);
+    assert_int_equal(world_step(&w, "a")->attempt, 2);
+    say(&w, "w1", RESULT_SUCCEEDED, 1, 1);
+    assert_int_equal(w.state->status, RUN_SUCCEEDED);
+    assert_int_equal(w.fx.recall_count, 1);
+    assert_true(str_is(w.fx.recalls[0].step, "a"));
     world_deinit(&w);
 }
 
