@@ -425,7 +425,8 @@ struct sched {
     struct shard **shards; /* by number */
     size_t shard_cap;
     size_t owned_count;
-    char reply_to[64];                /* an inbox of ours */
+    char reply_to[64]; /* an inbox of ours: that of reply_shard */
+    int16_t reply_shard;
     int format_oldest, format_newest; /* event formats of the schedulers that live */
 
     struct map *orgs;

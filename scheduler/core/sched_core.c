@@ -90,6 +90,7 @@ struct sched *sched_new(const struct sched_ports *ports, const struct sched_sett
     sched->now = ports->mono(ports->ctx);
     sched->wall = ports->wall(ports->ctx);
     sched->last_tick = sched->now;
+    sched->reply_shard = -1;
     return sched;
 }
 

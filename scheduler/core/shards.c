@@ -15,16 +15,34 @@ struct shard *shard_find(const struct sched *sched, int16_t number)
     return shard != NULL && shard->owned ? shard : NULL;
 }
 
+static bool takes_replies(const struct shard *shard)
+{
+    return shard != NULL && shard->owned && !shard->releasing;
+}
+
+static bool is_better(const struct shard *shard, const struct shard *than)
+{
+    return !takes_replies(than) || (shard->ready && !than->ready);
+}
+
+/* The inbox in which results are awaited is changed only when it must be, and not to that of a shard that has just been
+ * gained while there is another: until our consumer is there the broker gives what comes to whoever had the shard, and
+ * if that one stands still, it keeps it until its connection is given up. With none left the last one stays: a task of
+ * the batch in hand still goes out, and who owns that inbox then passes its result on. */
 static void choose_reply_to(struct sched *sched)
 {
-    /* With none left the last one stays: a task of the batch in hand still goes out, and who owns that inbox then
-     * passes its result on. */
+    const struct shard *chosen = shard_find(sched, sched->reply_shard);
+
     for (size_t i = 0; i < sched->shard_cap; i++) {
-        if (sched->shards[i] == NULL || sched->shards[i]->releasing)
-            continue;
-        snprintf(sched->reply_to, sizeof(sched->reply_to), "ropewalk.inbox.%d", sched->shards[i]->number);
-        return;
+        const struct shard *shard = sched->shards[i];
+
+        if (takes_replies(shard) && is_better(shard, chosen))
+            chosen = shard;
     }
+    if (!takes_replies(chosen))
+        return;
+    sched->reply_shard = chosen->number;
+    snprintf(sched->reply_to, sizeof(sched->reply_to), "ropewalk.inbox.%d", chosen->number);
 }
 
 static void open_shard(struct sched *sched, struct shard *shard)
@@ -139,6 +157,7 @@ void sched_on_open_work(struct sched *sched, int16_t number, int64_t epoch, cons
         return;
     shard->opening = false;
     shard->ready = true;
+    choose_reply_to(sched);
     log_event(LOG_INFO, "shard.ready", log_i64("shard", number), log_i64("epoch", epoch));
     quarantine_shard_ready(sched, shard);
     for (LIST_EACH(&shard->entries, at))

@@ -35,12 +35,27 @@ const struct script histories_schedulers[] = {
      .histories = {CHAIN_HISTORY}},
     {.name = "owner_stands_still",
      .of = "B3",
-     .documents = {CHAIN},
+     .documents = {DOCUMENT("w0", STEP("s0", CALL) "," STEP("s1", CALL NEEDS("s0")) "," STEP("s2", CALL NEEDS("s0")))},
      .rules = {{"called 0:s1/1/1", .what = DECIDE_FREEZE, .who = OWNER, .us = 60 * SEC}},
      .sent = "0:s0 1, 0:s1 1, 0:s2 1",
-     .answers = {{"0:s1", .takes = 5 * SEC}},
+     .answers = {{"0:s1", .takes = 5 * SEC, .bytes = 20000}, /* more than a claim keeps */
+                 {"0:s2", .takes = 6 * SEC, .bytes = 20000}},
      .within = 9 * SEC,
-     .histories = {CHAIN_HISTORY}},
+     .histories =
+         {"run.started, step.dispatched s0/1, step.succeeded s0/1, step.dispatched s1/1, step.dispatched s2/1, "
+          "step.succeeded s1/1, step.succeeded s2/1, run.succeeded"}},
+    /* its inboxes go on having the other one's consumers until that is given up: what is sent there too soon, stays */
+    {.name = "the_other_stands_still_and_leaves_its_inboxes",
+     .of = "B3",
+     .lengthy = true,
+     .documents = {DOCUMENT(
+         "w0",
+         STEP("s0", "\"call\":\"delay\",\"with\":{\"duration\":\"1800ms\"}") "," STEP(
+             "s1", "\"call\":\"foreach\",\"with\":{\"items\":\"${ [range(400)] }\",\"concurrency\":1,\"steps\":{" STEP(
+                       "x", "\"call\":\"noop\"") "}}" NEEDS("s0")))},
+     .rules = {{"committed 0:step.waiting s0", .what = DECIDE_FREEZE, .who = NOT_OWNER, .us = 60 * SEC}},
+     .lasts = 4 * SEC,
+     .within = 9 * SEC},
     {.name = "owner_wakes_among_new_messages",
      .of = "B3",
      .documents = {CHAIN},

@@ -291,6 +291,31 @@ void scheduler_check_inboxes(struct node *node)
     }
 }
 
+struct consuming {
+    struct node *node;
+    int16_t shard;
+    int64_t epoch;
+};
+
+static void consume_now(struct sim *sim, void *what)
+{
+    const struct consuming *c = what;
+
+    (void)sim;
+    if (c->node->consuming[c->shard] == c->epoch)
+        consume_shard(c->node, c->shard);
+}
+
+/* The broker has to hear of it: until then it gives what comes to whoever consumes the inbox already. */
+static void begin_to_consume(struct node *node, int16_t shard, int64_t epoch)
+{
+    struct consuming *c = sim_new(node->sim, struct consuming);
+
+    *c = (struct consuming){node, shard, epoch};
+    node->consuming[shard] = epoch;
+    sim_after(node->sim, 200, 30 * MS, node, consume_now, c);
+}
+
 static void on_shards(void *ctx, const struct sched_shard_change *changes, size_t count)
 {
     struct node *node = ctx;
@@ -299,8 +324,7 @@ static void on_shards(void *ctx, const struct sched_shard_change *changes, size_
     for (size_t i = 0; i < count; i++) {
         if (!changes[i].gained)
             continue;
-        node->consuming[changes[i].shard] = changes[i].epoch;
-        consume_shard(node, changes[i].shard);
+        begin_to_consume(node, changes[i].shard, changes[i].epoch);
     }
     node_turn(node);
 }

@@ -60,6 +60,37 @@ static void a_new_owner_publishes_open_tasks_again(void **state)
     script_free(s);
 }
 
+static void assert_replies_to(struct script *s, int16_t shard, const char *inbox)
+{
+    size_t before = script_count(s, "task");
+
+    script_run(s, shard, NOOP);
+    script_advance(s, 2 * SEC);
+    assert_int_equal(script_count(s, "task"), before + 1);
+    assert_true(str_is(jt_get(script_last(s, "task")->body, "reply_to"), inbox));
+}
+
+/* Whoever had a shard before may stand still with its consumer in place: what is answered there before ours is would
+ * wait with it. */
+static void results_are_awaited_in_an_inbox_that_has_long_been_ours(void **state)
+{
+    struct script *s = script_new();
+
+    (void)state;
+    script_own(s, 1, 1);
+    script_settle(s);
+    assert_replies_to(s, 1, "\"ropewalk.inbox.1\"");
+    s->hold_shards = true;
+    script_own(s, 0, 7);
+    assert_replies_to(s, 1, "\"ropewalk.inbox.1\"");
+    s->hold_shards = false;
+    script_settle(s);
+    assert_replies_to(s, 0, "\"ropewalk.inbox.1\"");
+    script_lose(s, 1);
+    assert_replies_to(s, 0, "\"ropewalk.inbox.0\"");
+    script_free(s);
+}
+
 static void whose_lease_has_lapsed_says_that_its_tasks_may_be_known(void **state)
 {
     struct script *s = script_new();
@@ -302,6 +333,7 @@ int main(void)
         cmocka_unit_test(a_failed_load_of_a_shard_is_asked_for_again),
         cmocka_unit_test(a_new_owner_publishes_open_tasks_again),
         cmocka_unit_test(whose_lease_has_lapsed_says_that_its_tasks_may_be_known),
+        cmocka_unit_test(results_are_awaited_in_an_inbox_that_has_long_been_ours),
         cmocka_unit_test(a_granted_task_is_never_published_again),
         cmocka_unit_test(a_lost_shards_messages_are_forgotten_and_its_channel_closed),
         cmocka_unit_test(the_rest_of_a_fenced_batch_is_committed),
