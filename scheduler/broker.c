@@ -12,6 +12,9 @@
 
 #define PREFETCH 512
 #define PREFETCH_LARGE 8
+/* Workers' results of more than 64 KiB have an inbox of their own; whatever else is longer than this is no message of
+ * ours. Reading all of it would keep the loop from those that are. */
+#define MESSAGE_BYTES ((uint64_t)4 << 20)
 #define HEARTBEAT_S 5
 #define HEARTBEAT_EXCHANGE "ropewalk.heartbeat"
 #define CANCEL_EXCHANGE "ropewalk.cancel"
@@ -140,6 +143,7 @@ static void consume(struct inbox *inbox, int64_t epoch)
     struct amqp_consume options = {.queue = inbox->queue,
                                    .prefetch = inbox->large ? PREFETCH_LARGE : PREFETCH,
                                    .priority = (int)(epoch & INT32_MAX),
+                                   .body_most = inbox->large ? 0 : MESSAGE_BYTES,
                                    .on_deliveries = on_deliveries,
                                    .ctx = inbox};
 
@@ -298,8 +302,11 @@ static void consume_heartbeats(struct broker *broker)
     struct inbox *inbox = &broker->heartbeats;
     char token[13];
     struct amqp_queue queue = {.name = inbox->queue, .exclusive = true, .bind_exchange = HEARTBEAT_EXCHANGE};
-    struct amqp_consume options = {
-        .queue = inbox->queue, .prefetch = 0, .no_ack = true, .on_deliveries = on_heartbeats, .ctx = inbox};
+    struct amqp_consume options = {.queue = inbox->queue,
+                                   .no_ack = true,
+                                   .body_most = MESSAGE_BYTES,
+                                   .on_deliveries = on_heartbeats,
+                                   .ctx = inbox};
 
     random_token(token, 12); /* after a crash the broker may hold the old one for a while */
     inbox->broker = broker;

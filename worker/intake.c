@@ -6,7 +6,8 @@
 
 #include "common/base/banned.h"
 
-#define CACHE_WAIT_MS 1000 /* tasks are not taken before the cache is there, or this is over */
+#define CACHE_WAIT_MS 1000                /* tasks are not taken before the cache is there, or this is over */
+#define CONTROL_BYTES ((uint64_t)1 << 20) /* no word for a worker is longer: of what is, only the beginning is read */
 
 #define PERIOD_US (500 * US_PER_MS) /* a loan that nobody used for one or two of them can go */
 
@@ -84,9 +85,13 @@ static void on_tasks(void *ctx, struct amqp_delivery *first)
     while (first != NULL) {
         struct amqp_delivery *next = first->next;
 
+        const struct delivery_ref ref = {first->consumer, first->generation, first->tag};
+
         FAULT_POINT(worker_task_received);
-        worker_core_delivered(worker->core, (struct delivery_ref){first->consumer, first->generation, first->tag},
-                              first->redelivered, first->timestamp, first->body);
+        if (first->whole_bytes > first->body.len)
+            refusal_begin(worker, ref, first->body, first->whole_bytes);
+        else
+            worker_core_delivered(worker->core, ref, first->redelivered, first->timestamp, first->body);
         amqp_delivery_free(first);
         first = next;
     }
@@ -233,9 +238,11 @@ void intake_declare(struct worker *worker)
     amqp_declare_queue(
         worker->in,
         &(struct amqp_queue){.name = worker->control_queue, .exclusive = true, .bind_exchange = CANCEL_EXCHANGE});
-    amqp_consume(worker->in,
-                 &(struct amqp_consume){
-                     .queue = worker->control_queue, .no_ack = true, .on_deliveries = on_control, .ctx = worker});
+    amqp_consume(worker->in, &(struct amqp_consume){.queue = worker->control_queue,
+                                                    .no_ack = true,
+                                                    .body_most = CONTROL_BYTES,
+                                                    .on_deliveries = on_control,
+                                                    .ctx = worker});
 }
 
 void intake_free(struct worker *worker)

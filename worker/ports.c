@@ -56,7 +56,7 @@ static void port_give_back(void *ctx, struct delivery_ref ref)
 
 static void port_refuse(void *ctx, struct delivery_ref ref, struct str body)
 {
-    refusal_begin(ctx, ref, body);
+    refusal_begin(ctx, ref, body, body.len);
 }
 
 static void on_results_confirmed(void *ctx, enum amqp_confirm outcome)

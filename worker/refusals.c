@@ -43,7 +43,7 @@ static void on_confirm(void *ctx, enum amqp_confirm outcome)
     done(refusal);
 }
 
-void refusal_begin(struct worker *worker, struct delivery_ref ref, struct str body)
+void refusal_begin(struct worker *worker, struct delivery_ref ref, struct str body, uint64_t whole_bytes)
 {
     struct str kept = {body.ptr, body.len < DEAD_LETTER_BYTES ? body.len : DEAD_LETTER_BYTES};
     struct intake *intake = intake_of(worker, ref.consumer);
@@ -57,7 +57,7 @@ void refusal_begin(struct worker *worker, struct delivery_ref ref, struct str bo
                                                      .message_id = intake->lane->queue,
                                                      .persistent = true,
                                                      .body = kept,
-                                                     .whole_bytes = kept.len < body.len ? body.len : 0,
+                                                     .whole_bytes = kept.len < whole_bytes ? whole_bytes : 0,
                                                      .on_confirm = on_confirm,
                                                      .ctx = refusal});
 }

@@ -77,6 +77,6 @@ void intake_free(struct worker *worker);
 /* refusals.c: to the inbox that is always there; the queue's name tells where the message was. It is acknowledged when
  * the broker has it, and given back a second later when it has not. A dead letter keeps no more than its beginning, so
  * no more is sent: what is large costs the broker as much time as hundreds of tasks. */
-void refusal_begin(struct worker *worker, struct delivery_ref ref, struct str body);
+void refusal_begin(struct worker *worker, struct delivery_ref ref, struct str body, uint64_t whole_bytes);
 void refusals_update(struct worker *worker); /* each tick */
 void refusals_free(struct worker *worker);   /* after the links */

@@ -21,6 +21,8 @@ enum { CHANNEL_CONFIRMED = 1, CHANNEL_TRANSIENT, CHANNEL_TOPOLOGY, CHANNEL_DEPTH
 #define CONSUMER_RETRY_US (1 * US_PER_S)
 #define OUT_ENOUGH ((size_t)1 << 20) /* bytes handed to the socket at a time; the rest stays queued */
 #define FRAMES_PER_TURN 1024
+#define BYTES_PER_TURN ((size_t)1 << 20) /* of bodies: whatever else waits has its turn between those of a large one   \
+                                          */
 #define LAST_WORDS_US (400 * US_PER_MS)
 
 /* --- events ---------------------------------------------------------------------------------------------------------
@@ -432,12 +434,14 @@ enum err_code amqp_session_read(struct session *s, struct err *err)
 {
     struct wire_event event;
     enum err_code rc;
+    size_t bytes = 0;
 
     s->more_to_read = true;
-    for (unsigned i = 0; i < FRAMES_PER_TURN; i++) {
+    for (unsigned i = 0; i < FRAMES_PER_TURN && bytes < BYTES_PER_TURN; i++) {
         rc = wire_read(s->wire, &event, err);
         if (rc != ERR_OK)
             return rc;
+        bytes += event.bytes;
         if (event.kind == WIRE_NOTHING) {
             s->more_to_read = false;
             break;

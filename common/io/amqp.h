@@ -54,6 +54,7 @@ struct amqp_consume {
     uint16_t prefetch;
     int priority; /* x-priority of the consumer: a shard's epoch */
     bool no_ack;
+    uint64_t body_most; /* of a longer message only the beginning comes (1 MiB), with whole_bytes; 0: 64 MiB */
     void (*on_deliveries)(void *ctx, struct amqp_delivery *first);
     void (*on_lost)(void *ctx); /* the channel or connection is gone: what is unacknowledged comes again; may be NULL */
     void *ctx;

@@ -132,6 +132,7 @@ enum err_code wire_open(const char *url, const char *name, int heartbeat_s, stru
     wire->tls = info.ssl != 0;
     wire->heartbeat_s = heartbeat_s;
     wire->assemblies = mem_array(WIRE_CHANNELS, sizeof(*wire->assemblies));
+    wire->body_most = mem_array(WIRE_CHANNELS, sizeof(*wire->body_most));
     buf_init(&wire->out, OUT_MAX);
     rc = open_socket(wire, &info, err);
     if (rc == ERR_OK)
@@ -160,6 +161,7 @@ void wire_close(struct wire *wire, bool polite)
     for (size_t i = 0; i < WIRE_CHANNELS; i++)
         amqp_delivery_free(wire->assemblies[i].delivery);
     mem_free(wire->assemblies);
+    mem_free(wire->body_most);
     buf_deinit(&wire->out);
     mem_free(wire);
 }

@@ -40,6 +40,7 @@ struct wire_event {
     char text[128];
     bool bound; /* DECLARE_OK of a binding or an exchange, not of a queue */
     uint32_t ready, consumers;
+    size_t bytes; /* of a body that came with it, or with OTHER */
     struct amqp_delivery *delivery;
     uint64_t number;
     bool multiple, ok;

@@ -13,8 +13,9 @@
 /* A message whose frames are still coming in. */
 struct assembly {
     enum { CONTENT_NONE, CONTENT_DELIVERY, CONTENT_RETURN } kind;
-    bool header_seen, redelivered, skip;
+    bool header_seen, redelivered;
     uint64_t tag, left, number;
+    size_t room; /* of the body that is kept */
     struct amqp_delivery *delivery;
     char *body;
 };
@@ -31,6 +32,7 @@ struct wire {
     struct mono_us heard_at, spoke_at;
     bool drained; /* the socket had nothing more at the last read */
     struct assembly *assemblies;
+    uint64_t *body_most; /* by channel: of a longer message only the beginning is kept; 0: BODY_MAX */
 };
 
 void wire_put_heartbeat(struct wire *wire);

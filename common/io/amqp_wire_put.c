@@ -164,6 +164,7 @@ void wire_put_consume(struct wire *wire, uint16_t channel, const struct amqp_con
 
     if (options->priority != 0)
         method.arguments = (amqp_table_t){.num_entries = 1, .entries = &priority};
+    wire->body_most[channel] = options->body_most;
     wire_put_method(wire, channel, AMQP_BASIC_QOS_METHOD, &qos);
     wire_put_method(wire, channel, AMQP_BASIC_CONSUME_METHOD, &method);
 }

@@ -3,7 +3,8 @@
 
 #include "common/base/banned.h"
 
-#define BODY_MAX ((uint64_t)64 << 20) /* of larger ones only the length arrives, which nobody can decode */
+#define BODY_MAX ((uint64_t)64 << 20)
+#define BODY_KEPT ((size_t)1 << 20) /* of a longer one: as much as a dead letter holds */
 
 static struct str piece(char **tail, amqp_bytes_t bytes)
 {
@@ -82,9 +83,11 @@ static void content_begin(struct assembly *assembly, const struct assembly *firs
     *assembly = *first;
 }
 
-static void content_header(struct assembly *assembly, const amqp_frame_t *frame, struct wire_event *ret)
+static void content_header(struct wire *wire, const amqp_frame_t *frame, struct wire_event *ret)
 {
     const amqp_basic_properties_t *properties = frame->payload.properties.decoded;
+    struct assembly *assembly = &wire->assemblies[frame->channel];
+    uint64_t most = wire->body_most[frame->channel] != 0 ? wire->body_most[frame->channel] : BODY_MAX;
 
     if (assembly->kind == CONTENT_NONE || assembly->header_seen)
         return;
@@ -94,15 +97,13 @@ static void content_header(struct assembly *assembly, const amqp_frame_t *frame,
         amqp_bytes_t id = properties->correlation_id;
         int64_t number = 0;
 
-        assembly->skip = true;
         if ((properties->_flags & AMQP_BASIC_CORRELATION_ID_FLAG) != 0 &&
             parse_i64((struct str){id.bytes, id.len}, 1, INT64_MAX, &number))
             assembly->number = (uint64_t)number;
     } else {
-        assembly->skip = assembly->left > BODY_MAX;
-        assembly->delivery =
-            delivery_new(assembly, properties, assembly->skip ? 0 : (size_t)assembly->left, &assembly->body);
-        if (assembly->skip)
+        assembly->room = assembly->left <= most ? (size_t)assembly->left : BODY_KEPT;
+        assembly->delivery = delivery_new(assembly, properties, assembly->room, &assembly->body);
+        if (assembly->left > assembly->room)
             assembly->delivery->whole_bytes = assembly->left;
     }
     if (assembly->left == 0)
@@ -111,13 +112,17 @@ static void content_header(struct assembly *assembly, const amqp_frame_t *frame,
 
 static void content_body(struct assembly *assembly, amqp_bytes_t fragment, struct wire_event *ret)
 {
+    size_t kept = fragment.len < assembly->room ? fragment.len : assembly->room;
+
     if (!assembly->header_seen || fragment.len > assembly->left)
         return;
-    if (!assembly->skip) {
-        memcpy(assembly->body, fragment.bytes, fragment.len);
-        assembly->body += fragment.len;
+    if (kept > 0) {
+        memcpy(assembly->body, fragment.bytes, kept);
+        assembly->body += kept;
+        assembly->room -= kept;
     }
     assembly->left -= fragment.len;
+    ret->bytes = fragment.len;
     if (assembly->left == 0)
         content_complete(assembly, ret);
 }
@@ -257,7 +262,7 @@ enum err_code wire_read(struct wire *wire, struct wire_event *ret, struct err *e
         if (frame.frame_type == AMQP_FRAME_METHOD)
             rc = on_method(wire, &frame, ret, err);
         else if (frame.frame_type == AMQP_FRAME_HEADER)
-            content_header(&wire->assemblies[frame.channel], &frame, ret);
+            content_header(wire, &frame, ret);
         else if (frame.frame_type == AMQP_FRAME_BODY)
             content_body(&wire->assemblies[frame.channel], frame.payload.body_fragment, ret);
     }

@@ -229,6 +229,38 @@ static void what_is_only_a_beginning_says_how_long_it_was(void **state)
     assert_true(f->last->whole_bytes == 0);
 }
 
+static void of_what_is_longer_than_asked_for_only_the_beginning_comes(void **state)
+{
+    struct fixture *f = *state;
+    size_t size = ((size_t)3 << 20) + 7;
+    char *body = mem_alloc(size);
+
+    for (size_t i = 0; i < size; i++)
+        body[i] = (char)('a' + i % 23);
+    f->ack_at_once = true;
+    declare(f);
+    (void)amqp_consume(f->link, &(struct amqp_consume){.queue = f->queue,
+                                                       .prefetch = 10,
+                                                       .body_most = (uint64_t)2 << 20,
+                                                       .on_deliveries = on_deliveries,
+                                                       .on_lost = on_lost,
+                                                       .ctx = f});
+    run_until(f, &f->ups, 1);
+    publish(f, f->queue, (struct str){body, size});
+    publish(f, f->queue, (struct str){body, (size_t)2 << 20});
+    publish(f, f->queue, STR("{}"));
+    run_until(f, &f->deliveries, 3);
+    assert_true(f->first->whole_bytes == size);
+    assert_int_equal(f->first->body.len, 1 << 20);
+    assert_memory_equal(f->first->body.ptr, body, 1 << 20);
+    assert_true(f->first->next->whole_bytes == 0);
+    assert_int_equal(f->first->next->body.len, 2 << 20);
+    assert_memory_equal(f->first->next->body.ptr, body, 2 << 20);
+    assert_true(str_is(f->last->body, "{}"));
+    run_until(f, &f->confirmed, 3);
+    mem_free(body);
+}
+
 static void large_and_empty_bodies_arrive_whole(void **state)
 {
     struct fixture *f = *state;
@@ -607,6 +639,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(a_message_arrives_as_it_was_sent, setup, teardown),
         cmocka_unit_test_setup_teardown(what_is_only_a_beginning_says_how_long_it_was, setup, teardown),
+        cmocka_unit_test_setup_teardown(of_what_is_longer_than_asked_for_only_the_beginning_comes, setup, teardown),
         cmocka_unit_test_setup_teardown(large_and_empty_bodies_arrive_whole, setup, teardown),
         cmocka_unit_test_setup_teardown(thousands_arrive_in_order_and_in_batches, setup, teardown),
         cmocka_unit_test_setup_teardown(a_message_to_nowhere_is_returned, setup, teardown),
