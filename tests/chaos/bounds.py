@@ -4,7 +4,7 @@ import collections
 import pathlib
 import re
 
-from campaign import ATTEMPT_FAILED, DISPATCHED, MARKER
+from campaign import ATTEMPT_FAILED, DISPATCHED, LATE, MARKER, OUTCOMES
 from invariants import LATEST_RETRY_S, POLICY, rule, seconds, starts_of
 
 EARLY_S = 0.02              # the clocks of database and scheduler are read at slightly different moments
@@ -21,6 +21,8 @@ def policy_wait(step, attempt):
 def stated_wait(step, attempt, code):
     """(least, most) seconds between this failure and the next attempt."""
     least, most = policy_wait(step, attempt)
+    if code == "worker_lost":           # at once: the worker was at fault, not the target
+        return 0, 0
     asked = re.search(r"retry_after=(\d+)", str(step["with"].get("url", "")))
     if asked and code == "http_429":
         least, most = max(least, float(asked[1])), max(most, float(asked[1]))
@@ -29,18 +31,19 @@ def stated_wait(step, attempt, code):
     return least, most
 
 
-@rule("I11", "retries come when their policy says; loops keep their concurrency, as the ledger sees it")
+@rule("I11", "retries come when their policy says; loops keep their concurrency, as the ledger sees it and by history")
 def in_time(c, found):
     retries = loops = 0
     for run in c.runs.values():
         dispatched = {(event.step, event.attempt): event for event in run.events if event.type == DISPATCHED}
         for event in run.events:
-            if event.type == ATTEMPT_FAILED and event.code != "worker_lost" and event.step and (step := run.plan.find(event.step)):
+            if event.type == ATTEMPT_FAILED and event.step and (step := run.plan.find(event.step)):
                 retries += 1
                 one_retry(c, run, step, event, dispatched.get((event.step, event.attempt + 1)), found)
         for path in {path[:path.index("[")] for path in run.requests if "[" in path}:
             loops += 1
             one_loop(c, run, path, found)
+        loops_by_history(run, found)
     return f"{retries} retries, {loops} loops"
 
 
@@ -89,6 +92,26 @@ def one_loop(c, run, path, found):
         most = max(most, now)
     if most > step["with"].get("concurrency", 10):
         found.append(f"{run}: {most} iterations of {path} at a time, of which there may be {step['with'].get('concurrency', 10)}")
+
+
+def loops_by_history(run, found):
+    """History has an order that needs no clock, and no fault excuses: an iteration goes on from its first event to its outcome."""
+    goes_on = collections.defaultdict(set)
+    for event in run.events:
+        path = event.step or ""
+        if ":" in path or event.type == LATE:
+            continue
+        if event.type in OUTCOMES:
+            goes_on.pop(path, None)
+        for end in (at for at, char in enumerate(path) if char == "]"):
+            loop, _, number = path[:end].rpartition("[")
+            if end == len(path) - 1 and event.type in OUTCOMES:
+                goes_on[loop].discard(number)
+                continue
+            goes_on[loop].add(number)
+            most = run.plan.find(loop)["with"].get("concurrency", 10)
+            if len(goes_on[loop]) > most:
+                found.append(f"{run}: with event {event.seq} {len(goes_on[loop])} iterations of {loop} go on, of which there may be {most}")
 
 
 def span_of(run, steps, over):

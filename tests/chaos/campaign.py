@@ -39,6 +39,8 @@ QUERIES = {
     "idempotency": "SELECT organisation, scope, key, run_id::text AS run, command FROM idempotency",
     "dead_letter": "SELECT organisation, kind, source, reason, run_id::text AS run, step, (extract(epoch FROM at) * 1e6)::bigint AS at_us FROM dead_letter",
     "quarantine": "SELECT organisation, run_id::text AS run, reason FROM quarantine",
+    "schedule_fire": """SELECT schedule::text, organisation, (extract(epoch FROM nominal_at) * 1e6)::bigint AS nominal_us, run_id::text AS run
+                        FROM schedule_fire ORDER BY schedule, nominal_at""",
     "shard": "SELECT shard, owner, epoch FROM shard",
     "admission": "SELECT key::text, organisation, run_id::text AS run, granted FROM admission",
     "admission_key": "SELECT key::text, organisation, held, waiting FROM admission_key",
@@ -110,6 +112,7 @@ class Run:
     def __init__(self, row, plan):
         self.__dict__.update(row)
         self.plan, self.events, self.requests, self.children = plan, [], collections.defaultdict(list), {}
+        self.scheduled = False
 
     def __str__(self):
         return f"run {self.id} ({self.workflow})"
@@ -229,6 +232,9 @@ class Campaign:
                 run = Run(row, plans.get((row["organisation"], row["workflow"], row["version"])))
                 run.org = self.organisations[row["organisation"]]
                 self.runs[row["id"]] = run
+        for row in self.rows("schedule_fire"):
+            if row["run"] in self.runs:
+                self.runs[row["run"]].scheduled = True
         self.strays = []        # events of runs that there are not
         for row in self.rows("event"):
             if row["organisation"] in self.organisations:

@@ -4,12 +4,14 @@ import collections
 
 from campaign import (ATTEMPT_FAILED, CONTINUED, DISPATCHED, ENDS, FAILED, GIVEN, LATE, OUTCOMES, RUN_REOPENED, RUN_STARTED, SETTLED, SIGNAL, STARTED, STEP_REOPENED,
                       TIMED_OUT, WAITING)
+from workflows import TICK_SECONDS
 
 RULES = []
 POLICY = {"max_attempts": 5, "initial": "1s", "factor": 2, "max": "60s", "jitter": 0.2}
 UNITS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 LATEST_RETRY_S = 30         # beyond its policy, unless a fault was near
 SENT_AT_ONCE = 2
+LATEST_TICK_NS = 5 * 10**9  # a time that nothing disturbs is fired by then
 LAST_MOMENT_S = 0.3         # an answer sent this long before the attempt's timeout may come too late
 
 
@@ -56,7 +58,7 @@ def starts_of(c):
 def runs_by_key(c):
     found = collections.defaultdict(list)
     for run in c.runs.values():
-        if run.parent is None and run.rerun_of is None:
+        if run.parent is None and run.rerun_of is None and not run.scheduled:
             found[run.org, run.workflow, run.key].append(run)
     return found
 
@@ -105,7 +107,7 @@ def no_phantoms(c, found):
     for request in c.unknown_requests:
         found.append(f"unexpected: a request of step {request.step} names run {request.run}, which is not there")
     for run in c.runs.values():
-        if run.parent is None and run.rerun_of is None and (run.org, run.workflow, run.key) not in starts:
+        if run.parent is None and run.rerun_of is None and not run.scheduled and (run.org, run.workflow, run.key) not in starts:
             found.append(f"unexpected: {run} was started by nobody (key '{run.key}')")
         for path, requests in run.requests.items():
             step = run.plan.find(path)
@@ -448,9 +450,30 @@ def one_run_per_key(c, found):
     return f"{len(starts)} keys, {sum(len(start.tries) for start in starts.values())} requests, {sum(len(start.others) for start in starts.values())} other bodies"
 
 
-@rule("I8", "schedules fire once")
-def schedules(_, __):
-    return None
+@rule("I8", "each time of a schedule starts one run: none is left out, none comes twice, none early")
+def schedules(c, found):
+    times, runs = collections.defaultdict(list), collections.Counter()
+    for row in c.rows("schedule_fire"):
+        if row["organisation"] in c.organisations:
+            times[row["organisation"], row["schedule"]].append(row["nominal_us"])
+            run = c.runs.get(row["run"])
+            runs[row["run"]] += 1
+            if run is None:
+                found.append(f"lost: time {row['nominal_us']} of schedule {row['schedule']} has run {row['run']}, which is not there")
+            elif run.created_us < row["nominal_us"]:
+                found.append(f"{run} was started {(row['nominal_us'] - run.created_us) / 1e6:.3f} s before its time")
+    found += [f"run {run} is that of {count} times" for run, count in runs.items() if count > 1]
+    for (org, schedule), known in times.items():
+        known.sort()
+        for before, after in zip(known, known[1:]):
+            if after - before != TICK_SECONDS * 1000000:
+                found.append(f"schedule {schedule} of {c.organisations[org]} was fired for {before} and then for {after}, {(after - before) / 1e6} s later")
+        next_ns = c.mono(known[-1]) + TICK_SECONDS * 10**9
+        if next_ns + LATEST_TICK_NS < c.load.get("t_end", 0) and not c.disturbed(next_ns, c.load.get("t_end", 0)):
+            found.append(f"schedule {schedule} of {c.organisations[org]} was not fired any more {(c.load['t_end'] - next_ns) / 1e9:.1f} s before the end")
+    for org in c.organisations.keys() - {org for org, _ in times}:
+        found.append(f"the schedule of {c.organisations[org]} was never fired")
+    return f"{sum(map(len, times.values()))} times of {len(times)} schedules"
 
 
 @rule("I9", "the audit chain verifies")

@@ -146,8 +146,12 @@ class Client:
         await asyncio.gather(*(one(name) for name in self.made if name != "parent"))
         await self.save("parent")       # after its children
 
-    async def save(self, name):
-        document, _ = self.made[name]
+    async def stop_ticking(self):
+        document = {name: part for name, part in self.made["ticking"][0].items() if name != "triggers"}
+        await self.save("ticking", document)
+
+    async def save(self, name, document=None):
+        document = document or self.made[name][0]
         async with self.saving:
             known, status, answer = await self.insist("save", "PUT", f"/v1/workflows/{name}", json.dumps(document).encode(), SAVE_SECONDS, workflow=name,
                                                       wait=SAVE_SECONDS / 3)      # its expressions are compiled
@@ -286,6 +290,7 @@ class Load:
         for task in list(self.tasks):
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+        await asyncio.gather(*(one.stop_ticking() for one in self.clients))
         await asyncio.gather(*(operate.resume_all(one) for one in self.clients))     # whoever paused a run may have been stopped
         self.describe(t_end=ended, t_drained=time.monotonic_ns())
         if self.mistake:

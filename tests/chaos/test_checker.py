@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import shutil
 import subprocess
 import sys
@@ -438,6 +439,48 @@ def dead_letter(r):
                                                    "step": None, "at_us": 0})
 
 
+@breaks("I8", "a time of a schedule is left out")
+def left_out(r):
+    rows = [row for row in r.tables["schedule_fire"] if row["organisation"] in r.ours()]
+    rows[1]["nominal_us"] += 1
+
+
+@breaks("I8", "a schedule goes silent")
+def silent(r):
+    first = {}
+    for row in r.tables["schedule_fire"]:
+        first.setdefault(row["schedule"], row)
+    gone = {row["run"] for row in r.tables["schedule_fire"] if row not in first.values()}
+    r.tables["schedule_fire"] = list(first.values())
+    for table, field in (("run", "id"), ("event", "run")):
+        r.tables[table] = [row for row in r.tables[table] if row[field] not in gone]
+    r.ledger = [line for line in r.ledger if line["run"] not in gone]
+
+
+@breaks("I8", "a schedule starts a run before its time")
+def before_its_time(r):
+    fire = next(row for row in r.tables["schedule_fire"] if row["organisation"] in r.ours())
+    next(row for row in r.tables["run"] if row["id"] == fire["run"])["created_us"] = fire["nominal_us"] - 1000
+
+
+@breaks("I8", "two times of a schedule have one run")
+def one_for_two(r):
+    rows = [row for row in r.tables["schedule_fire"] if row["organisation"] in r.ours()]
+    rows[1]["run"] = rows[0]["run"]
+
+
+@breaks("I8", "a run of a schedule is not there")
+def no_run_of_it(r):
+    next(row for row in r.tables["schedule_fire"] if row["organisation"] in r.ours())["run"] = str(uuid.uuid4())
+
+
+@breaks("I2", "a time of a schedule starts two runs")
+def two_for_one(r):
+    fire = next(row for row in r.tables["schedule_fire"] if row["organisation"] in r.ours())
+    run = next(row for row in r.tables["run"] if row["id"] == fire["run"])
+    r.tables["run"].append({**run, "id": str(uuid.uuid4())})
+
+
 @breaks("I10", "a poisoned step has no dead letter")
 def no_letter(r):
     r.events(r.run("hostile", "partially_completed"), 25, "gone")[0]["code"] = "poison"
@@ -498,6 +541,23 @@ def crowded(r):
     for n in range(4):
         for line in r.requests(run, f"each[{n}].done", "answered"):
             line["ns"] = begin + 10**9
+
+
+@breaks("I11", "history has too many iterations at a time, whatever the ledger saw")
+def crowded_in_history(r):
+    """The outcome of an iteration comes behind the beginning of those that waited for it."""
+    for run in r.tables["run"]:
+        if run["workflow"] != "loops" or run["organisation"] not in r.ours() or not r.requests(run, "each[3].go"):
+            continue
+        events = sorted((row for row in r.tables["event"] if row["run"] == run["id"]), key=lambda row: row["seq"])
+        ends = [row for row in events if row["step"] and re.fullmatch(r"each\[\d+\]", row["step"]) and row["type"] == campaign.SUCCEEDED]
+        behind = [row for row in events if row not in ends]
+        last = max(at for at, row in enumerate(behind) if (row["step"] or "").startswith("each["))
+        for seq, row in enumerate(behind[:last + 1] + ends + behind[last + 1:], 1):
+            row["seq"] = seq
+        r.tables["event"].sort(key=lambda row: (row["run"], row["seq"]))
+        return
+    raise AssertionError("no run has a loop of four")
 
 
 @breaks("I12", "a marker of another in an effect")

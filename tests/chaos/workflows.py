@@ -12,6 +12,7 @@ CHAINED = ("s0", "s1", "s2", "s3")     # of the workflow that is done again from
 # Started several at a time, or nobody would wait for a slot, and many would be one. What they have in common is a label.
 BURSTS = {"limited": 4, "keyed": 4, "skipping": 3, "newest": 4, "batch": 4, "again": 2, "again-many": 3}
 RUNNING_RUNS = 12       # of the last organisation, at a time
+TICK_SECONDS = 4        # between two times of the schedule
 ANSWERED = ["seq?say=503,200", "seq?say=503,503,200", "seq?say=429,200&retry_after=1", "seq?say=500,502,200", "stripe", "redirect"]
 
 
@@ -228,6 +229,11 @@ class Maker:
     def limited(self, **concurrency):
         return {"concurrency": concurrency, "steps": {"a": self.http("ok?before=100"), "b": self.http(self.any_script(), ["a"])}}
 
+    def ticking(self):
+        """What no outage is long enough for is made good: no time is left out."""
+        return {"triggers": {"tick": {"every": {"interval": f"{TICK_SECONDS}s", "catch_up": 100}, "input": {"n": 1, "k": "tick", "marker": self.marker}}},
+                "steps": {"a": self.http("ok"), "b": self.http(self.any_script(), ["a"])}}
+
 
 def documents(seed, marker, ledger, refused):
     maker = Maker(random.Random(f"{seed}/{marker}"), marker, ledger, refused)
@@ -264,4 +270,5 @@ def documents(seed, marker, ledger, refused):
     add("keyed", maker.limited(limit=1, key="${ .input.n % 2 }"))
     add("skipping", maker.limited(limit=1, on_limit="skip"), ["succeeded", "cancelled"])
     add("newest", maker.limited(limit=2, on_limit="cancel_oldest"), ["succeeded", "cancelled"])
+    add("ticking", maker.ticking())
     return made
