@@ -3,7 +3,8 @@
 #include "common/base/ensure.h"
 #include <errno.h>
 #include <openssl/crypto.h>
-#include <openssl/sha.h>
+#include <openssl/evp.h>
+#include <pthread.h>
 #include <sys/random.h>
 
 #include "common/base/banned.h"
@@ -166,9 +167,22 @@ void hex_encode(const void *ptr, size_t len, char *ret)
     ret[2 * len] = '\0';
 }
 
+/* The library's own SHA256() looks the algorithm up by its name each time, which takes longer than to digest a task id.
+ */
+static EVP_MD *sha256_md;
+
+static void fetch_sha256(void)
+{
+    sha256_md = EVP_MD_fetch(NULL, "SHA256", NULL);
+    ENSURE(sha256_md != NULL);
+}
+
 void sha256(struct str data, uint8_t ret[32])
 {
-    ENSURE(SHA256((const unsigned char *)(data.len == 0 ? "" : data.ptr), data.len, ret) != NULL);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+    ENSURE(pthread_once(&once, fetch_sha256) == 0);
+    ENSURE(EVP_Digest(data.len == 0 ? "" : data.ptr, data.len, ret, NULL, sha256_md, NULL) == 1);
 }
 
 #define SHA256_BLOCK 64
