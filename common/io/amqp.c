@@ -21,8 +21,8 @@ enum { CHANNEL_CONFIRMED = 1, CHANNEL_TRANSIENT, CHANNEL_TOPOLOGY, CHANNEL_DEPTH
 #define CONSUMER_RETRY_US (1 * US_PER_S)
 #define OUT_ENOUGH ((size_t)1 << 20) /* bytes handed to the socket at a time; the rest stays queued */
 #define FRAMES_PER_TURN 1024
-#define BYTES_PER_TURN ((size_t)1 << 20) /* of bodies: whatever else waits has its turn between those of a large one   \
-                                          */
+/* Of bodies: whatever else waits has its turn between the parts of a large one. */
+#define BYTES_PER_TURN ((size_t)1 << 20)
 #define LAST_WORDS_US (400 * US_PER_MS)
 
 /* --- events ---------------------------------------------------------------------------------------------------------
