@@ -25,6 +25,43 @@ static void add_query(struct buf *path, const char *name, const char *value)
     mem_free(escaped);
 }
 
+/* Schedules are told apart by an id; people know them as WORKFLOW/TRIGGER. *ret is the id, to be freed. */
+static enum cli_exit find_id(const struct cli *cli, const char *word, char **ret)
+{
+    CLEANUP(buf_deinit) struct buf path = {0};
+    struct str trigger = str_of(word), workflow = str_cut(&trigger, '/');
+    struct answer answer;
+    const json_t *item;
+    enum cli_exit rc;
+    size_t i;
+
+    *ret = NULL;
+    if (trigger.ptr == NULL) {
+        *ret = mem_strdup(word);
+        return CLI_DONE;
+    }
+    char *name = mem_dup(workflow.ptr, workflow.len);
+
+    buf_init(&path, 1 << 16);
+    buf_append_str(&path, STR("/v1/schedules?page_size=500"));
+    add_query(&path, "workflow", name);
+    mem_free(name);
+    rc = api_call(cli, &(struct api_request){.method = "GET", .path = path.ptr}, &answer);
+    if (rc != CLI_DONE)
+        return rc;
+    json_array_foreach(json_object_get(answer.json, "items"), i, item)
+    {
+        if (*ret == NULL && str_is(trigger, json_text(item, "trigger")))
+            *ret = mem_strdup(json_text(item, "id"));
+    }
+    answer_deinit(&answer);
+    if (*ret != NULL)
+        return CLI_DONE;
+    fprintf(stderr, "ropewalk: not_found: there is no schedule '%s'; ropewalk schedule list shows those there are\n",
+            word);
+    return CLI_REFUSED;
+}
+
 static void print_list(const struct answer *answer)
 {
     static const char *const titles[] = {"SCHEDULE", "WORKFLOW", "TRIGGER", "KIND", "STATUS", "NEXT", "LAST", NULL};
@@ -90,10 +127,16 @@ static enum cli_exit preview(struct cli *cli)
 {
     CLEANUP(buf_deinit) struct buf path = {0};
     const char *count = take_option(cli, "--n"), *after = take_option(cli, "--after");
+    enum cli_exit rc;
+    char *id;
 
     if (!words_left(cli, 1, 1))
         return CLI_USAGE;
-    schedule_path(&path, cli->argv[0], "/preview");
+    rc = find_id(cli, cli->argv[0], &id);
+    if (rc != CLI_DONE)
+        return rc;
+    schedule_path(&path, id, "/preview");
+    mem_free(id);
     add_query(&path, "n", count);
     add_query(&path, "after", after);
     return look(cli, path.ptr, print_times);
@@ -105,8 +148,13 @@ static enum cli_exit ask(const struct cli *cli, const char *method, const char *
     CLEANUP(buf_deinit) struct buf path = {0};
     struct answer answer;
     enum cli_exit rc;
+    char *id;
 
-    schedule_path(&path, cli->argv[0], verb);
+    rc = find_id(cli, cli->argv[0], &id);
+    if (rc != CLI_DONE)
+        return rc;
+    schedule_path(&path, id, verb);
+    mem_free(id);
     rc = api_call(cli, &(struct api_request){.method = method, .path = path.ptr, .body = body}, &answer);
     if (rc != CLI_DONE)
         return rc;
