@@ -2,12 +2,13 @@
 50 schedules for 120 s instead of 20 for 24 s."""
 import datetime
 import os
+import subprocess
 import time
 import uuid
 
 import pytest
 
-from drive import private_stack, until
+from drive import BUILD, private_stack, until
 
 LONG = bool(os.environ.get("ROPEWALK_SCHEDULES_LONG"))
 
@@ -129,6 +130,39 @@ def test_a_run_by_hand_is_started_once_for_its_key(drive):
     problem = drive.call("POST", f"/v1/workflows/{name}/runs", {}, headers={"Idempotency-Key": "k"})
     assert problem.status_code == 422 and problem.json()["code"] == "idempotency_key_reused"
     assert drive.call("POST", f"/v1/schedules/{listed(drive, other)['t']['id']}:trigger", headers={"Idempotency-Key": "k"}).status_code == 202
+
+
+def test_the_command_line_does_all_of_it_and_an_override_survives_a_restart(drive, tmp_path):
+    name = saved(drive, {"t": {"cron": {"expression": "30 2 * * *", "timezone": "Europe/Berlin"}}})
+    schedule = listed(drive, name)["t"]["id"]
+
+    def cli(*words, code=0):
+        done = subprocess.run([str(BUILD / "bin/ropewalk"), "schedule", *words], capture_output=True, text=True, timeout=60,
+                              env={"PATH": "/usr/bin:/bin", "ROPEWALK_URL": drive.url, "ROPEWALK_API_KEY": drive.key})
+        assert done.returncode == code, f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout if code == 0 else done.stderr
+    [titles, row] = [line.split() for line in cli("list", "--workflow", name).splitlines()]
+    assert titles == ["SCHEDULE", "WORKFLOW", "TRIGGER", "KIND", "STATUS", "NEXT", "LAST"] and row[:5] == [schedule, name, "t", "cron", "active"]
+    times = [line.split() for line in cli("preview", schedule, "--n", "2", "--after", "2027-03-27T12:00:00Z").splitlines()]
+    assert times[0] == ["UTC", "LOCAL", "CLOCKS"] and times[1] == ["2027-03-28T01:00:00.000Z", "2027-03-28T03:00:00+02:00", "after_gap"]
+    assert len(times) == 3 and times[2][:2] == ["2027-03-29T00:30:00.000Z", "2027-03-29T02:30:00+02:00"]
+    assert cli("pause", schedule) == f"paused {schedule}\n" and listed(drive, name)["t"]["status"] == "paused"
+    assert drive.ended(cli("trigger", schedule).strip())["trigger"]["manual"] is True
+    assert cli("resume", f"{name}/t") == f"goes on: {name}/t\n" and listed(drive, name)["t"]["status"] == "active"
+    (tmp_path / "override.json").write_text('{"at": "2098-01-01T00:00:00Z"}')
+    assert cli("override", schedule, f"@{tmp_path / 'override.json'}") == f"overridden: {schedule}\n"
+    drive.stack("stop", "scheduler-1", "scheduler-2", "gateway-1")
+    drive.stack("start", "scheduler-1", "scheduler-2", "gateway-1")
+    drive.read_env()
+    assert cli("list", "--workflow", name).split()[12] == "2098-01-01T00:00:00.000Z"
+    assert "/override/cron" in cli("override", schedule, '{"cron": "0 0 31 2 *"}', code=3)
+    assert cli("override", schedule, "--remove") == f"as in the document again: {schedule}\n" and listed(drive, name)["t"]["override"] is None
+    for words in (("list", "more"), ("pause",), ("override", schedule), ("override", schedule, "{}", "--remove"), ("nonsense", schedule)):
+        cli(*words, code=2)
+    assert cli("preview", f"{name}/t", "--n", "1").split()[3:4] == [listed(drive, name)["t"]["next_at"]]
+    for nobody in (str(uuid.uuid4()), name + "/none", "none/t"):
+        assert "not_found" in cli("pause", nobody, code=3)
+    assert drive.call("DELETE", "/v1/workflows/" + name).status_code == 204
 
 
 def test_skip_and_cancel_previous(drive):
