@@ -23,6 +23,10 @@ static void print_started(const json_t *starts)
         }
         (void)fputs("ropewalk: ", stderr);
         print_clean(stderr, text_or(json_text(start, "workflow"), ""));
+        if (json_text(start, "status") != NULL) { /* its trigger has debounce, throttle or batch */
+            fprintf(stderr, ": %s\n", json_text(start, "status"));
+            continue;
+        }
         (void)fputs(" was not started: ", stderr);
         print_clean(stderr, text_or(json_text(start, "message"), ""));
         (void)fputc('\n', stderr);
@@ -102,7 +106,8 @@ static void print_event(const json_t *item)
         (void)fputs(i == 0 ? " -> " : ", ", stdout);
         print_clean(stdout, text_or(json_text(start, "workflow"), ""));
         (void)putchar(' ');
-        print_clean(stdout, text_or(json_text(start, "run_id"), text_or(json_text(start, "code"), "")));
+        print_clean(stdout, text_or(json_text(start, "run_id"),
+                                    text_or(json_text(start, "status"), text_or(json_text(start, "code"), ""))));
     }
     (void)putchar('\n');
 }

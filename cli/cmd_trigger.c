@@ -41,25 +41,42 @@ static const char *kind_of(const json_t *trigger)
     return NULL;
 }
 
+/* "debounce 5s", "throttle 10 per 1m, drop", "batch 10 or 30s"; nothing for a trigger whose arrivals start at once. */
+static const char *pacing_of(const json_t *trigger, struct buf *out)
+{
+    const json_t *debounce = json_object_get(trigger, "debounce"), *throttle = json_object_get(trigger, "throttle"),
+                 *batch = json_object_get(trigger, "batch");
+
+    if (debounce != NULL)
+        buf_printf(out, "debounce %s", text_or(json_text(debounce, "period"), ""));
+    else if (throttle != NULL)
+        buf_printf(out, "throttle %lld per %s, %s", json_int(throttle, "limit"),
+                   text_or(json_text(throttle, "per"), ""), text_or(json_text(throttle, "on_limit"), "queue"));
+    else if (batch != NULL)
+        buf_printf(out, "batch %lld or %s", json_int(batch, "max_size"), text_or(json_text(batch, "timeout"), ""));
+    return out->len == 0 ? NULL : out->ptr;
+}
+
 static void print_triggers(const struct cli *cli, const json_t *triggers, const char *organisation)
 {
-    static const char *const titles[] = {"TRIGGER", "KIND", "ENABLED", "SIGNATURE", "URL", NULL};
+    static const char *const titles[] = {"TRIGGER", "KIND", "ENABLED", "SIGNATURE", "PACING", "URL", NULL};
     struct table *table = table_new(titles);
     const char *name;
     json_t *trigger;
 
     json_object_foreach((json_t *)triggers, name, trigger)
     {
-        CLEANUP(buf_deinit) struct buf url = {0};
+        CLEANUP(buf_deinit) struct buf url = {0}, pacing = {0};
         const json_t *webhook = json_object_get(trigger, "webhook");
         bool enabled = !json_is_false(json_object_get(trigger, "enabled"));
 
+        buf_init(&pacing, 256);
         buf_init(&url, 8192);
         buf_append_str(&url, str_of(cli->url));
         put_path(&url, organisation, cli->argv[0], name);
         table_row(table, (const char *const[]){name, kind_of(trigger), enabled ? "yes" : "no",
                                                json_text(json_object_get(webhook, "signature"), "scheme"),
-                                               webhook == NULL ? NULL : url.ptr});
+                                               pacing_of(trigger, &pacing), webhook == NULL ? NULL : url.ptr});
     }
     table_print(table);
 }
@@ -232,7 +249,7 @@ static enum cli_exit send_sample(const struct cli *cli, const struct sample *s, 
     if (cli->json)
         print_answer(cli, &answer);
     else
-        printf("%s\n", text_or(json_text(answer.json, "run_id"), ""));
+        printf("%s\n", text_or(json_text(answer.json, "run_id"), text_or(json_text(answer.json, "status"), "")));
     answer_deinit(&answer);
     return CLI_DONE;
 }

@@ -134,6 +134,21 @@ void starting_answer_accepted(struct call *call, struct run_id run)
     call_json_at(call, 202, location, buf_str(&body));
 }
 
+void starting_answer_held(struct call *call, struct str held)
+{
+    CLEANUP(buf_deinit) struct buf body = {0};
+    struct jw w;
+
+    buf_init(&body, 1024);
+    w = jw_to(&body);
+    jw_obj(&w);
+    jw_kcstr(&w, "run_id", NULL);
+    jw_kcstr(&w, "id", NULL);
+    jw_kstr(&w, "status", held);
+    jw_end_obj(&w);
+    call_json(call, 202, buf_str(&body));
+}
+
 static void answer_ended(struct call *call, const struct history *history)
 {
     CLEANUP(buf_deinit) struct buf body = {0};
@@ -180,7 +195,9 @@ void starting_done(struct start *start, enum start_verdict verdict, const struct
     switch (verdict) {
     case START_MADE:
     case START_KNOWN:
-        if (s->wait_us > 0) {
+        if (start->held.ptr != NULL) { /* under this key, by a webhook */
+            starting_answer_held(call, start->held);
+        } else if (s->wait_us > 0) {
             call->ctx = verdict == START_MADE ? start : NULL;
             wait_for_end(call, start->run_id, s->wait_us, verdict == START_MADE, on_waited);
         } else {
@@ -206,7 +223,9 @@ void starting_done(struct start *start, enum start_verdict verdict, const struct
         call_problem(call, 409, "idempotency_in_progress",
                      "another request with this Idempotency-Key has been in flight for 5 s; try again");
         break;
-    case START_REPLAYED: /* of webhooks only */
+    case START_REPLAYED: /* these three: of webhooks only */
+    case START_HELD:
+    case START_FULL:
     case START_UNCLEAR:
         call_problem(call, 503, "outcome_unclear",
                      "the connection to the database broke: the run may or may not have been started; with an "
@@ -272,6 +291,14 @@ bool starting_input_fits(const struct flow *flow, struct str input)
     struct err err = {0};
 
     return flow->input_schema == NULL || schema_check(flow->input_schema, input, ignore_fault, NULL, &err) == ERR_OK;
+}
+
+bool starting_trigger_input_fits(const struct flow *flow, const struct plan_trigger *trigger, struct str input,
+                                 struct arena *arena)
+{
+    if (flow->input_schema != NULL && trigger->hold.how == HOLD_BATCH)
+        input = str_of(arena_printf(arena, "[" STR_FMT "]", STR_ARG(input)));
+    return starting_input_fits(flow, input);
 }
 
 bool starting_admit(struct starting *s)

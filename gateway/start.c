@@ -1,5 +1,5 @@
 /* Group commit of starts. */
-#include "gateway/start.h"
+#include "gateway/start_group.h"
 #include "common/base/fault.h"
 #include "common/base/ensure.h"
 #include "common/base/json_text.h"
@@ -11,13 +11,12 @@
 
 #define BATCH_STARTS 512
 #define BATCH_BYTES ((size_t)4 << 20)
-#define KEY_WAIT "100ms" /* for an equal key that is being committed, before others of the lane come first */
+#define KEY_WAIT                                                                                                       \
+    "100ms" /* for an equal key, or a group, that is being committed, before others of the lane come first */
 #define KEY_AGAIN_US (50 * US_PER_MS)
 #define SHARDS_MAX 4096
 #define WAITING_MAX 4096
 #define WAITING_BYTES_MAX ((size_t)64 << 20)
-
-enum lane_kind { LANE_PLAIN, LANE_KEYED, LANE_KNOWN };
 
 struct lane {
     struct starts *starts;
@@ -30,17 +29,9 @@ struct lane {
 
 struct starts {
     struct gateway *gw;
-    struct lane plain, keyed, known;
+    struct lane plain, keyed, held, known;
     unsigned open_timers;
     size_t waiting, waiting_bytes;
-};
-
-/* Starts of one organisation in a batch: where their answers are among the results. */
-struct group {
-    int32_t organisation;
-    size_t count;
-    struct start **starts;
-    int insert, known; /* index of the statement's result */
 };
 
 struct start_batch {
@@ -48,7 +39,7 @@ struct start_batch {
     struct arena *arena;
     size_t count, group_count;
     struct start **all;
-    struct group *groups;
+    struct start_group *groups;
 };
 
 static void lane_run(struct lane *lane);
@@ -106,10 +97,25 @@ static void mark_shard(uint8_t *shards, int64_t shard)
         shards[shard / 8] |= (uint8_t)(1 << (shard % 8));
 }
 
+/* What an arrival without a run has come to; STR_NONE for another word. */
+static struct str held_named(struct str name)
+{
+    static const char *const names[] = {"debounced", "batched", "queued", "dropped"};
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (str_is(name, names[i]))
+            return str_of(names[i]);
+    return STR_NONE;
+}
+
 static enum start_verdict verdict_named(struct str name)
 {
-    if (str_is(name, "made"))
+    if (str_is(name, "made") || str_is(name, "started"))
         return START_MADE;
+    if (held_named(name).ptr != NULL)
+        return START_HELD;
+    if (str_is(name, "full"))
+        return START_FULL;
     if (str_is(name, "known"))
         return START_KNOWN;
     if (str_is(name, "replayed"))
@@ -127,15 +133,16 @@ static enum start_verdict judge_key(struct start *start, const struct pg_result 
 {
     struct str hash = pg_get_str(known, row, 1);
 
-    if (verdict == START_MADE || verdict == START_REPLAYED || pg_is_null(known, row, 0))
+    if (verdict == START_MADE || verdict == START_HELD || verdict == START_REPLAYED || pg_is_null(known, row, 0))
         return verdict == START_KNOWN ? START_IN_PROGRESS : verdict; /* gone between two looks: try again */
     if (hash.len != 32 || memcmp(hash.ptr, start->body_hash, 32) != 0)
         return START_KEY_DIFFERS;
     start->run_id = pg_get_uuid(known, row, 0);
+    start->held = held_named(pg_get_str(known, row, 2));
     return START_KNOWN;
 }
 
-static void answer_group(struct lane *lane, const struct group *group, const struct pg_outcome *outcome,
+static void answer_group(struct lane *lane, const struct start_group *group, const struct pg_outcome *outcome,
                          uint8_t *shards)
 {
     static const struct err none = {0};
@@ -150,7 +157,11 @@ static void answer_group(struct lane *lane, const struct group *group, const str
         if (verdict == START_MADE) {
             metric_add(METRIC_RUNS_STARTED, 1);
             mark_shard(shards, pg_get_int(rows, i, 1));
+        } else if (verdict == START_HELD) {
+            start->held = held_named(pg_get_str(rows, i, 0));
+            held_count(start->held);
         }
+        metric_add(METRIC_ARRIVALS_REFUSED, verdict == START_FULL);
         finish(lane->starts, start, verdict, &none);
     }
 }
@@ -201,14 +212,20 @@ struct check {
 static void on_checked(void *ctx, const struct pg_outcome *outcome)
 {
     struct check *check = ctx;
+    struct start *start = check->start;
     uint8_t shards[SHARDS_MAX / 8] = {0};
-    bool made = outcome->rc == ERR_OK && pg_rows(outcome->results[0]) == 1;
+    bool found = outcome->rc == ERR_OK && pg_rows(outcome->results[0]) == 1;
 
-    if (made) {
+    start->held = found && start_is_held(start) ? held_named(pg_get_str(outcome->results[0], 0, 1)) : STR_NONE;
+    if (found && start->held.ptr == NULL) {
         mark_shard(shards, pg_get_int(outcome->results[0], 0, 0));
         nudge(check->starts->gw, shards);
     }
-    finish(check->starts, check->start, made ? START_MADE : START_UNCLEAR, outcome->err);
+    finish(check->starts, start,
+           !found                    ? START_UNCLEAR
+           : start->held.ptr != NULL ? START_HELD
+                                     : START_MADE,
+           outcome->err);
     mem_free(check);
 }
 
@@ -229,7 +246,10 @@ static void find_out(const struct start_batch *batch)
 
         *check = (struct check){start, batch->lane->starts};
         pg_batch_organisation(look, start->organisation);
-        pg_add(look, SQL_START_CHECK, pg_uuid(start->run_id), pg_i16((int16_t)run_id_slot(start->run_id)));
+        if (start_is_held(start))
+            pg_add(look, SQL_HELD_CHECK, pg_uuid(start->delivery->id), pg_i16((int16_t)run_id_slot(start->run_id)));
+        else
+            pg_add(look, SQL_START_CHECK, pg_uuid(start->run_id), pg_i16((int16_t)run_id_slot(start->run_id)));
         pg_submit(batch->lane->pg, look, on_checked, check);
     }
 }
@@ -270,121 +290,6 @@ static int by_organisation(const void *a, const void *b)
     if (x->organisation != y->organisation)
         return x->organisation < y->organisation ? -1 : 1;
     return run_id_cmp(x->run_id, y->run_id);
-}
-
-static void add_keys(struct pg_batch *pg, struct group *group, const char *sql, int *ret_index)
-{
-    struct pg_array *scopes = pg_array_new(pg, PG_E_TEXT), *keys = pg_array_new(pg, PG_E_TEXT);
-
-    for (size_t i = 0; i < group->count; i++) {
-        pg_array_add(scopes, pg_text(group->starts[i]->workflow));
-        pg_array_add(keys, pg_text(group->starts[i]->key));
-    }
-    *ret_index = pg_add(pg, sql, pg_array_param(scopes), pg_array_param(keys));
-}
-
-static struct pg_param hash_of(const struct start *s)
-{
-    return s->key.ptr == NULL ? pg_null() : pg_bytea((struct str){(const char *)s->body_hash, 32});
-}
-
-/* It is alone in its transaction: there are few, and they may be large. */
-static void add_rerun(struct pg_batch *pg, struct group *group, const char *queue)
-{
-    const struct start *s = group->starts[0];
-
-    group->insert =
-        pg_add(pg, SQL_RERUN_INSERT, pg_uuid(s->run_id), pg_text(s->workflow), pg_i32(s->version),
-               pg_i16((int16_t)run_id_slot(s->run_id)), pg_i16(s->priority), pg_time(s->created_at), pg_json(s->input),
-               pg_json(s->labels), pg_text(s->key), hash_of(s), pg_text(s->wants_reply ? str_of(queue) : STR_NONE),
-               pg_uuid(s->rerun_of->run), pg_json(s->rerun_of->begins), pg_json(s->rerun_of->given),
-               s->rerun_of->operation == NULL ? pg_null() : pg_uuid(*s->rerun_of->operation));
-}
-
-static void add_nonces(struct pg_batch *pg, const struct group *group)
-{
-    struct pg_array *scopes = pg_array_new(pg, PG_E_TEXT), *nonces = pg_array_new(pg, PG_E_TEXT);
-
-    for (size_t i = 0; i < group->count; i++) {
-        const struct start_delivery *delivery = group->starts[i]->delivery;
-
-        if (delivery == NULL || delivery->nonce.ptr == NULL)
-            continue;
-        pg_array_add(scopes, pg_text(delivery->scope));
-        pg_array_add(nonces, pg_text(delivery->nonce));
-    }
-    if (pg_array_count(nonces) > 0)
-        pg_add(pg, SQL_DELIVERY_NONCE_EXPIRE, pg_array_param(scopes), pg_array_param(nonces));
-}
-
-/* The columns of what is not a webhook are NULL. */
-static void add_delivery(struct pg_array *const columns[5], const struct start_delivery *delivery)
-{
-    static const struct start_delivery none = {0};
-    const struct start_delivery *d = delivery == NULL ? &none : delivery;
-
-    pg_array_add(columns[0], pg_json(d->trigger));
-    pg_array_add(columns[1], pg_text(d->scope));
-    pg_array_add(columns[2], pg_text(d->nonce));
-    pg_array_add(columns[3], pg_i32(d->kept_s));
-    pg_array_add(columns[4], pg_json(d->log));
-}
-
-static void add_insert(struct pg_batch *pg, struct group *group, const char *queue)
-{
-    static const enum pg_elem types[] = {PG_E_UUID, PG_E_TEXT, PG_E_I32,  PG_E_I16,   PG_E_I16,  PG_E_TIME,
-                                         PG_E_JSON, PG_E_JSON, PG_E_TEXT, PG_E_BYTEA, PG_E_TEXT, PG_E_TEXT,
-                                         PG_E_JSON, PG_E_TEXT, PG_E_TEXT, PG_E_I32,   PG_E_JSON};
-    enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
-    struct pg_array *c[COLUMNS];
-    struct pg_param params[COLUMNS];
-
-    for (size_t i = 0; i < COLUMNS; i++)
-        c[i] = pg_array_new(pg, types[i]);
-    for (size_t i = 0; i < group->count; i++) {
-        const struct start *s = group->starts[i];
-
-        pg_array_add(c[0], pg_uuid(s->run_id));
-        pg_array_add(c[1], pg_text(s->workflow));
-        pg_array_add(c[2], pg_i32(s->version));
-        pg_array_add(c[3], pg_i16((int16_t)run_id_slot(s->run_id)));
-        pg_array_add(c[4], pg_i16(s->priority));
-        pg_array_add(c[5], pg_time(s->created_at));
-        pg_array_add(c[6], pg_json(s->input));
-        pg_array_add(c[7], pg_json(s->labels));
-        pg_array_add(c[8], pg_text(s->key));
-        pg_array_add(c[9], hash_of(s));
-        pg_array_add(c[10], pg_text(s->wants_reply ? str_of(queue) : STR_NONE));
-        pg_array_add(c[11], pg_text(s->start_at));
-        add_delivery(&c[12], s->delivery);
-    }
-    for (size_t i = 0; i < COLUMNS; i++)
-        params[i] = pg_array_param(c[i]);
-    group->insert = pg_batch_add(pg, SQL_START_INSERT, params, COLUMNS);
-}
-
-static void add_group(struct pg_batch *pg, struct lane *lane, struct group *group)
-{
-    struct pg_array *names = pg_array_new(pg, PG_E_TEXT);
-    int ignored;
-
-    pg_batch_organisation(pg, group->organisation);
-    if (lane->kind == LANE_KNOWN) {
-        add_keys(pg, group, SQL_START_KNOWN, &group->known);
-        return;
-    }
-    for (size_t i = 0; i < group->count; i++)
-        pg_array_add(names, pg_text(group->starts[i]->workflow));
-    pg_add(pg, SQL_START_LOCK, pg_array_param(names));
-    if (lane->kind == LANE_KEYED)
-        add_keys(pg, group, SQL_START_EXPIRE, &ignored);
-    add_nonces(pg, group);
-    if (group->starts[0]->rerun_of != NULL)
-        add_rerun(pg, group, lane->starts->gw->queue);
-    else
-        add_insert(pg, group, lane->starts->gw->queue);
-    if (lane->kind == LANE_KEYED)
-        add_keys(pg, group, SQL_START_KNOWN, &group->known);
 }
 
 /* Takes what shares a transaction off the lane; NULL when nothing is due. */
@@ -443,10 +348,10 @@ static void lane_run(struct lane *lane)
     qsort(batch->all, batch->count, sizeof(*batch->all), by_organisation);
     batch->groups = arena_array(batch->arena, batch->count, sizeof(*batch->groups));
     pg = pg_batch_new(true);
-    if (lane->kind == LANE_KEYED)
+    if (lane->kind != LANE_PLAIN && lane->kind != LANE_KNOWN)
         pg_add(pg, SQL_START_LOCK_WAIT, pg_text(STR(KEY_WAIT)));
     for (size_t i = 0; i < batch->count;) {
-        struct group *group = &batch->groups[batch->group_count++];
+        struct start_group *group = &batch->groups[batch->group_count++];
 
         group->organisation = batch->all[i]->organisation;
         group->starts = &batch->all[i];
@@ -454,7 +359,7 @@ static void lane_run(struct lane *lane)
             group->count++;
             i++;
         }
-        add_group(pg, lane, group);
+        start_group_add(pg, lane->kind, group, lane->starts->gw->queue);
     }
     pg_batch_sample_clock(pg);
     lane->in_flight = true;
@@ -465,7 +370,7 @@ static void lane_run(struct lane *lane)
 void starts_submit(struct starts *starts, struct start *start)
 {
     bool unique = start->key.ptr != NULL || (start->delivery != NULL && start->delivery->nonce.ptr != NULL);
-    struct lane *lane = unique ? &starts->keyed : &starts->plain;
+    struct lane *lane = start_is_held(start) ? &starts->held : unique ? &starts->keyed : &starts->plain;
 
     FAULT_POINT(gateway_start_read);
     start->alone = start->rerun_of != NULL;
@@ -500,6 +405,7 @@ struct starts *starts_new(struct gateway *gw)
     starts->gw = gw;
     lane_init(starts, &starts->plain, gw->plain_starts, LANE_PLAIN);
     lane_init(starts, &starts->keyed, gw->keyed_starts, LANE_KEYED);
+    lane_init(starts, &starts->held, gw->keyed_starts, LANE_HELD);
     lane_init(starts, &starts->known, gw->reads[0], LANE_KNOWN);
     return starts;
 }
@@ -518,5 +424,6 @@ void starts_free(struct starts *starts)
         return;
     uv_close((uv_handle_t *)&starts->plain.again, on_closed);
     uv_close((uv_handle_t *)&starts->keyed.again, on_closed);
+    uv_close((uv_handle_t *)&starts->held.again, on_closed);
     uv_close((uv_handle_t *)&starts->known.again, on_closed);
 }

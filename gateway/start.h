@@ -1,12 +1,16 @@
-/* Starting runs, many in one transaction: starts that arrive while a commit is in flight share the next one. Three
+/* Starting runs, many in one transaction: starts that arrive while a commit is in flight share the next one. Four
  * lanes: starts without an Idempotency-Key never wait for those with one, whose key another gateway may be about to
- * commit; and what is only looked up, because new starts are refused, waits for neither. */
+ * commit; what arrives at a trigger with debounce, throttle or batch waits for its group; and what is only looked up,
+ * because new starts are refused, waits for none. */
 #pragma once
 #include "gateway/gateway.h"
+#include "gateway/holding.h"
 
 enum start_verdict {
     START_MADE,        /* committed */
-    START_KNOWN,       /* the key was used for the same body: run_id is that run */
+    START_HELD,        /* committed, and no run for now: `held` says what has become of it */
+    START_FULL,        /* it would have to wait where there is no room for it; nothing was written */
+    START_KNOWN,       /* the key was used for the same body: run_id is that run, or `held` what was answered */
     START_KEY_DIFFERS, /* the key was used for another body */
     START_ABSENT,
     START_DISABLED,
@@ -33,6 +37,8 @@ struct start_delivery {
     struct str nonce;   /* STR_NONE: it may come again */
     int32_t kept_s;     /* how long the nonce is known */
     struct str log;     /* JSON: sql/start_insert.sql */
+    struct run_id id;   /* of that line */
+    struct held held;   /* its rule STR_NONE: it starts its run at once */
 };
 
 struct start {
@@ -52,6 +58,7 @@ struct start {
     bool only_known;        /* started before or not at all: with a key only */
     bool wants_reply;       /* the scheduler shall tell this gateway how it goes on */
     struct mono_us give_up; /* a key in use is waited for until then */
+    struct str held;        /* debounced, batched, queued or dropped; STR_NONE: there is a run */
     /* Called once, from the loop. run_id may have changed (START_KNOWN). */
     void (*done)(struct start *start, enum start_verdict verdict, const struct err *err);
     /* of the lane */

@@ -23,6 +23,12 @@ bool starting_read_key(struct starting *s, const char *asked, struct str body);
 bool starting_check_input(struct call *call, const struct flow *flow, struct str input);
 /* The same without an answer. */
 bool starting_input_fits(const struct flow *flow, struct str input);
+/* The input that a trigger has made; of a batch it will be one of a list, and has to keep the schema as a list of its
+ * own. */
+bool starting_trigger_input_fits(const struct flow *flow, const struct plan_trigger *trigger, struct str input,
+                                 struct arena *arena);
+/* 202 without a run: what has become of it instead (debounced, batched, queued, dropped). */
+void starting_answer_held(struct call *call, struct str held);
 /* 202 with the run. */
 void starting_answer_accepted(struct call *call, struct run_id run);
 /* Is there room for a new run of its priority? False: answered, or only looked for under its key. */

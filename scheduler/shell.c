@@ -89,6 +89,7 @@ void shell_stop(struct shell *shell)
     uv_timer_start(&shell->retry, on_drain_over, (uint64_t)shell->config->drain_ms, 0);
     lease_stop(shell->lease);
     firing_stop(shell->firing);
+    release_stop(shell->release);
     for (int shard = 0; shard < SLOT_COUNT; shard++)
         if (shell->owned[shard])
             sched_release_shard(shell->sched, (int16_t)shard);
@@ -366,6 +367,15 @@ struct shell *shell_new(struct service *service, const struct config *config)
                                                         .sandbox = &shell->sandbox,
                                                         .woken = shell_woken,
                                                         .ctx = shell});
+    shell->release = release_new(&(struct release_options){.loop = shell->loop,
+                                                           .pg = store_reader(shell->store),
+                                                           .me = shell->me,
+                                                           .owned = shell->owned,
+                                                           .epochs = shell->epochs,
+                                                           .clock = &shell->clock,
+                                                           .sched = &shell->sched,
+                                                           .woken = shell_woken,
+                                                           .ctx = shell});
     return shell;
 }
 
@@ -385,6 +395,7 @@ void shell_free(struct shell *shell)
         return;
     shell->stopping = true;
     firing_free(shell->firing);
+    release_free(shell->release);
     org_changes_free(shell->org_changes);
     watch_free(shell->watch);
     upkeep_free(shell->upkeep);

@@ -11,6 +11,7 @@
 #include "scheduler/shell.h"
 #include "scheduler/store.h"
 #include "scheduler/org_changes.h"
+#include "scheduler/release.h"
 #include "scheduler/upkeep.h"
 #include "scheduler/watch.h"
 
@@ -29,6 +30,7 @@ struct shell {
     struct watch *watch;
     struct org_changes *org_changes;
     struct firing *firing;
+    struct release *release;
     struct sched *sched; /* NULL until everything it needs was read */
 
     /* read at start */

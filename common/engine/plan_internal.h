@@ -78,6 +78,8 @@ void plan_concurrency(struct compile *c, struct str concurrency);
 /* plan_trigger.c, when the steps are known; plan_webhook.c: one kind of them. */
 void plan_triggers(struct compile *c, struct str triggers);
 void plan_webhook(struct compile *c, struct plan_webhook *hook, struct str object, const char *pointer);
+/* plan_hold.c: of a trigger whose kind is known. */
+void plan_hold(struct compile *c, struct plan_trigger *trigger, struct str object, const char *pointer);
 
 /* plan_wait.c: calls that wait for something outside of the run. */
 void plan_signal(struct compile *c, struct plan_step *step, struct str with, const char *pointer);

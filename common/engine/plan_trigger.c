@@ -88,6 +88,7 @@ void plan_triggers(struct compile *c, struct str triggers)
         jt_pointer_add(&pointer, trigger->name);
         read_common(c, trigger, it.value, pointer.ptr);
         read_kind(c, trigger, it.value, pointer.ptr);
+        plan_hold(c, trigger, it.value, pointer.ptr);
     }
 }
 

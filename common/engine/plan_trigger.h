@@ -68,6 +68,22 @@ struct plan_event {
     struct template filter; /* one whole expression; reads .event and .trigger */
 };
 
+/* What becomes of arrivals that start no run at once. */
+enum hold_how { HOLD_NONE, HOLD_DEBOUNCE, HOLD_THROTTLE, HOLD_BATCH };
+extern const char *const HOLD_NAMES[]; /* as documents have them */
+#define HOLD_WAITING 1000              /* of a throttle that queues */
+struct plan_hold {
+    enum hold_how how;
+    bool has_key; /* else all arrivals of the trigger are one group */
+    struct template key;
+    int64_t period_us;     /* debounce: without another arrival */
+    int64_t timeout_us;    /* debounce, batch: from the first arrival on, at most */
+    int64_t limit, per_us; /* throttle: starts in a time */
+    bool queues;           /* throttle: what is too much waits, else it is dropped */
+    int64_t max_waiting;   /* of those */
+    int64_t max_size;      /* batch: arrivals */
+};
+
 enum trigger_kind { TRIGGER_WEBHOOK, TRIGGER_TIME /* common/schedule/definition.h reads those */, TRIGGER_EVENT };
 struct plan_trigger {
     struct str name;
@@ -78,6 +94,7 @@ struct plan_trigger {
     struct template input; /* reads .trigger, and of an event .event */
     struct plan_webhook webhook;
     struct plan_event event;
+    struct plan_hold hold;
 };
 
 /* The row of the scheme, or what the document makes of the generic one; texts are of the arena. The document has to

@@ -109,10 +109,12 @@ void plan_each_template_of(const struct plan *plan, uint32_t node, plan_template
 
 static void each_of_trigger(const struct plan_trigger *trigger, plan_template_fn fn, void *ctx)
 {
+    static const char *const keys[] = {"", "/debounce/key", "/throttle/key", "/batch/key"};
     const struct {
         const struct template *t;
         const char *place;
     } parts[] = {{&trigger->input, "/input"},
+                 {&trigger->hold.key, keys[trigger->hold.how]},
                  {&trigger->webhook.respond.body, "/webhook/respond/body"},
                  {&trigger->event.filter, "/event/filter"}};
 

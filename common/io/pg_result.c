@@ -160,7 +160,8 @@ enum err_code pg_error_code(const char *sqlstate)
         const char *prefix;
         enum err_code code;
     } codes[] = {
-        {"RW001", ERR_STALE},       {"23505", ERR_CONFLICT},  {"22", ERR_REFUSED_DATA},
+        {"RW001", ERR_STALE},       {"RW002", ERR_BUSY}, /* no room for what would have to wait */
+        {"23505", ERR_CONFLICT},    {"22", ERR_REFUSED_DATA},
         {"23", ERR_REFUSED_DATA},   {"54", ERR_REFUSED_DATA}, /* beyond a limit of the server, as an index row */
         {"40", ERR_BUSY},                                     /* serialization failure, deadlock */
         {"55P03", ERR_BUSY},                                  /* lock not available */

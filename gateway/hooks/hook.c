@@ -53,7 +53,43 @@ void hook_submit(struct hook *hook)
     start->run_id = start_run_id(gw, start->organisation, start->workflow, start->key, &start->created_at);
     hook->delivery.trigger = hook_trigger_json(hook);
     hook->delivery.log = hook_log_json(hook);
+    hook->delivery.id = hook->id;
     starts_submit(gw->starts, start);
+}
+
+static void on_key(void *ctx, enum fill_status status, const char *message)
+{
+    struct hook *hook = ctx;
+
+    if (status == FILL_OK)
+        hook_submit(hook);
+    else if (status == FILL_FAILED)
+        hook_refuse(hook, "start", "expression_failed", 422, "expression_failed", message);
+    else
+        hook_refuse(hook, "start", "unavailable", 503, "unavailable", message);
+}
+
+/* The group that it belongs to, where the trigger has debounce, throttle or batch. */
+static void with_fitting_input(struct hook *hook)
+{
+    struct call *call = hook->call;
+
+    hook->delivery.held.rule = STR_NONE;
+    if (hook->trigger->hold.how == HOLD_NONE) {
+        hook_submit(hook);
+        return;
+    }
+    hook->holding = (struct holding){.gw = call->gw,
+                                     .organisation = hook->start.organisation,
+                                     .limits = &call->caller.limits,
+                                     .arena = call->arena,
+                                     .workflow = hook->start.workflow,
+                                     .trigger = hook->trigger,
+                                     .doc = {.trigger = hook_trigger_json(hook), .index = -1},
+                                     .to = &hook->delivery.held,
+                                     .done = on_key,
+                                     .ctx = hook};
+    holding_make(&hook->holding);
 }
 
 static void on_flow_again(void *ctx, struct flow *flow, enum err_code rc, const struct err *err)
@@ -63,11 +99,11 @@ static void on_flow_again(void *ctx, struct flow *flow, enum err_code rc, const 
         hook_refuse(hook, "start", "unavailable", 503, "unavailable", err->message);
     else if (flow == NULL)
         not_found(hook);
-    else if (!starting_input_fits(flow, hook->start.input))
+    else if (!starting_trigger_input_fits(flow, hook->trigger, hook->start.input, hook->call->arena))
         hook_refuse(hook, "start", "invalid_input", 422, "invalid_input",
                     "the input does not keep the workflow's input_schema");
     else
-        hook_submit(hook);
+        with_fitting_input(hook);
 }
 
 static void with_input(struct hook *hook)

@@ -21,6 +21,7 @@ struct hook_again {
 struct hook {
     struct start start; /* first: start.done gives it back */
     struct start_delivery delivery;
+    struct holding holding;
     struct call *call;
     struct plan *plan; /* held */
     int32_t version;

@@ -6,6 +6,7 @@
 #include "common/base/banned.h"
 
 #define MOVES_MAX 5
+#define FULL_AFTER_S 5
 
 static void count(const char *stage, int status)
 {
@@ -45,12 +46,25 @@ void hook_started(struct start *start, enum start_verdict verdict, const struct 
     case START_MADE:
         count("start", 202);
         hook_remember(hook);
-        hook_answer_run(hook, true);
+        hook_answer_run(hook, hook->delivery.held.rule.ptr == NULL);
+        break;
+    case START_HELD:
+        count("start", 202);
+        hook_remember(hook);
+        starting_answer_held(hook->call, start->held);
+        break;
+    case START_FULL:
+        hook->after_s = FULL_AFTER_S;
+        hook_refuse(hook, "start", "queue_full", 429, "queue_full",
+                    "as much as may waits at this trigger's debounce, throttle or batch; send it again");
         break;
     case START_KNOWN:
         count("idempotency", 202);
-        hook_log(hook, 202, "idempotency", "known_key", &start->run_id);
-        hook_answer_run(hook, false);
+        hook_log(hook, 202, "idempotency", "known_key", start->held.ptr == NULL ? &start->run_id : NULL);
+        if (start->held.ptr == NULL)
+            hook_answer_run(hook, false);
+        else
+            starting_answer_held(hook->call, start->held);
         break;
     case START_REPLAYED:
         hook_replayed(hook, hook_submit);

@@ -93,8 +93,12 @@ static bool can_go_again(struct asking *asking)
 {
     struct call *call = asking->hook.call;
 
-    if (asking->again.taken && asking->run_body.ptr == NULL)
-        call_problem(call, 409, "not_kept", "the run that it started is gone, and its body with it");
+    if (str_is(asking->stage, "hold"))
+        call_problem(call, 409, "held",
+                     "it was taken: the trigger's debounce, throttle or batch says what comes of it");
+    else if (asking->again.taken && asking->run_body.ptr == NULL)
+        call_problem(call, 409, "not_kept",
+                     "its body is not kept: the run that it started is gone, or was one of a batch");
     else if (!asking->again.taken && str_is(asking->stage, "replay"))
         call_problem(call, 409, "replayed", "it came a second time: redeliver the first one");
     else if (!asking->again.taken && !asking->genuine)

@@ -14,6 +14,7 @@
 
 #define MOVES_MAX 5
 #define AGAIN_AFTER_S 1
+#define FULL_AFTER_S 5
 
 static void look_up(struct incoming *in);
 
@@ -43,6 +44,24 @@ static void known(struct incoming *in, const struct pg_result *rows)
 
 /* --- the transaction */
 
+/* Columns: sql/held_event.sql. */
+static void look_at_held(struct gateway *gw, const struct pg_result *rows)
+{
+    for (size_t i = 0; i < pg_rows(rows); i++) {
+        struct str verdict = pg_get_str(rows, i, 0);
+
+        held_count(verdict);
+        if (str_is(verdict, "started"))
+            gateway_nudge(gw, (int)pg_get_int(rows, i, 1));
+    }
+}
+
+/* No room for what would have to wait: nothing of it was written. */
+static bool is_full(const struct pg_outcome *outcome)
+{
+    return strcmp(outcome->err->sqlstate, "RW002") == 0;
+}
+
 /* The same as incoming_insert.sql writes; when a workflow has gone meanwhile that has the last word. */
 static void on_written(void *ctx, const struct pg_outcome *outcome)
 {
@@ -52,12 +71,18 @@ static void on_written(void *ctx, const struct pg_outcome *outcome)
     struct jt_iter it;
     int64_t number;
 
+    if (outcome->rc != ERR_OK && is_full(outcome)) {
+        metric_add(METRIC_ARRIVALS_REFUSED, 1);
+        later(in, 429, "queue_full", FULL_AFTER_S,
+              "as much as may waits at the debounce, throttle or batch of a trigger");
+        return;
+    }
     if (outcome->rc != ERR_OK) {
         end(in, INCOMING_FAILED, outcome->err);
         return;
     }
-    verdict = outcome->results[1];
-    rows = outcome->results[2];
+    verdict = outcome->results[in->written];
+    rows = outcome->results[in->answer];
     if (pg_get_bool(verdict, 0, 0) || pg_rows(rows) == 0) {
         if (++in->moves > MOVES_MAX)
             later(in, 503, "busy", AGAIN_AFTER_S, "a workflow that it starts is being saved again and again");
@@ -81,11 +106,14 @@ static void on_written(void *ctx, const struct pg_outcome *outcome)
     jt_iter_init(&it, in->starts);
     while (jt_next(&it))
         metric_add(METRIC_RUNS_STARTED, jt_get(it.value, "run_id").ptr != NULL);
+    if (in->held >= 0)
+        look_at_held(in->gw, outcome->results[in->held]);
     amqp_flush(in->gw->publish);
     end(in, INCOMING_TAKEN, NULL);
 }
 
-enum { RUN_COLUMNS = 10 };
+/* A run that is started at once, and one that may be: they have most of their columns in common. */
+enum { RUN_COLUMNS = 10, HELD_COLUMNS = 10 };
 
 static void add_run(struct incoming *in, const struct incoming_start *start, struct pg_array *const c[RUN_COLUMNS])
 {
@@ -104,33 +132,100 @@ static void add_run(struct incoming *in, const struct incoming_start *start, str
     pg_array_add(c[9], pg_text(start->trigger->start_at));
 }
 
-static void write_all(struct incoming *in)
+static void add_held(struct incoming *in, const struct incoming_start *start, struct pg_array *const c[HELD_COLUMNS])
 {
-    static const enum pg_elem types[RUN_COLUMNS] = {PG_E_UUID, PG_E_TEXT, PG_E_TEXT, PG_E_I32,  PG_E_I16,
-                                                    PG_E_I16,  PG_E_TIME, PG_E_JSON, PG_E_JSON, PG_E_TEXT};
-    struct pg_batch *batch = pg_batch_new(true);
-    struct pg_array *c[RUN_COLUMNS], *faults = pg_array_new(batch, PG_E_JSON), *names = pg_array_new(batch, PG_E_TEXT);
-    const struct cloudevent *event = &in->event;
-    struct pg_param params[6 + RUN_COLUMNS] = {pg_text(event->source), pg_text(event->id), pg_text(event->type),
-                                               pg_text(event->subject), pg_json(event->json)};
+    struct wall_us created_at;
+    struct run_id run = start_run_id(in->gw, in->organisation, start->workflow, STR_NONE, &created_at);
 
+    pg_array_add(c[0], pg_uuid(run));
+    pg_array_add(c[1], pg_text(start->workflow));
+    pg_array_add(c[2], pg_text(start->trigger_name));
+    pg_array_add(c[3], pg_i16((int16_t)run_id_slot(run)));
+    pg_array_add(c[4], pg_i16(start->plan->priority));
+    pg_array_add(c[5], pg_time(created_at));
+    pg_array_add(c[6], pg_json(start->input));
+    pg_array_add(c[7], pg_json(start->document));
+    pg_array_add(c[8], pg_text(start->trigger->start_at));
+    pg_array_add(c[9], pg_json(start->held.rule));
+}
+
+/* What is to be written, taken apart. */
+struct writing {
+    struct pg_array *names, *faults, *runs[RUN_COLUMNS], *held[HELD_COLUMNS];
+    struct held_groups groups;
+};
+
+static void take_apart(struct incoming *in, struct pg_batch *batch, struct writing *w)
+{
+    static const enum pg_elem runs[RUN_COLUMNS] = {PG_E_UUID, PG_E_TEXT, PG_E_TEXT, PG_E_I32,  PG_E_I16,
+                                                   PG_E_I16,  PG_E_TIME, PG_E_JSON, PG_E_JSON, PG_E_TEXT};
+    static const enum pg_elem held[HELD_COLUMNS] = {PG_E_UUID, PG_E_TEXT, PG_E_TEXT, PG_E_I16,  PG_E_I16,
+                                                    PG_E_TIME, PG_E_JSON, PG_E_JSON, PG_E_TEXT, PG_E_JSON};
+
+    w->names = pg_array_new(batch, PG_E_TEXT);
+    w->faults = pg_array_new(batch, PG_E_JSON);
     for (size_t i = 0; i < RUN_COLUMNS; i++)
-        c[i] = pg_array_new(batch, types[i]);
+        w->runs[i] = pg_array_new(batch, runs[i]);
+    for (size_t i = 0; i < HELD_COLUMNS; i++)
+        w->held[i] = pg_array_new(batch, held[i]);
+    held_groups_init(&w->groups, batch);
     for (size_t i = 0; i < in->count; i++) {
-        if (in->of[i].input.ptr != NULL) {
-            pg_array_add(names, pg_text(in->of[i].workflow));
-            add_run(in, &in->of[i], c);
-        } else if (in->of[i].fault.ptr != NULL) {
-            pg_array_add(faults, pg_json(in->of[i].fault));
+        const struct incoming_start *start = &in->of[i];
+
+        if (start->input.ptr == NULL) {
+            if (start->fault.ptr != NULL)
+                pg_array_add(w->faults, pg_json(start->fault));
+            continue;
+        }
+        pg_array_add(w->names, pg_text(start->workflow));
+        if (start->held.rule.ptr == NULL) {
+            add_run(in, start, w->runs);
+        } else {
+            held_groups_add(&w->groups, &start->held);
+            add_held(in, start, w->held);
         }
     }
-    params[5] = pg_array_param(faults);
+}
+
+static void add_insert(struct incoming *in, struct pg_batch *batch, const struct writing *w)
+{
+    const struct cloudevent *event = &in->event;
+    struct pg_param params[6 + RUN_COLUMNS] = {pg_text(event->source), pg_text(event->id),
+                                               pg_text(event->type),   pg_text(event->subject),
+                                               pg_json(event->json),   pg_array_param(w->faults)};
+
     for (size_t i = 0; i < RUN_COLUMNS; i++)
-        params[6 + i] = pg_array_param(c[i]);
+        params[6 + i] = pg_array_param(w->runs[i]);
+    in->written = pg_batch_add(batch, SQL_INCOMING_INSERT, params, sizeof(params) / sizeof(params[0]));
+}
+
+static void add_arrivals(struct incoming *in, struct pg_batch *batch, const struct writing *w)
+{
+    struct pg_param params[3 + HELD_COLUMNS] = {pg_text(in->event.source), pg_text(in->event.id),
+                                                pg_i64(in->limits->of[LIMIT_HELD_ARRIVALS])};
+
+    for (size_t i = 0; i < HELD_COLUMNS; i++)
+        params[3 + i] = pg_array_param(w->held[i]);
+    in->held = pg_batch_add(batch, SQL_HELD_EVENT, params, sizeof(params) / sizeof(params[0]));
+}
+
+static void write_all(struct incoming *in)
+{
+    struct pg_batch *batch = pg_batch_new(true);
+    struct writing w;
+    bool holds;
+
+    take_apart(in, batch, &w);
+    holds = pg_array_count(w.held[0]) > 0;
+    in->held = -1;
     pg_batch_organisation(batch, in->organisation);
-    pg_add(batch, SQL_START_LOCK, pg_array_param(names));
-    pg_batch_add(batch, SQL_INCOMING_INSERT, params, sizeof(params) / sizeof(params[0]));
-    pg_add(batch, SQL_INCOMING_KNOWN, pg_text(event->source), pg_text(event->id));
+    pg_add(batch, SQL_START_LOCK, pg_array_param(w.names));
+    if (holds)
+        (void)held_groups_lock(&w.groups, batch);
+    add_insert(in, batch, &w);
+    if (holds)
+        add_arrivals(in, batch, &w);
+    in->answer = pg_add(batch, SQL_INCOMING_KNOWN, pg_text(in->event.source), pg_text(in->event.id));
     pg_submit(in->gw->event_writes, batch, on_written, in);
     FAULT_POINT(gateway_event_sent);
 }
@@ -190,6 +285,7 @@ static void on_looked_up(void *ctx, const struct pg_outcome *outcome)
                                             .version = (int32_t)pg_get_int(rows, i, 1),
                                             .trigger_name = str_arena(in->arena, pg_get_str(rows, i, 2)),
                                             .input = STR_NONE,
+                                            .held = {.rule = STR_NONE},
                                             .fault = STR_NONE};
     in->waiting = in->count + 1;
     for (size_t i = 0; i < in->count; i++)

@@ -2,6 +2,7 @@
 #pragma once
 #include "common/cloudevent/cloudevent.h"
 #include "gateway/gateway.h"
+#include "gateway/holding.h"
 
 enum incoming_verdict {
     INCOMING_TAKEN, /* committed */
@@ -24,13 +25,14 @@ struct incoming {
     void *ctx;
     /* what has become of it */
     struct wall_us at;
-    struct str starts; /* JSON: of each trigger workflow, trigger, and run_id or code and message */
+    struct str starts; /* JSON: of each trigger workflow, trigger, and run_id, status, or code and message */
     int status;
     const char *code;
     int64_t after_s;
     /* incoming.c's own */
     size_t count, waiting;
     struct incoming_start *of; /* each trigger that fits it by type and source */
+    int written, answer, held; /* where the results are; held: -1 where no trigger holds it */
     int moves;
     bool unavailable;
     const char *why;
@@ -47,6 +49,7 @@ struct incoming_start {
     const struct plan_trigger *trigger;
     struct str input;    /* of the run; STR_NONE: it starts none */
     struct str document; /* JSON: what the run's expressions read of its trigger */
+    struct held held;    /* its rule STR_NONE: the run starts at once */
     struct str fault;    /* JSON for `starts`; STR_NONE: none */
 };
 void incoming_start_make(struct incoming_start *start, void (*done)(struct incoming *incoming));

@@ -1,5 +1,5 @@
-/* What a trigger makes of an event: whether its filter lets it pass, and the input of the run. A filter or an input
- * that fails starts nothing, and is told: in the log, by a counter, with the event. */
+/* What a trigger makes of an event: whether its filter lets it pass, the input of the run, and the key of its debounce,
+ * throttle or batch. What fails of them starts nothing, and is told: in the log, by a counter, with the event. */
 #include "common/base/log.h"
 #include "common/base/metrics.h"
 #include "common/expr/fill.h"
@@ -15,6 +15,7 @@
 struct making {
     struct incoming_start *start;
     struct expr_doc doc;
+    struct holding holding;
     void (*done)(struct incoming *incoming);
 };
 
@@ -53,6 +54,43 @@ static void unavailable(struct making *m, const char *why)
     finish(m);
 }
 
+static void on_key(void *ctx, enum fill_status status, const char *message)
+{
+    struct making *m = ctx;
+
+    if (status == FILL_OK) {
+        finish(m);
+        return;
+    }
+    m->start->input = STR_NONE;
+    if (status == FILL_UNAVAILABLE)
+        unavailable(m, message);
+    else
+        failed(m, "expression_failed", message);
+}
+
+static void make_key(struct making *m)
+{
+    struct incoming_start *start = m->start;
+    const struct incoming *incoming = start->incoming;
+
+    if (start->trigger->hold.how == HOLD_NONE) {
+        finish(m);
+        return;
+    }
+    m->holding = (struct holding){.gw = incoming->gw,
+                                  .organisation = incoming->organisation,
+                                  .limits = incoming->limits,
+                                  .arena = incoming->arena,
+                                  .workflow = start->workflow,
+                                  .trigger = start->trigger,
+                                  .doc = m->doc,
+                                  .to = &start->held,
+                                  .done = on_key,
+                                  .ctx = m};
+    holding_make(&m->holding);
+}
+
 static void on_schema(void *ctx, struct flow *flow, enum err_code rc, const struct err *err)
 {
     struct making *m = ctx;
@@ -62,8 +100,8 @@ static void on_schema(void *ctx, struct flow *flow, enum err_code rc, const stru
         unavailable(m, "the workflow cannot be read just now");
         return;
     }
-    if (starting_input_fits(flow, m->start->input)) {
-        finish(m);
+    if (starting_trigger_input_fits(flow, m->start->trigger, m->start->input, m->start->incoming->arena)) {
+        make_key(m);
         return;
     }
     m->start->input = STR_NONE;

@@ -5,7 +5,7 @@
 -- body_bytes int4, took_us int4, run uuid, redelivered from uuid, old secret bool, audit text, can be taken again bool.
 -- Index: primary key. No locks.
 SELECT id, at, workflow, trigger, status, stage, reason, address, body_bytes, took_us, run_id, redelivered_from, old_secret, audit,
-       stage <> 'replay' AND (run_id IS NOT NULL OR genuine OR body IS NOT NULL)
+       stage NOT IN ('replay', 'hold') AND (run_id IS NOT NULL OR genuine OR body IS NOT NULL)
   FROM delivery
  WHERE organisation = current_organisation() AND id >= $1 AND id < $2
    AND ($4::text IS NULL OR workflow = $4) AND ($5::text IS NULL OR trigger = $5) AND ($6::text IS NULL OR stage = $6)

@@ -56,6 +56,9 @@ def documents(target):
         "triggers": {"in": {"webhook": {"signature": {"scheme": "github", "secrets": ["${ .secrets.kill_sign }"]}}}}}, {
         "name": "kill-event", "triggers": {"t": {"event": {"type": "kill", "filter": "${ .event.data.n == 41 }"}}},
         "steps": {"one": {"call": "noop"}}}, {
+        "name": "kill-held", "steps": {"one": {"call": "noop"}},
+        "triggers": {"t": {"event": {"type": "kill-held"}, "batch": {"max_size": 3, "timeout": "300ms", "key": "${ .event.data.key }"},
+                           "input": "${ .event.data }"}}}, {
         "name": "kill-main",
         "steps": {
             "hello": post("/hello", compensate=undo),
@@ -345,6 +348,37 @@ class Message(Event):
         self.run = self.lab.drive.ended(self.id)
         self.landed_at = time.monotonic()
         return self
+
+
+class Held(Flight):
+    """Events that are put together: one run of the first three, which a gateway starts, one of the last, whose time is over."""
+
+    def __init__(self, lab):
+        super().__init__(lab, "held")
+
+    def event(self, n):
+        return {"specversion": "1.0", "id": f"{self.key}-{n}", "source": "/kill", "type": "kill-held", "data": {"key": self.key, "n": n}}
+
+    def made(self):
+        return self.lab.drive.sql("select id::text, input from run where workflow = 'kill-held' and input->0->>'key' = %s order by id", self.key)
+
+    def fly(self):
+        for n in range(4):
+            self.ask("/v1/events", self.event(n))
+        until("all to have started", lambda: sum(len(given) for _, given in self.made()) >= 4, 90)
+        for run, _ in self.made():
+            self.lab.drive.ended(run)
+        self.landed_at = time.monotonic()
+        return self
+
+    def check(self):
+        self.repeated = self.unknown = 0
+        before = self.made()
+        for n in range(4):
+            self.ask("/v1/events", self.event(n))
+        given = sorted(one["n"] for _, batch in before for one in batch)
+        left = self.lab.drive.sql("select count(*) from held_item where input->>'key' = %s", self.key)
+        return [] if (given, left, self.made()) == ([0, 1, 2, 3], [(0,)], before) else [f"of four events of {self.key} came {before}, {left} wait"]
 
 
 class Lab:

@@ -11,7 +11,7 @@ from conftest import Api
 from test_data import Echo
 
 NAMES = ["steps", "depth", "run_days", "output_bytes", "body_bytes", "json_depth", "foreach_items", "child_levels", "list_bytes", "endpoints",
-         "max_running_runs"]
+         "max_running_runs", "held_arrivals"]
 
 
 @pytest.fixture(scope="module")
