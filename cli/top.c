@@ -177,7 +177,7 @@ static void put_all(const struct cli *cli, const struct answer *stats, const str
     put_tasks(stats->json, out);
     put_waiting(stats->json, out);
     if (!json_is_true(json_object_get(json_object_get(stats->json, "looked_at"), "all")))
-        buf_printf(out, "(of the newest %lld active runs)\n",
+        buf_printf(out, "(of the newest %lld active and pending runs)\n",
                    json_int(json_object_get(stats->json, "looked_at"), "runs"));
     if (runs->json != NULL)
         put_newest(runs->json, out);

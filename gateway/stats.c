@@ -7,8 +7,8 @@
 
 #include "common/base/banned.h"
 
-#define COUNTED_MAX 10000 /* of runs in one state */
-#define RUNS_LOOKED_AT 1000
+#define COUNTED_MAX 10000   /* of runs in one state */
+#define RUNS_LOOKED_AT 1000 /* active, and as many pending ones */
 #define ROWS_LOOKED_AT 20000
 #define JSON_MAX ((size_t)1 << 20)
 
@@ -128,16 +128,30 @@ static void put_schedulers(struct jw *w, const struct call *call, const struct p
     jw_ki64(w, "workers", (int64_t)workers);
 }
 
+static int64_t looked_at(const struct pg_result *counts, bool *ret_all)
+{
+    static const char *const looked_for[] = {"active", "pending"};
+    int64_t sum = 0;
+
+    *ret_all = true;
+    for (size_t i = 0; i < sizeof(looked_for) / sizeof(looked_for[0]); i++) {
+        int64_t count = count_of(counts, "open", looked_for[i]);
+
+        sum += count < RUNS_LOOKED_AT ? count : RUNS_LOOKED_AT;
+        *ret_all = *ret_all && count <= RUNS_LOOKED_AT;
+    }
+    return sum;
+}
+
 static void on_read(void *ctx, const struct pg_outcome *outcome)
 {
     struct call *call = ctx;
     CLEANUP(buf_deinit) struct buf body = {0};
     struct jw w = jw_to(&body);
-    int64_t active;
+    bool all;
 
     if (!call_committed(call, outcome))
         return;
-    active = count_of(outcome->results[0], "open", "active");
     buf_init(&body, JSON_MAX);
     jw_obj(&w);
     jw_kcstr(&w, "organisation", call->caller.organisation_name);
@@ -150,8 +164,8 @@ static void on_read(void *ctx, const struct pg_outcome *outcome)
     put_schedulers(&w, call, outcome->results[2]);
     jw_key(&w, "looked_at");
     jw_obj(&w);
-    jw_ki64(&w, "runs", active < RUNS_LOOKED_AT ? active : RUNS_LOOKED_AT);
-    jw_kbool(&w, "all", active <= RUNS_LOOKED_AT);
+    jw_ki64(&w, "runs", looked_at(outcome->results[0], &all));
+    jw_kbool(&w, "all", all);
     jw_end_obj(&w);
     jw_end_obj(&w);
     call_json(call, 200, buf_str(&body));

@@ -213,6 +213,20 @@ def test_top_shows_what_waits_and_who_works(cli, stack, name, tmp_path):
     cli("cancel", run_id)
 
 
+def test_top_shows_runs_that_wait_for_a_slot(cli, name, tmp_path):
+    path = tmp_path / "flow.yaml"
+    path.write_text("concurrency: {limit: 1}\n" + WAITS.format(name=name))
+    cli("apply", str(path))
+    runs = [cli("run", name).stdout.strip() for _ in range(3)]
+
+    def waiting():
+        return {row["kind"]: row["count"] for row in json.loads(cli("top", "-o", "json").stdout)["waiting"]}
+    drive.until("two wait for the third", lambda: waiting().get("admission", 0) >= 2)
+    assert "admission" in cli("top").stdout
+    for run_id in reversed(runs):
+        cli("cancel", run_id)
+
+
 def test_pictures_and_the_state_of_workflows(cli, name, tmp_path):
     path = tmp_path / "flow.yaml"
     path.write_text(FLOW.format(name=name))
