@@ -30,6 +30,40 @@ static int64_t after_of(struct arena *arena, struct str object)
     return us;
 }
 
+/* As a gateway would have taken it; what the file does not say of it is made up. */
+static struct str event_of(struct arena *arena, struct str said, size_t index)
+{
+    CLEANUP(buf_deinit) struct buf out = {0};
+    struct str id = text_of(arena, said, "id"), source = text_of(arena, said, "source");
+    struct jw w = jw_to(&out);
+
+    buf_init(&out, said.len * 6 + 4096);
+    jw_obj(&w);
+    jw_kcstr(&w, "specversion", "1.0");
+    jw_kstr(&w, "id", id.ptr == NULL ? str_of(arena_printf(arena, "event-%zu", index + 1)) : id);
+    jw_kstr(&w, "source", source.ptr == NULL ? STR("/test") : source);
+    jw_kstr(&w, "type", text_of(arena, said, "type"));
+    if (jt_get(said, "subject").ptr != NULL)
+        jw_kraw(&w, "subject", jt_get(said, "subject"));
+    if (jt_get(said, "data").ptr != NULL)
+        jw_kraw(&w, "data", jt_get(said, "data"));
+    jw_end_obj(&w);
+    return str_arena(arena, buf_str(&out));
+}
+
+static void plan_events(struct test_case *test)
+{
+    struct jt_iter it;
+
+    jt_iter_init(&it, jt_get(test->json, "events"));
+    while (jt_next(&it)) {
+        struct engine_input in = {.kind = IN_EVENT, .value = event_of(test->arena, it.value, it.index)};
+
+        rehearsal_plan(test->world, after_of(test->arena, it.value), &in,
+                       str_of(arena_printf(test->arena, "%s/events/%zu", test->pointer, it.index)));
+    }
+}
+
 /* What the case wants to be said to the run: signals, settlements, a cancellation. */
 static void plan_inputs(struct test_case *test)
 {
@@ -54,6 +88,7 @@ static void plan_inputs(struct test_case *test)
         rehearsal_plan(test->world, after_of(arena, it.value), &in,
                        str_of(arena_printf(arena, "%s/settle/%zu", test->pointer, it.index)));
     }
+    plan_events(test);
     if (cancel.ptr != NULL)
         rehearsal_plan(
             test->world, after_of(arena, cancel),

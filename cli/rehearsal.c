@@ -14,6 +14,7 @@ struct rehearsal *rehearsal_new(const struct rehearsal_port *port, struct sandbo
 
     *world = (struct rehearsal){
         .arena = arena, .port = *port, .engine = {sandbox, loop}, .now = now, .began = now, .seed = seed};
+    world->last_event = &world->events;
     return world;
 }
 
@@ -218,6 +219,10 @@ static enum err_code say(struct rehearsal *world, struct coming *coming, struct 
     ENSURE(*at == coming);
     *at = coming->next;
     move_clock(world, coming->at);
+    if (coming->wanted && coming->input.kind == IN_EVENT) {
+        rehearsal_event_comes(world, coming->input.value);
+        return ERR_OK;
+    }
     world->said = coming->wanted ? coming : NULL;
     rc = apply(coming->run == NULL ? world->root : coming->run, &coming->input, err);
     world->said = NULL;

@@ -60,7 +60,8 @@ struct arena *rehearsal_arena(struct rehearsal *world);
 struct wall_us rehearsal_now(const struct rehearsal *world);
 int64_t rehearsal_took_us(const struct rehearsal *world);
 
-/* What is to be said to the run `after_us` from its start: IN_SIGNAL, IN_CANCEL, IN_SETTLE. `what` names it. */
+/* What is to be said to the run `after_us` from its start: IN_SIGNAL, IN_CANCEL, IN_SETTLE, or IN_EVENT, which is said
+ * to all that wait for it. `what` names it. */
 void rehearsal_plan(struct rehearsal *world, int64_t after_us, const struct engine_input *input, struct str what);
 /* When nothing but its timeout is still to come, the run is left as it waits. */
 void rehearsal_let_wait(struct rehearsal *world);

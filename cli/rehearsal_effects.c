@@ -273,6 +273,9 @@ static void follow_effects(struct rehearsed *run)
     for (size_t i = 0; i < run->fx.child_count; i++)
         begin_child(run, &run->fx.children[i]);
     do_tasks(run);
+    for (size_t i = 0; i < run->fx.open_count; i++)
+        if (run->fx.opens[i].kind == WORK_EVENT)
+            rehearsal_look_back(run, run->fx.opens[i].seq);
     for (size_t i = first; i < run->history_count; i++) {
         const struct event *event = &run->history[i];
 

@@ -20,6 +20,13 @@ struct coming {
     struct str what; /* of such */
 };
 
+/* An event, for whichever step of whichever run waits for it. */
+struct heard_event {
+    struct heard_event *next;
+    struct wall_us at;
+    struct str type, source, json;
+};
+
 struct rehearsal {
     struct arena *arena;
     struct rehearsal_port port;
@@ -28,6 +35,8 @@ struct rehearsal {
     struct wall_us now, began;
     struct rehearsed *root, *runs;
     struct coming *coming;
+    struct heard_event *events; /* that have come, the oldest first */
+    struct heard_event **last_event;
     uint64_t orders;
     size_t inputs;
     bool may_wait;             /* the run is left as it waits, before its timeout ends it */
@@ -39,5 +48,8 @@ struct coming *rehearsal_add_coming(struct rehearsal *world, struct rehearsed *r
                                     const struct engine_input *input);
 struct rehearsed *rehearsal_add_run(struct rehearsal *world, const struct document *document, struct run_id id,
                                     struct str input);
+/* rehearsal_events.c: one comes; a step of this run has begun to wait. */
+void rehearsal_event_comes(struct rehearsal *world, struct str json);
+void rehearsal_look_back(struct rehearsed *run, uint32_t seq);
 /* rehearsal_effects.c: after the engine was asked, what a commit and what follows it would do. */
 void rehearsal_commit(struct rehearsed *run);

@@ -80,7 +80,7 @@ static struct str failed_items(struct arena *arena, const struct step_extra *ext
     return str_arena(arena, buf_str(&buf));
 }
 
-/* A poll's try, while `until` is asked of it. */
+/* A poll's try, while `until` is asked of it; an event, while `filter` is. */
 static struct str answer_of(const struct reader *reader)
 {
     const struct str *answer = run_step(reader->run->state, reader->eval->node)->pending;
@@ -167,6 +167,8 @@ static struct expr_doc document_of(struct reader *reader)
 
     if (reader->eval->purpose == EVAL_UNTIL)
         doc.output = answer_of(reader);
+    if (reader->eval->purpose == EVAL_FILTER)
+        doc.event = answer_of(reader);
     if (run_item_of(run->state, reader->eval->frame, &loop, &index)) {
         doc.item = jt_at(rehearsed_body(run, run_step(run->state, loop)->input_seq), index);
         doc.index = index;

@@ -164,7 +164,7 @@ static void check_case(struct test_file *file, struct str test, const char *poin
     struct str now = jt_get(test, "now"), text;
     struct wall_us at;
 
-    if (!test_fields(file, test, "name input now mocks signals cancel settle expect", pointer))
+    if (!test_fields(file, test, "name input now mocks signals events cancel settle expect", pointer))
         return;
     check_text(file, test, "name", pointer);
     check_input(file, test, pointer);
@@ -175,6 +175,8 @@ static void check_case(struct test_file *file, struct str test, const char *poin
         test_check_mocks(file, jt_get(test, "mocks"), test_below(arena, pointer, STR("mocks")));
     check_wanted(file, jt_get(test, "signals"), "at name payload", "at name",
                  test_below(arena, pointer, STR("signals")));
+    check_wanted(file, jt_get(test, "events"), "at type source id subject data", "at type",
+                 test_below(arena, pointer, STR("events")));
     check_settle(file, jt_get(test, "settle"), test_below(arena, pointer, STR("settle")));
     check_cancel(file, jt_get(test, "cancel"), test_below(arena, pointer, STR("cancel")));
     test_check_expect(file, jt_get(test, "expect"), test_below(arena, pointer, STR("expect")));

@@ -107,6 +107,7 @@ static const char *status_after(const struct event *event)
     case EVENT_STEP_STARTED:
         return "running";
     case EVENT_STEP_WAITING:
+    case EVENT_STEP_LISTENING:
     case EVENT_ATTEMPT_FAILED:
         return "waiting";
     case EVENT_STEP_SETTLED:

@@ -25,8 +25,8 @@ static void explain_run(struct call *call, struct run_id id, struct explaining *
 
 static void put_work(struct jw *w, const struct work_view *work)
 {
-    static const char *const kinds[] = {"unknown",         "task",  "backoff", "delay", "run_timeout",
-                                        "unknown_outcome", "items", "signal",  "child", "admission"};
+    static const char *const kinds[] = {"unknown", "task",   "backoff", "delay",     "run_timeout", "unknown_outcome",
+                                        "items",   "signal", "child",   "admission", "event"};
 
     jw_obj(w);
     jw_kcstr(w, "kind", kinds[(size_t)work->kind < sizeof(kinds) / sizeof(kinds[0]) ? (size_t)work->kind : 0]);

@@ -5,6 +5,7 @@
 #include "common/base/banned.h"
 
 #define MESSAGE_SHOWN 200 /* bytes of what others have said */
+#define FILTER_FAILED "filter_failed: "
 
 static const struct {
     const char *code, *hint;
@@ -118,6 +119,8 @@ static enum reason_id reason_of(const struct history *h, const struct work_view 
         return REASON_UNKNOWN_OUTCOME;
     case WORK_SIGNAL:
         return REASON_SIGNAL;
+    case WORK_EVENT:
+        return str_starts(work->reason, FILTER_FAILED) ? REASON_EVENT_FILTER : REASON_EVENT;
     case WORK_CHILD:
         return REASON_CHILD;
     case WORK_ITEMS:
@@ -301,6 +304,25 @@ static const char *say_signal(const struct explain_facts *facts, const struct wo
                         until(facts->arena, work->due_at));
 }
 
+static const char *say_event(const struct explain_facts *facts, const struct work_view *work, enum reason_id id)
+{
+    uint32_t node = node_of(facts->history, work);
+    const struct plan_event *event = node == NO_NODE ? NULL : &run_plan_step(facts->history->state, node)->event;
+    const char *from = "", *filter = event != NULL && event->has_filter ? " that its filter passes" : "", *head;
+
+    if (event != NULL && event->source.ptr != NULL)
+        from = arena_printf(facts->arena, " from '" STR_FMT "'", STR_ARG(event->source));
+    head = arena_printf(facts->arena, "Step '" STR_FMT "' waits since %s for an event '" STR_FMT "'%s%s%s.",
+                        STR_ARG(work->step), TIME(work->opened_at), STR_ARG(event == NULL ? STR("") : event->type),
+                        from, filter, until(facts->arena, work->due_at));
+    if (id == REASON_EVENT)
+        return head;
+    return arena_printf(facts->arena, "%s The filter failed for one that came: " STR_FMT ".", head,
+                        STR_ARG(utf8_prefix((struct str){work->reason.ptr + strlen(FILTER_FAILED),
+                                                         work->reason.len - strlen(FILTER_FAILED)},
+                                            MESSAGE_SHOWN)));
+}
+
 static const char *say_child(const struct explain_facts *facts, const struct work_view *work, struct reason *reason)
 {
     const struct step_extra *extra = extra_of(facts->history, work);
@@ -360,6 +382,9 @@ static const char *say(const struct explain_facts *facts, const struct work_view
             STR_ARG(step), TIME(work->due_at), work->dispatch - 1);
     case REASON_SIGNAL:
         return say_signal(facts, work, reason);
+    case REASON_EVENT:
+    case REASON_EVENT_FILTER:
+        return say_event(facts, work, reason->id);
     case REASON_CHILD:
         return say_child(facts, work, reason);
     case REASON_DELAY:

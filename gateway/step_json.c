@@ -100,6 +100,8 @@ static const char *kind_of_wait(const struct event *waiting)
         return "items";
     if (str_is(waiting->waits, "signal"))
         return "signal";
+    if (str_is(waiting->waits, "event"))
+        return "event";
     return str_is(waiting->waits, "child") ? "child" : "delay";
 }
 
@@ -114,8 +116,12 @@ static void put_wait(struct jw *w, const struct step_view *view)
     }
     jw_obj(w);
     jw_kcstr(w, "kind", kind_of_wait(waiting));
-    if (waiting->name.ptr != NULL)
+    if (waiting->type == EVENT_STEP_LISTENING)
+        jw_kstr(w, "type", waiting->name);
+    else if (waiting->name.ptr != NULL)
         jw_kstr(w, "signal", waiting->name);
+    if (waiting->source.ptr != NULL)
+        jw_kstr(w, "source", waiting->source);
     if (waiting->child.ptr != NULL)
         jw_kstr(w, "run_id", waiting->child);
     jw_ktime(w, "until", waiting->due_at);

@@ -147,6 +147,7 @@ void step_view_event(struct step_view *view, struct arena *arena, const struct e
         worker_began(view, arena, event);
         break;
     case EVENT_STEP_WAITING:
+    case EVENT_STEP_LISTENING:
         begin_wait(view, arena, event);
         break;
     case EVENT_ATTEMPT_FAILED:

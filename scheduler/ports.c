@@ -51,6 +51,11 @@ static void port_load_plans(void *ctx, const struct sched_plan_want *wants, size
     store_load_plans(shell_of(ctx)->store, wants, count);
 }
 
+static void port_look_back(void *ctx, const int16_t *shards, size_t count)
+{
+    store_look_back(shell_of(ctx)->store, shards, count);
+}
+
 static void port_commit(void *ctx, const struct sched_batch *batch)
 {
     store_commit(shell_of(ctx)->store, batch);
@@ -168,6 +173,7 @@ struct sched_ports shell_ports(struct shell *shell)
         .load_runs = port_load_runs,
         .load_bodies = port_load_bodies,
         .load_plans = port_load_plans,
+        .look_back = port_look_back,
         .commit = port_commit,
         .publish = port_publish,
         .ack = port_ack,

@@ -29,4 +29,5 @@ void store_load_shard(struct store *store, int16_t shard, int64_t epoch);
 void store_load_runs(struct store *store, uint64_t load, const struct run_id *ids, size_t count);
 void store_load_bodies(struct store *store, const struct sched_body_want *wants, size_t count);
 void store_load_plans(struct store *store, const struct sched_plan_want *wants, size_t count);
+void store_look_back(struct store *store, const int16_t *shards, size_t count);
 void store_commit(struct store *store, const struct sched_batch *batch); /* store_commit.c */

@@ -205,12 +205,56 @@ static void add_events(struct pg_batch *pg, const struct sched_batch *b)
     (void)pg_batch_add(pg, SQL_BATCH_EVENT_APPEND, values, EVENT_COLUMNS);
 }
 
+static size_t count_of_events(const struct sched_batch *b)
+{
+    size_t count = 0;
+
+    for (size_t i = 0; i < b->open_count; i++)
+        count += b->opens[i].kind == WORK_EVENT;
+    return count;
+}
+
+static void add_event_opens(struct pg_batch *pg, const struct sched_batch *b)
+{
+    static const enum pg_elem types[] = {PG_E_I16,  PG_E_UUID, PG_E_I32,  PG_E_I32,  PG_E_TEXT, PG_E_TIME,
+                                         PG_E_TIME, PG_E_TEXT, PG_E_TEXT, PG_E_TEXT, PG_E_I64};
+    enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
+    struct pg_array *c[COLUMNS];
+    struct pg_param params[COLUMNS];
+
+    for (size_t i = 0; i < COLUMNS; i++)
+        c[i] = pg_array_new(pg, types[i]);
+    for (size_t i = 0; i < b->open_count; i++) {
+        const struct sched_open_row *row = &b->opens[i];
+
+        if (row->kind != WORK_EVENT)
+            continue;
+        pg_array_add(c[0], pg_i16(row->shard));
+        pg_array_add(c[1], pg_uuid(row->run));
+        pg_array_add(c[2], pg_i32((int32_t)row->seq));
+        pg_array_add(c[3], pg_i32(row->organisation));
+        pg_array_add(c[4], pg_text(row->step));
+        pg_array_add(c[5], pg_time(row->due_at));
+        pg_array_add(c[6], pg_time(row->opened_at));
+        pg_array_add(c[7], pg_text(str_of(row->reason)));
+        pg_array_add(c[8], pg_text(row->event_type));
+        pg_array_add(c[9], pg_text(row->event_source));
+        pg_array_add(c[10], pg_i64(row->look_back_us));
+    }
+    for (size_t i = 0; i < COLUMNS; i++)
+        params[i] = pg_array_param(c[i]);
+    (void)pg_batch_add(pg, SQL_BATCH_EVENT_OPEN, params, COLUMNS);
+}
+
 static void add_opens(struct pg_batch *pg, const struct sched_batch *b)
 {
     struct pg_array *shard, *run, *seq, *organisation, *kind, *step, *attempt, *dispatch, *pool, *priority, *due,
         *opened, *reason;
+    size_t events = count_of_events(b);
 
-    if (b->open_count == 0)
+    if (events > 0)
+        add_event_opens(pg, b);
+    if (b->open_count == events)
         return;
     shard = pg_array_new(pg, PG_E_I16);
     run = pg_array_new(pg, PG_E_UUID);
@@ -227,6 +271,9 @@ static void add_opens(struct pg_batch *pg, const struct sched_batch *b)
     reason = pg_array_new(pg, PG_E_TEXT);
     for (size_t i = 0; i < b->open_count; i++) {
         const struct sched_open_row *row = &b->opens[i];
+
+        if (row->kind == WORK_EVENT)
+            continue;
         pg_array_add(shard, pg_i16(row->shard));
         pg_array_add(run, pg_uuid(row->run));
         pg_array_add(seq, pg_i32((int32_t)row->seq));

@@ -383,3 +383,30 @@ void store_load_plans(struct store *store, const struct sched_plan_want *wants, 
     (void)pg_add(pg, SQL_PLAN_LOAD, pg_array_param(organisation), pg_array_param(workflow), pg_array_param(version));
     pg_submit(store->reader, pg, plans_loaded, read);
 }
+
+/* --- events that came before -------------------------------------------------------------------------------------- */
+
+#define LOOKS_MAX 200   /* steps at a time */
+#define LOOK_EVENTS 100 /* of each */
+
+static void looked(void *ctx, const struct pg_outcome *o)
+{
+    struct read *read = ctx;
+    bool good = o->rc == ERR_OK;
+    bool told = good && pg_get_int(o->results[0], 0, 0) > 0, remaining = good && pg_get_bool(o->results[0], 0, 1);
+
+    FAULT_POINT_IF(scheduler_looked, told);
+    sched_on_looked(read->store->sched, told, remaining, !good);
+    read_done(read, o, "events that came before");
+}
+
+void store_look_back(struct store *store, const int16_t *shards, size_t count)
+{
+    struct pg_batch *pg = pg_batch_new(false);
+    struct pg_array *numbers = pg_array_new(pg, PG_E_I16);
+
+    for (size_t i = 0; i < count; i++)
+        pg_array_add(numbers, pg_i16(shards[i]));
+    (void)pg_add(pg, SQL_EVENT_LOOK, pg_array_param(numbers), pg_i32(LOOKS_MAX), pg_i32(LOOK_EVENTS));
+    pg_submit(store->reader, pg, looked, read_new(store, count));
+}

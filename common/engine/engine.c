@@ -236,6 +236,12 @@ static void cancel(struct ctx *c)
     engine_stop_frame(c, c->state->root);
 }
 
+/* For one that its own timeout ends as well as its deadline: the row has the earlier of the two. */
+static bool waits_for_word(const struct step_state *s)
+{
+    return s->open_kind == WORK_SIGNAL || s->open_kind == WORK_EVENT;
+}
+
 /* The step's deadline, or that of what it waits for, has passed. */
 static void step_over(struct ctx *c, uint32_t node)
 {
@@ -251,10 +257,21 @@ static void step_over(struct ctx *c, uint32_t node)
         engine_child_stop(c, node);
     /* which of the two came first, however late this is heard */
     if (step->deadline_us == 0 ||
-        (s->open_kind == WORK_SIGNAL ? s->due_at : s->deadline).us < s->ready_at.us + step->deadline_us) {
-        event.code = step->kind == CALL_POLL ? STR("poll_timeout") : STR("signal_timeout");
-        event.message =
-            step->kind == CALL_POLL ? STR("'until' did not hold in time") : STR("the signal did not come in time");
+        (waits_for_word(s) ? s->due_at : s->deadline).us < s->ready_at.us + step->deadline_us) {
+        switch (step->kind) {
+        case CALL_POLL:
+            event.code = STR("poll_timeout");
+            event.message = STR("'until' did not hold in time");
+            break;
+        case CALL_EVENT:
+            event.code = STR("event_timeout");
+            event.message = STR("no event that it waits for came in time");
+            break;
+        default:
+            event.code = STR("signal_timeout");
+            event.message = STR("the signal did not come in time");
+            break;
+        }
     }
     engine_step_failed(c, node, s->open_kind == WORK_UNKNOWN ? EVENT_STEP_OUTCOME_UNKNOWN : EVENT_STEP_TIMED_OUT,
                        event);
@@ -268,7 +285,7 @@ static void timer_of_step(struct ctx *c, uint32_t node)
     /* a delay that ended before the deadline has ended, however late its timer is heard */
     if (s->open_kind == WORK_DELAY && s->due_at.us < s->deadline.us)
         over = false;
-    if (over || s->open_kind == WORK_SIGNAL) {
+    if (over || waits_for_word(s)) {
         step_over(c, node);
         return;
     }
@@ -298,6 +315,7 @@ static void timer_of_step(struct ctx *c, uint32_t node)
     case WORK_RUN_TIMEOUT:
     case WORK_UNKNOWN:
     case WORK_SIGNAL:
+    case WORK_EVENT:
     case WORK_CHILD:
     case WORK_ADMISSION:
         c->fx->ignored = true;
@@ -368,6 +386,7 @@ static int format_needed(const struct run_state *state, const struct engine_inpu
     case IN_VALUE:
     case IN_CHILD:
     case IN_WAKE:
+    case IN_EVENT:  /* its wait began in the format that it needs */
     case IN_RESUME: /* of a run that is paused, which nobody of before can have */
     case IN_ADMIT:
         break;
@@ -453,6 +472,9 @@ enum err_code engine_apply(struct run_state *state, const struct engine_input *i
         break;
     case IN_WAKE:
         engine_wake(&c);
+        break;
+    case IN_EVENT:
+        engine_event_came(&c);
         break;
     case IN_ADMIT:
         engine_admitted(&c);

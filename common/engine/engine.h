@@ -19,6 +19,7 @@ enum work_kind {
     WORK_SIGNAL = 7,      /* waits for a signal; due_at is its timeout or deadline, if any */
     WORK_CHILD = 8,       /* waits for the end of a child run; due_at is the deadline, if any */
     WORK_ADMISSION = 9,   /* the run waits for a slot of a concurrency key; opened by run.queued */
+    WORK_EVENT = 10,      /* waits for an event; due_at is its timeout or deadline, if any */
 };
 
 enum step_status {
@@ -82,7 +83,7 @@ struct step_state {
     uint32_t waiting_for;     /* parents that have not ended */
     uint32_t step;            /* index into plan->steps */
     struct frame *frame;      /* that it belongs to */
-    struct step_extra *extra; /* of loops, signals, children and polls; owned, may be NULL */
+    struct step_extra *extra; /* of loops, signals, events, children and polls; owned, may be NULL */
     uint64_t worker;          /* hash of the worker that began the attempt, 0: none */
     struct step_error *error; /* of a failed outcome; owned */
     const void *pending;      /* what waits for an evaluation (rendered `with`, a try's answer); of the batch's arena */
@@ -310,9 +311,20 @@ enum err_code engine_fold(struct run_state *state, const struct event *event, st
 void engine_restore_work(struct run_state *state, uint32_t seq, uint32_t dispatch, struct wall_us due_at);
 
 enum result_status { RESULT_SUCCEEDED, RESULT_FAILED, RESULT_DEFERRED, RESULT_ABANDONED };
-/* EVAL_UNTIL: of a poll's try, whose answer is `pending` (struct str) of the step. EVAL_ITEM: the output of the
+/* EVAL_UNTIL: of a poll's try, whose answer is `pending` (struct str) of the step. EVAL_FILTER: of an event that has
+ * come, which is its `pending` (struct str). EVAL_ITEM: the output of the
  * iteration `index` of the loop `node`. EVAL_OUTPUT: the run's. EVAL_ADMISSION: the run's concurrency key. */
-enum eval_purpose { EVAL_WHEN, EVAL_WITH, EVAL_CASE, EVAL_KEY, EVAL_OUTPUT, EVAL_UNTIL, EVAL_ITEM, EVAL_ADMISSION };
+enum eval_purpose {
+    EVAL_WHEN,
+    EVAL_WITH,
+    EVAL_CASE,
+    EVAL_KEY,
+    EVAL_OUTPUT,
+    EVAL_UNTIL,
+    EVAL_ITEM,
+    EVAL_ADMISSION,
+    EVAL_FILTER
+};
 
 struct engine_input {
     const struct limits *limits; /* of the run's organisation; NULL: LIMITS_DEFAULT */
@@ -332,11 +344,12 @@ struct engine_input {
         IN_CHILD,      /* a child run has ended: step, child, child_status, output, code, message */
         IN_RETRY,      /* command: confirm_all, confirm */
         IN_WAKE,       /* nothing has happened, but something should have (engine_needs_waking) */
+        IN_EVENT,      /* an event that the wait `seq` may be for, in value */
         IN_ADMIT,      /* the slot that run.queued `seq` asks for is granted; failed: there is none, and none is waited
                         * for */
     } kind;
     uint32_t attempt, dispatch; /* IN_RESULT, IN_STARTED, IN_LOST */
-    uint32_t seq;               /* IN_TIMER: of the open work; IN_ADMIT: of the run.queued */
+    uint32_t seq;               /* IN_TIMER, IN_EVENT: of the open work; IN_ADMIT: of the run.queued */
     uint32_t retries;    /* IN_CHILD: after how many of the parent's retries it ended; IN_RETRY: of_parent: which */
     bool refused_retry;  /* IN_CHILD: it has not ended once more: the retry cannot be, for the reason told */
     struct str step;     /* IN_RESULT, IN_STARTED, IN_LOST, IN_SETTLE, IN_CHILD: path */
@@ -372,7 +385,8 @@ struct engine_input {
     enum eval_purpose purpose;
     uint32_t index;    /* EVAL_CASE, EVAL_ITEM: which */
     uint32_t question; /* as the effect has it: the node may be another iteration's by now; 0: not compared */
-    struct str value;  /* rendered JSON of the template; IN_SIGNAL, IN_SETTLE: payload, output (JSON or STR_NONE) */
+    struct str value;  /* rendered JSON of the template; IN_SIGNAL, IN_SETTLE: payload, output (JSON or STR_NONE);
+                          IN_EVENT: the event */
 };
 
 struct effect_work_open {

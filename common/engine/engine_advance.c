@@ -258,6 +258,9 @@ static void with_value(struct ctx *c, uint32_t node, struct str value)
     case CALL_SIGNAL:
         engine_wait_signal(c, node, value);
         break;
+    case CALL_EVENT:
+        engine_listen(c, node, value);
+        break;
     case CALL_POLL:
         poll_value(c, node, value);
         break;
@@ -403,7 +406,9 @@ void engine_advance(struct ctx *c)
  * be another iteration's by now. */
 static bool is_asked(const struct engine_input *in, const struct step_state *s)
 {
-    bool open = in->purpose == EVAL_UNTIL ? s->open_kind == WORK_TASK : s->status == STEP_PENDING;
+    bool open = in->purpose == EVAL_UNTIL    ? s->open_kind == WORK_TASK
+                : in->purpose == EVAL_FILTER ? s->open_kind == WORK_EVENT
+                                             : s->status == STEP_PENDING;
 
     return open && s->asked == in->purpose + 1 && s->asked_index == in->index &&
            (in->question == 0 || in->question == s->question);
@@ -441,6 +446,10 @@ void engine_value(struct ctx *c)
         engine_until_value(c, in->node);
         return;
     }
+    if (in->purpose == EVAL_FILTER) {
+        engine_filter_value(c, in->node);
+        return;
+    }
     s->pending = NULL;
     if (engine_held(c->state)) /* it is decided anew when the run is resumed */
         return;
@@ -463,6 +472,7 @@ void engine_value(struct ctx *c)
         break;
     case EVAL_OUTPUT:
     case EVAL_UNTIL:
+    case EVAL_FILTER:
     case EVAL_ITEM:
     case EVAL_ADMISSION:
         break;

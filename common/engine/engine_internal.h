@@ -177,6 +177,10 @@ void engine_wait_signal(struct ctx *c, uint32_t node, struct str with);
 void engine_signal(struct ctx *c);
 /* Takes the oldest signal of the queue for a step that waits, or begins to. */
 void engine_take_signal(struct ctx *c, uint32_t node, const struct signal_queue *queue);
+/* engine_event.c: steps that wait for events. */
+void engine_listen(struct ctx *c, uint32_t node, struct str with);
+void engine_event_came(struct ctx *c);
+void engine_filter_value(struct ctx *c, uint32_t node);
 /* open_work.c */
 void engine_wake(struct ctx *c);
 void engine_child_begin(struct ctx *c, uint32_t node, struct str with);

@@ -135,6 +135,7 @@ struct wall_us engine_timer_at(const struct run_state *state, uint32_t seq)
     case WORK_RUN_TIMEOUT:
     case WORK_UNKNOWN:
     case WORK_SIGNAL:
+    case WORK_EVENT:
     case WORK_CHILD:
     case WORK_ADMISSION:
         break;

@@ -52,6 +52,7 @@ void event_encode_data(const struct event *event, struct buf *out)
     put_int(&w, "command", event->command);
     put_str(&w, "waits", event->waits);
     put_str(&w, "name", event->name);
+    put_str(&w, "source", event->source);
     put_str(&w, "child", event->child);
     put_str(&w, "as", event->as);
     put_str(&w, "by", event->by);
@@ -78,7 +79,7 @@ static struct str *text_field(struct event *event, struct str key)
     } fields[] = {{"branch", &event->branch},   {"code", &event->code},     {"class", &event->error_class},
                   {"message", &event->message}, {"worker", &event->worker}, {"waits", &event->waits},
                   {"name", &event->name},       {"child", &event->child},   {"as", &event->as},
-                  {"by", &event->by},           {"key", &event->key}};
+                  {"by", &event->by},           {"key", &event->key},       {"source", &event->source}};
 
     for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
         if (str_is(key, fields[i].name))

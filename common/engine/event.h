@@ -36,18 +36,19 @@ struct event {
     int64_t command;                     /* command.applied|refused: its number; run.cancelling, .paused, .resumed */
     struct str by;    /* run.paused, run.resumed: who asked for it; with code "parent" the run that it belongs to did */
     struct str waits; /* step.waiting: "signal", "child", "items"; absent: a delay, or with a code an unknown outcome;
-                         run.queued: "workflow", "organisation" */
+                         step.listening: "event"; run.queued: "workflow", "organisation" */
     struct str name;  /* of the signal: step.waiting, signal.received, the step.succeeded that takes it; run.queued: the
-                         key as people know it */
-    struct str child; /* step.waiting, step.continued: id of the child run */
-    struct str as;    /* step.settled: "succeeded" or "failed"; run.queued: "queue", "skip", "cancel_oldest" or "take";
-                         step.given: the outcome */
-    struct str key;   /* run.queued: id of the concurrency key */
-    uint32_t count;   /* step.waiting for items: how many; run.queued: the limit; of organisations the
-                           installation's, absent: none; step.continued with a child: the how many-th time that it is
-                           retried; run.reopened: for the parent, the same */
-    uint32_t ref;     /* step.succeeded: event that holds the output, when it is not this one; run.admitted: the
-                         run.queued that it answers */
+                         key as people know it; step.listening: the type of events */
+    struct str source; /* step.listening: of events, absent: any */
+    struct str child;  /* step.waiting, step.continued: id of the child run */
+    struct str as;     /* step.settled: "succeeded" or "failed"; run.queued: "queue", "skip", "cancel_oldest" or "take";
+                          step.given: the outcome */
+    struct str key;    /* run.queued: id of the concurrency key */
+    uint32_t count;    /* step.waiting for items: how many; run.queued: the limit; of organisations the
+                            installation's, absent: none; step.continued with a child: the how many-th time that it is
+                            retried; run.reopened: for the parent, the same */
+    uint32_t ref;      /* step.succeeded: event that holds the output, when it is not this one; run.admitted: the
+                          run.queued that it answers */
     int64_t interval_us; /* step.dispatched of a poll: between tries */
     bool once;           /* step.waiting for a signal that may come only once */
     bool sent;           /* of a failed attempt: the request, or a part of it, may have left without being answered */

@@ -441,6 +441,8 @@ static void find_format(struct plan *plan)
     for (size_t i = 0; i < plan->step_count; i++) {
         if (plan->steps[i].kind == CALL_SIGNAL)
             need_format(plan, EVENT_SIGNAL_RECEIVED);
+        if (plan->steps[i].kind == CALL_EVENT)
+            need_format(plan, EVENT_STEP_LISTENING);
         if (plan->steps[i].role == ROLE_COMPENSATE)
             need_format(plan, EVENT_RUN_COMPENSATING);
     }

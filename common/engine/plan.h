@@ -23,6 +23,7 @@ enum call_kind {
     CALL_SWITCH,
     CALL_DELAY,
     CALL_SIGNAL,  /* wait_signal */
+    CALL_EVENT,   /* wait_event */
     CALL_POLL,    /* a task that is repeated until an expression holds */
     CALL_FOREACH, /* a loop: its steps are a scope of their own */
     CALL_WORKFLOW /* a child run */
@@ -77,11 +78,13 @@ struct plan_step {
     struct plan_retry retry;
     struct template when; /* one whole expression */
     struct template with; /* transform: value; condition: if; delay: duration or until; foreach: items; poll: all but
-                             `until`; other calls: the whole of `with` */
+                             `until`; wait_event: its timeout; other calls: the whole of `with` */
     bool delay_until;
     struct template until;       /* poll: one whole expression; reads the try's answer as .output */
     struct str signal;           /* wait_signal: its name when no expression makes it, else STR_NONE */
     bool once;                   /* wait_signal */
+    struct plan_event event;     /* wait_event: which; its filter reads what the step's expressions read, too */
+    int64_t look_back_us;        /* wait_event: how old it may be when the wait begins; -1: as old as the run */
     uint32_t body;               /* foreach: index of the scope of its steps, NO_NODE for other calls */
     uint32_t concurrency;        /* foreach: iterations at a time */
     bool continue_on_item;       /* foreach: on_item_failure: continue */
@@ -153,6 +156,7 @@ extern const struct plan_limits PLAN_LIMITS_DEFAULT; /* 500, 100, 366 d, 10000 *
 #define LOOP_NESTING_MAX 5
 #define LOOP_ITEMS_MAX 10000 /* whatever an organisation may: the ceiling of its limit */
 #define SIGNALS_MAX 100      /* that wait, of one name */
+#define LOOK_BACK_MAX_US (INT64_C(7) * 86400 * INT64_C(1000000)) /* events are kept for so long */
 #define CONCURRENCY_MAX 10000
 #define CONCURRENCY_KEY_MAX 1024 /* bytes */
 

@@ -43,6 +43,9 @@ static const struct with_field signal_fields[] = {{"signal", W_STRING, true, 0, 
                                                   {"timeout", W_STRING, false, 0, 0},
                                                   {"once", W_BOOLEAN, false, 0, 0},
                                                   {NULL, W_ANY, false, 0, 0}};
+static const struct with_field event_fields[] = {
+    {"type", W_STRING, true, 0, 0},     {"source", W_STRING, false, 0, 0},    {"filter", W_STRING, false, 0, 0},
+    {"timeout", W_STRING, false, 0, 0}, {"look_back", W_STRING, false, 0, 0}, {NULL, W_ANY, false, 0, 0}};
 static const struct with_field poll_fields[] = {{"call", W_STRING, true, 0, 0},     {"with", W_OBJECT, false, 0, 0},
                                                 {"until", W_STRING, true, 0, 0},    {"interval", W_STRING, false, 0, 0},
                                                 {"timeout", W_STRING, false, 0, 0}, {NULL, W_ANY, false, 0, 0}};
@@ -58,7 +61,7 @@ static const struct with_field noop_fields[] = {{NULL, W_ANY, false, 0, 0}};
 static const struct call_row {
     const char *name;
     enum call_kind kind;
-    const struct with_field *fields; /* NULL: not available in this release */
+    const struct with_field *fields;
 } calls[] = {
     {"http", CALL_TASK, http_fields},
     {"noop", CALL_TASK, noop_fields},
@@ -67,7 +70,7 @@ static const struct call_row {
     {"switch", CALL_SWITCH, switch_fields},
     {"delay", CALL_DELAY, delay_fields},
     {"wait_signal", CALL_SIGNAL, signal_fields},
-    {"wait_event", CALL_TASK, NULL},
+    {"wait_event", CALL_EVENT, event_fields},
     {"poll", CALL_POLL, poll_fields},
     {"foreach", CALL_FOREACH, loop_fields},
     {"workflow", CALL_WORKFLOW, child_fields},
@@ -268,6 +271,9 @@ static void compile_with(struct compile *c, struct plan_step *step, struct str w
     case CALL_SIGNAL:
         plan_signal(c, step, with, pointer);
         break;
+    case CALL_EVENT:
+        plan_wait_event(c, step, with, pointer);
+        break;
     case CALL_POLL:
         plan_poll(c, step, with, pointer);
         break;
@@ -295,12 +301,11 @@ static const struct call_row *known_call(struct compile *c, struct str call, con
 
     *ret_good = false;
     if (row == NULL && memchr(call.ptr, '.', call.len) == NULL)
-        plan_fault(c, "unknown_call",
-                   "http, transform, condition, switch, delay, wait_signal, poll, foreach, workflow, noop, or "
-                   "integration.action",
-                   "there is no such call", "%s/call", pointer);
-    else if (row != NULL && row->fields == NULL)
-        plan_fault(c, "not_available", NULL, "this call is not available in this release", "%s/call", pointer);
+        plan_fault(
+            c, "unknown_call",
+            "http, transform, condition, switch, delay, wait_signal, wait_event, poll, foreach, workflow, noop, or "
+            "integration.action",
+            "there is no such call", "%s/call", pointer);
     else
         *ret_good = true;
     return row;

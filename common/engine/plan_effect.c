@@ -26,6 +26,7 @@ static enum plan_effect usual_effect(const struct plan_step *step)
     case CALL_SWITCH:
     case CALL_DELAY:
     case CALL_SIGNAL:
+    case CALL_EVENT:
     case CALL_FOREACH: /* until its steps are known */
         break;
     }

@@ -83,6 +83,7 @@ void plan_hold(struct compile *c, struct plan_trigger *trigger, struct str objec
 
 /* plan_wait.c: calls that wait for something outside of the run. */
 void plan_signal(struct compile *c, struct plan_step *step, struct str with, const char *pointer);
+void plan_wait_event(struct compile *c, struct plan_step *step, struct str with, const char *pointer);
 void plan_poll(struct compile *c, struct plan_step *step, struct str with, const char *pointer);
 void plan_child(struct compile *c, struct plan_step *step, struct str with, const char *pointer);
 /* plan_loop.c: foreach. The second part, when the graph is known. */

@@ -60,12 +60,12 @@ struct plan_webhook {
     struct str *hidden; /* headers that are stored nowhere, lower case */
 };
 
-/* Which events (CloudEvents) start a run. */
+/* Which events (CloudEvents) start a run, or end a wait. */
 struct plan_event {
     struct str type;
     struct str source; /* STR_NONE: whoever sends it */
     bool has_filter;
-    struct template filter; /* one whole expression; reads .event and .trigger */
+    struct template filter; /* one whole expression; reads .event, of a trigger .trigger, too */
 };
 
 /* What becomes of arrivals that start no run at once. */

@@ -31,6 +31,58 @@ void plan_signal(struct compile *c, struct plan_step *step, struct str with, con
         plan_fault(c, "out_of_range", NULL, "a signal's name has 1 to 255 bytes and no control characters", "%s", at);
 }
 
+/* What events are chosen by before anybody looks at them: fixed in the document, so that they can be looked up. */
+static void fixed_text(struct compile *c, struct str value, const char *pointer, struct str *ret)
+{
+    struct template alone;
+
+    if (jt_type(value) != JT_STRING || !plan_template(c, value, pointer, NULL, &alone))
+        return;
+    if (!alone.constant)
+        plan_fault(c, "bad_expression", "compare it in 'filter': \"${ .event.source == .input.shop }\"",
+                   "is fixed, and takes no expression", "%s", pointer);
+    else
+        (void)jt_string(alone.literal, c->plan->arena, ret);
+}
+
+static int64_t look_back(struct compile *c, struct str value, const char *pointer)
+{
+    struct str text;
+    int64_t us = -1;
+
+    if (!jt_string(value, c->faults->arena, &text))
+        return us; /* absent, or refused before */
+    if (!duration_parse(text, &us))
+        plan_fault(c, "bad_duration", "\"10m\"; \"0s\" for none", "is no duration, and takes no expression", "%s",
+                   pointer);
+    else if (us > LOOK_BACK_MAX_US)
+        plan_fault(c, "out_of_range", "\"7d\"", "events are kept for 7 days", "%s", pointer);
+    return us;
+}
+
+/* The engine renders the timeout alone: the filter is asked of each event. */
+static struct str event_object(struct compile *c, struct str with)
+{
+    struct str timeout = jt_get(with, "timeout");
+
+    return timeout.ptr == NULL ? STR("{}")
+                               : str_of(arena_printf(c->plan->arena, "{\"timeout\":" STR_FMT "}", STR_ARG(timeout)));
+}
+
+void plan_wait_event(struct compile *c, struct plan_step *step, struct str with, const char *pointer)
+{
+    struct str filter = jt_get(with, "filter");
+    const char *at = plan_text(c, "%s/filter", pointer);
+
+    fixed_text(c, jt_get(with, "type"), plan_text(c, "%s/type", pointer), &step->event.type);
+    fixed_text(c, jt_get(with, "source"), plan_text(c, "%s/source", pointer), &step->event.source);
+    step->look_back_us = look_back(c, jt_get(with, "look_back"), plan_text(c, "%s/look_back", pointer));
+    plan_check_duration(c, jt_get(with, "timeout"), plan_text(c, "%s/timeout", pointer));
+    (void)plan_template(c, event_object(c, with), pointer, NULL, &step->with);
+    if (jt_type(filter) == JT_STRING)
+        step->event.has_filter = plan_expression(c, filter, at, "must be exactly one expression", &step->event.filter);
+}
+
 /* The engine renders one object of what a try needs and how long to wait, which are left out here and there. */
 static struct str poll_object(struct compile *c, struct str with)
 {

@@ -40,6 +40,7 @@ static const char *with_place(const struct plan_step *step)
     case CALL_TASK:
     case CALL_SWITCH:
     case CALL_SIGNAL:
+    case CALL_EVENT:
     case CALL_POLL: /* its members have the names that they have in the document */
     case CALL_WORKFLOW:
         break;
@@ -80,6 +81,8 @@ void plan_each_part(const struct plan *plan, uint32_t node, plan_part_fn fn, voi
     }
     buf_append_str(pointer, STR("/with/until"));
     visit(&walk, &step->until, PART_UNTIL);
+    buf_append_str(pointer, STR("/with/filter"));
+    visit(&walk, &step->event.filter, PART_BEFORE);
     buf_append_str(pointer, STR("/with/output"));
     visit(&walk, &step->item_output, PART_ITEM_OUTPUT);
     buf_append_str(pointer, STR("/when"));

@@ -509,6 +509,12 @@ static enum err_code fold_open(struct run_state *state, uint32_t node, const str
         break;
     case EVENT_STEP_WAITING:
         return fold_waiting(state, node, event, err);
+    case EVENT_STEP_LISTENING:
+        (void)step_extra(state, s); /* it has begun: when it times out there may be something to undo */
+        work_opened(state, node, event, WORK_EVENT);
+        s->asked = 0;
+        s->status = STEP_WAITING;
+        break;
     case EVENT_STEP_CONTINUED:
         if (s->extra->items != NULL)
             loop_again(s);
@@ -563,6 +569,10 @@ static enum err_code may_follow(const struct run_state *state, const struct step
         if (event->waits.ptr != NULL && s->status != STEP_PENDING)
             return fold_refuse(event, "the step has begun", err);
         return at_work || s->status == STEP_PENDING ? ERR_OK : fold_refuse(event, "the step waits already", err);
+    case EVENT_STEP_LISTENING:
+        return s->status == STEP_PENDING && state->plan->steps[s->step].kind == CALL_EVENT
+                   ? ERR_OK
+                   : fold_refuse(event, "the step has begun, or waits for no event", err);
     case EVENT_STEP_GIVEN:
         if (s->frame != state->root)
             return fold_refuse(event, "only outcomes of the run's own steps are given", err);

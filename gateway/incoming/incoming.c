@@ -103,6 +103,8 @@ static void on_written(void *ctx, const struct pg_outcome *outcome)
         if (parse_i64(shard, 0, INT16_MAX, &number))
             gateway_nudge(in->gw, (int)number);
     }
+    for (size_t i = 0; i < pg_rows(outcome->results[in->woken]); i++)
+        gateway_nudge(in->gw, (int)pg_get_int(outcome->results[in->woken], i, 0));
     jt_iter_init(&it, in->starts);
     while (jt_next(&it))
         metric_add(METRIC_RUNS_STARTED, jt_get(it.value, "run_id").ptr != NULL);
@@ -226,6 +228,7 @@ static void write_all(struct incoming *in)
     if (holds)
         add_arrivals(in, batch, &w);
     in->answer = pg_add(batch, SQL_INCOMING_KNOWN, pg_text(in->event.source), pg_text(in->event.id));
+    in->woken = pg_add(batch, SQL_INCOMING_WOKEN, pg_text(in->event.type), pg_text(in->event.source));
     pg_submit(in->gw->event_writes, batch, on_written, in);
     FAULT_POINT(gateway_event_sent);
 }

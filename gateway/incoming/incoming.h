@@ -31,8 +31,8 @@ struct incoming {
     int64_t after_s;
     /* incoming.c's own */
     size_t count, waiting;
-    struct incoming_start *of; /* each trigger that fits it by type and source */
-    int written, answer, held; /* where the results are; held: -1 where no trigger holds it */
+    struct incoming_start *of;        /* each trigger that fits it by type and source */
+    int written, answer, held, woken; /* where the results are; held: -1 where no trigger holds it */
     int moves;
     bool unavailable;
     const char *why;

@@ -202,6 +202,17 @@ static void want_own_commands(struct sched *sched, const struct sched_batch *row
         commands_want(sched);
 }
 
+/* Steps that have begun to wait for an event look for it among those that came before. */
+static void want_own_looks(struct sched *sched, const struct sched_batch *rows)
+{
+    for (size_t i = 0; i < rows->open_count; i++) {
+        if (rows->opens[i].kind == WORK_EVENT) {
+            looks_want(sched);
+            return;
+        }
+    }
+}
+
 void sched_on_committed(struct sched *sched, uint64_t number, const struct sched_commit_outcome *outcome)
 {
     struct batch *batch;
@@ -218,6 +229,7 @@ void sched_on_committed(struct sched *sched, uint64_t number, const struct sched
     case SCHED_COMMITTED:
         works_committed(sched, batch);
         want_own_commands(sched, &batch->rows);
+        want_own_looks(sched, &batch->rows);
         admissions_committed(sched, &batch->rows, outcome);
         batch_free(batch);
         return;
@@ -233,6 +245,7 @@ void sched_on_committed(struct sched *sched, uint64_t number, const struct sched
         refused(sched, batch, outcome);
         break;
     case SCHED_UNKNOWN:
+        want_own_looks(sched, &batch->rows); /* it may be there after all */
         unknown(sched, batch);
         break;
     case SCHED_UNAVAILABLE:

@@ -130,6 +130,16 @@ static void set_texts(struct rows *r)
     }
 }
 
+/* What a step that waits for an event waits for, its document says. */
+static void note_event(struct sched_open_row *row, const struct plan_step *step)
+{
+    if (row->kind != WORK_EVENT)
+        return;
+    row->event_type = step->event.type;
+    row->event_source = step->event.source;
+    row->look_back_us = step->look_back_us;
+}
+
 static void add_open(struct rows *r, const struct work *work, const struct effect_work_open *open)
 {
     const struct run_state *run = work->entry->run;
@@ -149,6 +159,7 @@ static void add_open(struct rows *r, const struct work *work, const struct effec
         .priority = step == NULL || step->priority == PRIORITY_OF_RUN ? run->priority : step->priority,
         .due_at = open->due_at,
         .opened_at = fx->events[open->seq - fx->events[0].seq].at};
+    note_event(&r->opens[r->batch->rows.open_count - 1], step);
 }
 
 /* One row of a batch is changed once at most: later changes replace earlier ones, and those of a row that the batch
@@ -203,6 +214,8 @@ static void add_repair(struct rows *r, const struct work *work)
                                                                .due_at = row->work.due_at,
                                                                .opened_at = row->opened_at,
                                                                .reason = "repaired"};
+        if (row->node != NO_NODE)
+            note_event(&r->opens[rows->open_count - 1], run_plan_step(work->entry->run, row->node));
     }
     for (size_t i = 0; i < repair->stray_count; i++)
         r->closes[rows->close_count++] =

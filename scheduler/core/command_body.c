@@ -97,6 +97,20 @@ static const char *read_grant(struct command *command, struct engine_input *in)
     return NULL;
 }
 
+/* An event, for the wait that it may be for; without it where it is not kept any more. */
+static const char *read_event(struct command *command, struct engine_input *in)
+{
+    int64_t seq;
+
+    if (command->body.ptr == NULL || jt_type(jt_get(command->body, "event")) != JT_OBJECT)
+        return "the event is not kept any more";
+    if (!jt_i64(jt_get(command->body, "seq"), &seq) || seq < 1 || seq > UINT32_MAX)
+        return "'seq' is no number of an event";
+    in->seq = (uint32_t)seq;
+    in->value = jt_get(command->body, "event");
+    return NULL;
+}
+
 static bool end_named(struct str name, enum run_status *ret)
 {
     for (enum run_status status = RUN_SUCCEEDED; status <= RUN_COMPENSATION_FAILED; status++) {
@@ -177,7 +191,7 @@ static const struct kind {
              {"child_ended", IN_CHILD, read_child}, {"compensate", IN_COMPENSATE, read_nothing},
              {"retry", IN_RETRY, read_retry},       {"pause", IN_PAUSE, read_pause},
              {"resume", IN_RESUME, read_pause},     {"begin", IN_START, read_begin},
-             {"slot_grant", IN_ADMIT, read_grant}};
+             {"slot_grant", IN_ADMIT, read_grant},  {"event", IN_EVENT, read_event}};
 
 static const char *read_body(const struct kind *kind, struct command *command)
 {
@@ -201,7 +215,7 @@ bool command_decode(struct command *command)
         return false;
     input->in.kind = kind->kind;
     fault = read_body(kind, command);
-    if (fault != NULL && (kind->kind == IN_CHILD || kind->kind == IN_ADMIT)) {
+    if (fault != NULL && (kind->kind == IN_CHILD || kind->kind == IN_ADMIT || kind->kind == IN_EVENT)) {
         input->kind = INPUT_NOTHING;
         input->dead = fault;
     } else if (fault != NULL) {

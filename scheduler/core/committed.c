@@ -108,6 +108,17 @@ static void change_task(struct sched *sched, struct work *work, struct item *ite
         task_ready(sched, item, PLACE_LINE);
 }
 
+/* A filter is what people have written: they hear of its failure. */
+static void tell_of_filter(const struct work *work, const struct effect_work_change *change)
+{
+    const struct run_entry *entry = work->entry;
+
+    metric_add(METRIC_EVENT_FILTERS_FAILED, 1);
+    log_event(LOG_WARN, "event.filter_failed", log_run("run_id", entry->id), log_cstr("organisation", entry->org->name),
+              log_str("workflow", entry->plan->workflow), log_str("step", work_step_path(work, change->node)),
+              log_cstr("reason", change->reason));
+}
+
 /* The timer of a loop that has more to begin is due at once: it is heard in the next turn, with what came meanwhile for
  * other runs. */
 static void change_items(struct sched *sched, struct work *work)
@@ -123,6 +134,8 @@ static void change_items(struct sched *sched, struct work *work)
         timer_set(sched, item, item->due_at);
         if (item->kind == WORK_TASK)
             change_task(sched, work, item, change);
+        else if (item->kind == WORK_EVENT)
+            tell_of_filter(work, change);
     }
 }
 

@@ -456,6 +456,9 @@ struct sched {
     uint64_t fetch_number, fetch_barrier; /* the newest asked; answers up to the barrier are of before */
     bool fetching, fetch_wanted, fetch_failed;
     struct mono_us fetch_at;
+    bool looking, look_wanted;
+    struct mono_us look_at; /* not sooner, when it is wanted; else the next regular one */
+    int64_t look_pause_us;  /* of late: nothing came of it, and something remained */
 
     struct htable items, task_items, item_runs;
     struct item **slab; /* blocks of ITEM_BLOCK */
@@ -625,6 +628,9 @@ void command_drop(struct sched *sched, struct command *command);
 void command_leave(struct sched *sched, struct command *command); /* untouched; its run is set aside */
 void commands_distrust(struct sched *sched); /* what is being fetched may be of before something we just learnt */
 void commands_free(struct sched *sched);
+/* looks.c */
+void looks_want(struct sched *sched); /* a step has begun to wait for an event, or may have */
+void looks_tick(struct sched *sched);
 /* asides.c */
 /* Gives up the run's commands that are in hand; none is taken until then. */
 void aside_add(struct sched *sched, struct run_entry *entry, enum aside_until until);

@@ -127,6 +127,7 @@ static void note_step(struct plan_info *info, const struct plan_step *step)
     note_template(info, step->scope, &step->when);
     note_template(info, step->scope, &step->with);
     note_template(info, step->scope, &step->until);
+    note_template(info, step->scope, &step->event.filter);
     note_template(info, step->scope, &step->idempotency_key);
     for (size_t c = 0; c < step->case_count; c++)
         note_template(info, step->scope, &step->cases[c]);

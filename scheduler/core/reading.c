@@ -324,6 +324,8 @@ bool reading_begin(struct reader *reader, struct expr_doc *ret)
         reader->answer = answer == NULL || answer->ptr == NULL ? STR("null") : *answer;
         ret->output = reader->answer;
     }
+    if (reader->job->purpose == EVAL_FILTER)
+        ret->event = *(const struct str *)run_step(run, reader->job->node)->pending;
     if (!run_item_of(run, reader->job->frame, &loop, &index))
         return true;
     ret->index = index;

@@ -136,6 +136,7 @@ struct mono_us sched_tick(struct sched *sched)
     sched->wake.us = NEVER;
     shards_tick(sched);
     commands_tick(sched);
+    looks_tick(sched);
     timers_tick(sched);
     leases_tick(sched);
     plans_tick(sched);

@@ -56,6 +56,9 @@ struct sched_open_row { /* insert into open_work */
     uint8_t priority; /* tasks */
     struct wall_us due_at, opened_at;
     const char *reason; /* NULL: none */
+    /* WORK_EVENT: what it waits for (source: STR_NONE, any), and how far it looks back, -1: to the run's beginning */
+    struct str event_type, event_source;
+    int64_t look_back_us;
 };
 struct sched_close_row { /* delete from open_work; an absent row is no error */
     int16_t shard;
@@ -270,6 +273,10 @@ struct sched_ports {
     void (*load_runs)(void *ctx, uint64_t load, const struct run_id *ids, size_t count);
     void (*load_bodies)(void *ctx, const struct sched_body_want *wants, size_t count); /* -> sched_on_bodies */
     void (*load_plans)(void *ctx, const struct sched_plan_want *wants, size_t count);  /* -> sched_on_plans */
+    /* -> sched_on_looked. Steps of these shards that have begun to wait for an event are told, by commands, of those
+     * that came before: of one type, as many as is reasonable at once. Each is told of an event here or by whoever
+     * takes it, oldest first, never of one twice. One call at a time. */
+    void (*look_back)(void *ctx, const int16_t *shards, size_t count);
     void (*commit)(void *ctx, const struct sched_batch *batch);      /* -> sched_on_committed; one at a time */
     void (*publish)(void *ctx, const struct sched_publish *publish); /* -> sched_on_confirm */
     void (*ack)(void *ctx, void *delivery);                          /* acknowledge and free */
@@ -329,6 +336,9 @@ void sched_commands_written(struct sched *sched);
 /* Answers fetch_commands. complete: these are all there are (fewer than the bound). failed: could not be read. */
 void sched_on_commands(struct sched *sched, uint64_t fetch, const struct sched_command *rows, size_t count,
                        bool complete, bool failed);
+
+/* Answers look_back. told: commands were written; remaining: some have not looked, or not at all that there is. */
+void sched_on_looked(struct sched *sched, bool told, bool remaining, bool failed);
 
 struct sched_work_row {
     struct run_id run;

@@ -163,6 +163,7 @@ void sched_on_open_work(struct sched *sched, int16_t number, int64_t epoch, cons
     for (LIST_EACH(&shard->entries, at))
         run_kick(sched, CONTAINER(at, struct run_entry, in_shard));
     commands_want(sched);
+    looks_want(sched);
 }
 
 void sched_release_shard(struct sched *sched, int16_t number)

@@ -305,6 +305,8 @@ static enum err_code apply_one(struct sched *sched, struct work *work, struct in
         return rc;
     if (input->in.kind == IN_STARTED)
         note_answer(work, input);
+    if (input->in.kind == IN_EVENT)
+        metric_add(METRIC_EVENT_WAITS_TOLD, 1);
     if (input->in.kind == IN_RESULT && work->fx.ignored)
         metric_add(METRIC_RESULTS_STALE, 1);
     return ERR_OK;

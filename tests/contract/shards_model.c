@@ -30,6 +30,11 @@ void check_command_gone(struct sim *s, const struct db_command *command)
     (void)s;
     (void)command;
 }
+void load_nudge(struct sim *s, int16_t shard)
+{
+    (void)s;
+    (void)shard;
+}
 void node_turn(struct node *node)
 {
     (void)node;

@@ -20,6 +20,8 @@ void hand_run(struct run_id id, struct str input);                    /* of work
 int64_t hand_command(struct run_id run, const char *kind, struct str body, struct str reply_to);
 enum owner { NOBODY, ME, ANOTHER };
 void hand_shard(int16_t shard, enum owner owner, int64_t epoch); /* waits for batches of the one before */
+/* A gateway takes an event of source "/s" whose data is {"n": N}. */
+void hand_event(const char *type, int n);
 /* PostgreSQL stores no third event of this run. */
 void hand_poison(struct run_id run);
 /* Reads cannot be made. */
@@ -49,6 +51,8 @@ struct heard {
     struct run_id *quarantined;
     size_t quarantined_count;
     bool last, failed, complete;
+    int looks;
+    bool look_told, look_remaining;
     struct sched_command *command_rows;
     size_t command_count;
     struct sched_body *body_rows;

@@ -119,6 +119,15 @@ void sched_on_commands(struct sched *sched, uint64_t fetch, const struct sched_c
     }
 }
 
+void sched_on_looked(struct sched *sched, bool told, bool remaining, bool failed)
+{
+    (void)sched;
+    heard.looks++;
+    heard.look_told = told;
+    heard.look_remaining = remaining;
+    heard.failed = failed;
+}
+
 void sched_on_bodies(struct sched *sched, const struct sched_body *bodies, size_t count)
 {
     (void)sched;

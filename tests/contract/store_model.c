@@ -30,6 +30,11 @@ void check_command_gone(struct sim *s, const struct db_command *command)
     (void)s;
     (void)command;
 }
+void load_nudge(struct sim *s, int16_t shard)
+{
+    (void)s;
+    (void)shard;
+}
 void node_turn(struct node *node)
 {
     (void)node;
@@ -138,6 +143,11 @@ void hand_shard(int16_t shard, enum owner owner, int64_t epoch)
 void hand_poison(struct run_id run)
 {
     db_find(&sim, run)->refuses = true;
+}
+
+void hand_event(const char *type, int n)
+{
+    db_event_comes(&sim, str_of(type), STR("/s"), str_of(arena_printf(sim.arena, "{\"n\":%d}", n)));
 }
 
 void hand_break_reads(bool broken)

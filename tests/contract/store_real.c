@@ -58,6 +58,12 @@ static void commit(void *ctx, const struct sched_batch *batch)
     store_commit(w.store, batch);
 }
 
+static void look_back(void *ctx, const int16_t *shards, size_t count)
+{
+    (void)ctx;
+    store_look_back(w.store, shards, count);
+}
+
 /* ---- the world ---- */
 
 void world_turn(void)
@@ -112,8 +118,10 @@ int store_world_begin(void **state)
     random_bytes(w.another.bytes, sizeof(w.another.bytes));
     w.admin = must_open(db.url);
     w.holder = must_open(db.url);
-    must_script(w.admin, "TRUNCATE event, run, open_work, command, quarantine, dead_letter, admission_key, admission; "
-                         "DELETE FROM workflow_version; DELETE FROM workflow");
+    must_script(
+        w.admin,
+        "TRUNCATE event, run, open_work, command, quarantine, dead_letter, admission_key, admission, incoming_event; "
+        "DELETE FROM workflow_version; DELETE FROM workflow");
     proxy_start(&w.proxy, url, w.proxy_url, sizeof(w.proxy_url));
     heard_begin();
     open_store();
@@ -124,6 +132,7 @@ int store_world_begin(void **state)
                                  .load_runs = load_runs,
                                  .load_bodies = load_bodies,
                                  .load_plans = load_plans,
+                                 .look_back = look_back,
                                  .commit = commit};
     hand_workflow("w", 1, true);
     for (int16_t shard = 0; shard < 16; shard++)
@@ -204,6 +213,17 @@ int64_t hand_command(struct run_id run_id, const char *kind, struct str body, st
     id = pg_get_int(res, 0, 0);
     pg_result_free(res);
     return id;
+}
+
+void hand_event(const char *type, int n)
+{
+    static int number;
+
+    RUN(NULL,
+        "INSERT INTO incoming_event (organisation, source, id, type, event, starts) VALUES (1, '/s', $1::int::text, "
+        "$2, "
+        "json_build_object('data', json_build_object('n', $3::int)), '[]')",
+        pg_i32(++number), pg_text(str_of(type)), pg_i32(n));
 }
 
 void hand_shard(int16_t shard, enum owner owner, int64_t epoch)

@@ -4,5 +4,5 @@
 
 #define STORE_SCENARIO(name) cmocka_unit_test_setup_teardown(name, store_world_begin, store_world_end)
 
-extern const struct CMUnitTest store_write_tests[], store_read_tests[], store_admission_tests[];
-extern const size_t store_write_count, store_read_count, store_admission_count;
+extern const struct CMUnitTest store_write_tests[], store_read_tests[], store_admission_tests[], store_event_tests[];
+extern const size_t store_write_count, store_read_count, store_admission_count, store_event_count;

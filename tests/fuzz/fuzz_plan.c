@@ -84,7 +84,8 @@ static struct str value_for(struct game *g, const struct effect_eval *eval)
 
     if (what % 8 == 7 || eval->node == NO_NODE)
         return str_of(any[choose(&g->chooser) % 7]);
-    if (eval->purpose == EVAL_UNTIL || eval->purpose == EVAL_WHEN || eval->purpose == EVAL_CASE)
+    if (eval->purpose == EVAL_UNTIL || eval->purpose == EVAL_WHEN || eval->purpose == EVAL_CASE ||
+        eval->purpose == EVAL_FILTER)
         return str_of(any[what % 2]);
     if (eval->purpose != EVAL_WITH)
         return str_of(any[2 + what % 5]);
@@ -93,6 +94,8 @@ static struct str value_for(struct game *g, const struct effect_eval *eval)
         return str_of(items[what % 4]);
     case CALL_SIGNAL:
         return what % 2 == 0 ? STR("{\"signal\":\"s\"}") : STR("{\"signal\":\"s\",\"timeout\":\"5m\",\"once\":true}");
+    case CALL_EVENT:
+        return what % 2 == 0 ? STR("{}") : STR("{\"timeout\":\"5m\"}");
     case CALL_POLL:
         return STR("{\"with\":{},\"interval\":\"1s\",\"timeout\":\"1m\"}");
     case CALL_WORKFLOW:
@@ -200,6 +203,11 @@ static struct engine_input input_for(struct game *g, uint32_t node)
         in.kind = IN_SIGNAL;
         in.name = s->extra != NULL && s->extra->signal != NULL ? str_of(s->extra->signal->name) : STR("s");
         in.value = STR("{\"ok\":true}");
+        break;
+    case WORK_EVENT:
+        in.kind = IN_EVENT;
+        in.seq = s->open_seq;
+        in.value = STR("{\"data\":{\"a\":1}}");
         break;
     case WORK_CHILD:
         in.kind = IN_CHILD;

@@ -66,13 +66,14 @@ def documents(target):
             "nap": {"call": "delay", "with": {"duration": "100ms"}},
             "late": {"call": "wait_signal", "with": {"signal": "never", "timeout": "150ms"}},
             "after_late": {"needs": {"late": ["timed_out"]}, "call": "noop"},
+            "paid": {"needs": ["nap"], "call": "wait_event", "with": {"type": "kill-paid", "filter": "${ .event.data.run == .run.id }", "timeout": "60s"}},
             "gate": {"call": "wait_signal", "with": {"signal": "go", "timeout": "60s"}},
             "once": post("/once", delivery="at_most_once"),
             "after_once": {"needs": {"once": ["succeeded", "outcome_unknown"]}, "call": "noop"},
             "slow": post("/slow"),
             "kid": {"call": "workflow", "with": {"name": "kill-child"}},
             "each": {"call": "foreach", "with": {"items": [1, 2, 3], "steps": {"go": post("/each/${ .item }")}}},
-            "last": post("/${ .input.last }", needs=["calc", "nap", "after_late", "gate", "after_once", "slow", "kid", "each"]),
+            "last": post("/${ .input.last }", needs=["calc", "nap", "after_late", "gate", "after_once", "slow", "kid", "each", "paid"]),
         },
         "output": {"sum": "${ .steps.calc.output }"},
     }
@@ -180,6 +181,8 @@ class Flight:
             # without a key: when the answer to the first one was lost, the second finds an ended run
             self.ask(f"/v1/runs/{self.id}:cancel", {}, good=(200, 202, 409))
         else:
+            # before the step that waits for it, as a rule
+            self.ask("/v1/events", {"specversion": "1.0", "id": self.key, "source": "/kill", "type": "kill-paid", "data": {"run": self.id}})
             self.ask(f"/v1/runs/{self.id}/signals/go", {"by": self.key}, self.key + "-go")
         self.run = self.lab.drive.ended(self.id, 60)
         self.landed_at = time.monotonic()

@@ -14,7 +14,7 @@ PLACES = re.findall(r"^FAULT\((\w+),", (CHECKOUT / "common/base/fault.def").read
 # At which passage, where it is not the second: some places are passed once by three runs.
 PASSAGE = {"scheduler_held_sent": 1, "scheduler_held_committed": 1, "gateway_event_sent": 1, "gateway_event_committed": 1, "gateway_event_acking": 1, "gateway_hook_refused": 1, "gateway_hook_lines_sent": 1, "gateway_hook_lines_written": 1, "gateway_bulk_asked": 1, "gateway_bulk_rerun_taken": 1, "gateway_command_read": 1, "gateway_command_written": 1, "gateway_command_nudged": 1,
            "scheduler_registered": 1, "scheduler_shard_taken": 1, "scheduler_shard_read": 1, "scheduler_runs_read": 1,
-           "scheduler_shard_giving": 3, "scheduler_shard_given": 3, "scheduler_left": 1, "scheduler_started_received": 1,
+           "scheduler_looked": 1, "scheduler_shard_giving": 3, "scheduler_shard_given": 3, "scheduler_left": 1, "scheduler_started_received": 1,
            "scheduler_child_applied": 1, "scheduler_child_committed": 1, "scheduler_tell_applied": 1,
            "scheduler_tell_committed": 1, "scheduler_timer_applied": 1, "scheduler_timer_committed": 1,
            "scheduler_started_committed": 1, "scheduler_undo_committed": 1, "scheduler_end_committed": 1,

@@ -75,6 +75,15 @@ void sched_on_open_work(struct sched *sched, int16_t shard, int64_t epoch, const
     heard.failed = failed;
 }
 
+void sched_on_looked(struct sched *sched, bool told, bool remaining, bool failed)
+{
+    (void)sched;
+    (void)told;
+    (void)remaining;
+    (void)failed;
+    fail_msg("nobody has asked for it");
+}
+
 void sched_on_commands(struct sched *sched, uint64_t fetch, const struct sched_command *rows, size_t count,
                        bool complete, bool failed)
 {

@@ -84,6 +84,14 @@ def test_what_a_workflow_itself_waits_for(stack):
     run = begin(stack, {"word": {"call": "wait_signal", "with": {"signal": "approved", "timeout": "1h"}}})
     said = says(stack, run, "signal")
     assert (said["step"], said["signal"]) == ("word", "approved") and "'approved'" in said["sentence"] and said["due_at"], said
+    cancel(stack, run)
+    paid = "test.paid." + uuid.uuid4().hex[:8]
+    run = begin(stack, {"paid": {"call": "wait_event", "with": {"type": paid, "filter": "${ .event.data.n + 1 == 2 }", "timeout": "1h"}}})
+    said = says(stack, run, "event")
+    assert said["step"] == "paid" and paid in said["sentence"] and said["due_at"], said
+    stack.ask("POST", "/v1/events", {"specversion": "1.0", "id": "1", "source": "/test", "type": paid, "data": {"n": "x"}})
+    said = says(stack, run, "event_filter")
+    assert "cannot be added" in said["sentence"], said
     child = save(stack, {"word": {"call": "wait_signal", "with": {"signal": "go"}}})
     parent = begin(stack, {"kid": {"call": "workflow", "with": {"name": child}}})
     said = says(stack, parent, "child")

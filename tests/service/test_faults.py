@@ -73,7 +73,7 @@ def test_a_faulty_document_is_told_all_its_faults_at_once(drive):
 
 
 def test_what_is_not_built_yet_is_refused_and_not_ignored(drive):
-    value = {"name": "later", "steps": {"a": {"call": "wait_event", "with": {"event": "paid"}}}}
+    value = {"name": "later", "input_schema": {"unevaluatedProperties": False}, "steps": {"a": {"call": "noop"}}}
     problem(drive.call("PUT", "/v1/workflows/later", value), 422, "not_available")
 
 

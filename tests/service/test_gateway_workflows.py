@@ -181,7 +181,7 @@ FAULTY = [
     ("two kinds", {"steps": {"a": {"call": "noop"}}, "triggers": {"t": {"at": "2030-01-01T00:00:00Z", "every": "1m"}}}, "unknown_field", "/triggers/t"),
     ("input of a schedule", {"steps": {"a": {"call": "noop"}}, "input_schema": {"type": "object", "required": ["n"]}, "triggers": {"t": {"every": "1m"}}},
      "missing_field", "/triggers/t/input/n"),
-    ("wait_event", {"steps": {"a": {"call": "wait_event", "with": {"event": "paid"}}}}, "not_available", "/steps/a/call"),
+    ("wait_event", {"steps": {"a": {"call": "wait_event", "with": {"type": "${ .input.kind }"}}}}, "bad_expression", "/steps/a/with/type"),
     ("loop that is left", {"steps": {"o": {"call": "noop"}, "a": {"call": "foreach", "with": {"items": [], "steps": {"b": {"call": "noop", "needs": ["o"]}}}}}},
      "unknown_step", "/steps/a/with/steps/b/needs/0"),
     ("compensated branch", {"steps": {"a": {"call": "condition", "with": {"if": True}, "compensate": {"call": "noop"}}}}, "unknown_field", "/steps/a/compensate"),

@@ -4,6 +4,7 @@ same history: the same events of the same steps and attempts, in the same order 
 import collections
 import json
 import subprocess
+import uuid
 
 import pytest
 
@@ -19,11 +20,11 @@ def world():
         yield one
 
 
-def rehearsed(folder, document, mocks, value, children=(), signals=()):
+def rehearsed(folder, document, mocks, value, children=(), signals=(), events=()):
     """What `ropewalk test` makes of it: (status, output, events)."""
     for one in (document, *children):
         (folder / f"{one['name']}.json").write_text(json.dumps(one))
-    case = {"name": "the same", "input": value, "mocks": mocks, "signals": list(signals), "expect": {"exact": False}}
+    case = {"name": "the same", "input": value, "mocks": mocks, "signals": list(signals), "events": list(events), "expect": {"exact": False}}
     (folder / "test.json").write_text(json.dumps({"workflow": f"{document['name']}.json", "workflows": [f"{c['name']}.json" for c in children], "cases": [case]}))
     done = subprocess.run([str(drive.BUILD / "bin/ropewalk"), "test", str(folder / "test.json"), "-o", "json"], env={"PATH": "/usr/bin:/bin"},
                           capture_output=True, text=True, timeout=60)
@@ -107,6 +108,29 @@ def test_loops_polls_delays_signals_and_children(stack, world, tmp_path):
     stack.ask("POST", f"/v1/runs/{run_id}/signals/go", {"by": "ann"})
     real = on_the_stack(stack, stack.ended(run_id))
     same(real, rehearsed(tmp_path, document, mocks, value, [child], [{"at": "5m", "name": "go", "payload": {"by": "ann"}}]))
+
+
+def test_events_before_and_after_their_steps(stack, tmp_path):
+    this = "test.same." + uuid.uuid4().hex[:8]
+    wait = {"call": "wait_event", "with": {"type": this, "source": "/shop", "filter": "${ [.event.data.n, .input.n] | add == 5 }"}}
+    document = {"name": "same-events", "steps": {
+        "first": wait, "word": {"call": "wait_signal", "needs": ["first"], "with": {"signal": "go"}},
+        "second": {**wait, "needs": ["word"]},
+        "none": {"call": "wait_event", "needs": ["second"], "on_failure": "continue", "with": {"type": this, "look_back": "0s", "timeout": "100ms"}},
+        "each": {"call": "foreach", "needs": {"none": ["timed_out"]}, "with": {"items": [2, 3], "steps": {
+            "e": {"call": "wait_event", "with": {"type": this, "filter": "${ .event.data.n == .item }"}}}}}},
+        "output": "${ [.steps.first.output.id, .steps.second.output.id, (.steps.each.output | map(.id))] }"}
+    stack.save(document)
+    run_id = stack.start("same-events", {"n": 3})
+    sent = [{"type": this, "source": source, "id": str(n), "data": {"n": n}} for source, n in (("/shop", 1), ("/other", 2), ("/shop", 2), ("/shop", 3))]
+    drive.until("it waits", lambda: stack.run(run_id)["steps"]["first"]["status"] == "waiting")
+    for value in sent:
+        stack.ask("POST", "/v1/events", {"specversion": "1.0", **value})
+    drive.until("it waits for its word", lambda: stack.run(run_id)["steps"]["word"]["status"] == "waiting")
+    stack.ask("POST", f"/v1/runs/{run_id}/signals/go", {})
+    real = on_the_stack(stack, stack.ended(run_id))
+    same(real, rehearsed(tmp_path, document, {}, {"n": 3}, signals=[{"at": "5m", "name": "go", "payload": {}}],
+                         events=[{"at": "1m", **value} for value in sent]))
 
 
 def test_compensation_and_the_notification(stack, world, tmp_path):

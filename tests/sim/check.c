@@ -64,6 +64,7 @@ static void note_stats(struct sim_stats *stats, const struct event *event)
     stats->items += item;
     stats->actions += action && event->type == EVENT_STEP_DISPATCHED && event->attempt == 1;
     stats->signals += event->type == EVENT_SIGNAL_RECEIVED;
+    stats->woken += event->type == EVENT_STEP_LISTENING;
     stats->settled += event->type == EVENT_STEP_SETTLED;
     stats->reopened += event->type == EVENT_RUN_REOPENED;
 }

@@ -93,6 +93,57 @@ static void check_echo(struct sim *sim, const struct db_run *run, const struct p
            jt_at(output_at(run, step->place->owner->begun_seq), step->place->index));
 }
 
+/* ---- events ---- */
+
+static bool passes(struct sim *sim, const struct db_run *run, const struct past_step *step,
+                   const struct db_incoming *event)
+{
+    const struct plan_event *wanted = &step->plan->event;
+    struct str document, value;
+    const char *index = step->place->owner == NULL ? "null" : arena_printf(sim->arena, "%u", step->place->index);
+
+    if (!wanted->has_filter)
+        return true;
+    document = str_of(arena_printf(sim->arena, "{\"event\":" STR_FMT ",\"input\":" STR_FMT ",\"index\":%s}",
+                                   STR_ARG(event->json), STR_ARG(run->input), index));
+    return world_evaluate(sim->arena, wanted->filter.exprs[0].source, document, &value) && str_is(value, "true");
+}
+
+/* The oldest that it may have been woken by: before it had looked for what came before, those of its time; then all. */
+static const struct db_incoming *oldest(struct sim *sim, const struct db_run *run, const struct past_step *step,
+                                        const struct db_work *work)
+{
+    for (size_t i = 0; i < sim->db.incoming_count; i++) {
+        const struct db_incoming *event = &sim->db.incoming[i];
+
+        if (db_waits_for(work, event) && (i >= work->seen || event->at >= work->since) && passes(sim, run, step, event))
+            return event;
+    }
+    return NULL;
+}
+
+/* A step that waits for an event goes on with the oldest that it waits for. */
+static void check_woken(struct sim *sim, const struct db_run *run, const struct past_step *step,
+                        const struct event *event)
+{
+    const struct db_work *work = NULL;
+    const struct db_incoming *expected;
+
+    for (size_t i = 0; i < run->work_count; i++)
+        if (run->work[i].row.seq == step->begun_seq)
+            work = &run->work[i];
+    if (work == NULL) {
+        sim_fail(sim, "run %u: step " STR_FMT " went on without a wait for an event", run->number,
+                 STR_ARG(event->step));
+        return;
+    }
+    expected = oldest(sim, run, step, work);
+    if (expected == NULL || !str_eq(event->output, expected->json))
+        sim_fail(sim, "run %u: step " STR_FMT " was woken by " STR_FMT ", and should have been by " STR_FMT,
+                 run->number, STR_ARG(event->step), STR_ARG(event->output),
+                 STR_ARG(expected == NULL ? STR("nothing") : expected->json));
+}
+
 void check_output(struct sim *sim, struct db_run *run, const struct event *event)
 {
     const struct past_step *step, *from;
@@ -104,8 +155,11 @@ void check_output(struct sim *sim, struct db_run *run, const struct event *event
             expect(sim, run, event, "the output", event->output, check_output_of(sim, run, from));
         return;
     }
-    if (event->type != EVENT_STEP_SUCCEEDED || (step = history_step(run->history, event->step)) == NULL ||
-        step->plan->kind != CALL_TRANSFORM)
+    if (event->type != EVENT_STEP_SUCCEEDED || (step = history_step(run->history, event->step)) == NULL)
+        return;
+    if (step->plan->kind == CALL_EVENT)
+        check_woken(sim, run, step, event);
+    if (step->plan->kind != CALL_TRANSFORM)
         return;
     with = &step->plan->with;
     from = handed_on(run, step->place, with);

@@ -123,6 +123,26 @@ static void put_signal(struct writer *w)
     buf_append_char(&w->doc, '}');
 }
 
+/* Chance of its own: documents without it are as they were. */
+static bool put_event(struct writer *w)
+{
+    static const char *const filters[] = {"", "", ",\"filter\":\"${ .event.data.n == .input.x }\"",
+                                          ",\"filter\":\"${ .event.data.n == .index }\"",
+                                          ",\"filter\":\"${ .event.data.n }\""};
+    static const char *const look_backs[] = {"", "", ",\"look_back\":\"0s\"", ",\"look_back\":\"2s\""};
+    struct rng rng = {w->rng->s ^ UINT64_C(0x2545f4914f6cdd1d)};
+
+    if (!rng_chance(&rng, 4500))
+        return false;
+    buf_printf(&w->doc, "\"call\":\"wait_event\",\"with\":{\"type\":\"%s\"%s%s%s",
+               rng_chance(&rng, 5000) ? "paid" : "sent", rng_chance(&rng, 2500) ? ",\"source\":\"/s1\"" : "",
+               filters[rng_below(&rng, 5)], look_backs[rng_below(&rng, 4)]);
+    if (rng_chance(&rng, 4000)) /* who waits without end is sent one by a person some day */
+        buf_printf(&w->doc, ",\"timeout\":\"%us\"", 1 + rng_below(&rng, 20));
+    buf_append_char(&w->doc, '}');
+    return true;
+}
+
 static void put_poll(struct writer *w)
 {
     buf_printf(&w->doc,
@@ -323,7 +343,8 @@ static void put_step(struct writer *w, uint32_t step)
         put_loop(w);
         break;
     case 14:
-        put_signal(w);
+        if (!put_event(w))
+            put_signal(w);
         break;
     default:
         put_task(w, kind < 5 ? kind : 4);

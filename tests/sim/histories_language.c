@@ -11,6 +11,12 @@
     DOCUMENT("w0", STEP("s0", "\"call\":\"wait_signal\",\"with\":{\"signal\":\"go\",\"once\":true}") "," STEP(         \
                        "s1", CALL NEEDS("s0")))
 
+#define PAID "\"call\":\"wait_event\",\"with\":{\"type\":\"paid\",\"filter\":\"${ .event.data.n == .input.x }\"}"
+#define PAYMENT DOCUMENT("w0", STEP("s0", CALL) "," STEP("s1", PAID NEEDS("s0")))
+#define EVENT_OF(n) "{\"type\":\"paid\",\"source\":\"/s\",\"data\":{\"n\":" n "}}"
+#define PAYMENT_HISTORY                                                                                                \
+    "run.started, step.dispatched s0/1, step.succeeded s0/1, step.listening s1, step.succeeded s1, run.succeeded"
+
 const struct script histories_language[] = {
     {.name = "failure_that_nobody_handled",
      .of = "B15a",
@@ -64,5 +70,43 @@ const struct script histories_language[] = {
      .rules = {{.what = DECIDE_REQUEST, .after = 4 * SEC, .kind = "signal", .text = "{\"name\":\"go\",\"payload\":1}"}},
      .sent = "0:s0 1",
      .histories = {"run.started, step.dispatched s0/1, step.succeeded s0/1, run.succeeded, command.refused run_ended"}},
+    {.name = "event_comes_before_its_step",
+     .of = "H21",
+     .documents = {PAYMENT},
+     .input = "{\"x\":3}",
+     .answers = {{"0:s0", .takes = 500 * MS}},
+     .rules = {{"called 0:s0/1/1", .what = DECIDE_REQUEST, .kind = "publish", .text = EVENT_OF("2")},
+               {"called 0:s0/1/1", .what = DECIDE_REQUEST, .kind = "publish", .text = EVENT_OF("3")}},
+     .sent = "0:s0 1",
+     .within = 3 * SEC,
+     .histories = {PAYMENT_HISTORY}},
+    {.name = "event_comes_as_its_step_begins_to_wait",
+     .of = "H21",
+     .documents = {PAYMENT},
+     .input = "{\"x\":3}",
+     .rules = {{"committing 0:step.listening s1", .what = DECIDE_REQUEST, .kind = "publish", .text = EVENT_OF("3")}},
+     .sent = "0:s0 1",
+     .within = 3 * SEC,
+     .histories = {PAYMENT_HISTORY}},
+    {.name = "scheduler_dies_before_a_wait_looks_back",
+     .of = "H21",
+     .documents = {PAYMENT},
+     .input = "{\"x\":3}",
+     .answers = {{"0:s0", .takes = 500 * MS}},
+     .rules = {{"called 0:s0/1/1", .what = DECIDE_REQUEST, .kind = "publish", .text = EVENT_OF("3")},
+               {"committed 0:step.listening s1", .what = DECIDE_CRASH, .us = SEC}},
+     .sent = "0:s0 1",
+     .within = 30 * SEC,
+     .histories = {PAYMENT_HISTORY}},
+    {.name = "wait_of_unknown_outcome_is_woken_once",
+     .of = "H21",
+     .documents = {PAYMENT},
+     .input = "{\"x\":3}",
+     .rules = {{"committing 0:step.listening s1", .what = DECIDE_UNKNOWN},
+               {.what = DECIDE_REQUEST, .after = 5 * SEC, .kind = "publish", .text = EVENT_OF("2")},
+               {.what = DECIDE_REQUEST, .after = 6 * SEC, .kind = "publish", .text = EVENT_OF("3")},
+               {.what = DECIDE_REQUEST, .after = 6 * SEC, .kind = "publish", .text = EVENT_OF("3")}},
+     .sent = "0:s0 1",
+     .histories = {PAYMENT_HISTORY}},
     {0},
 };

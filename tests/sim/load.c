@@ -22,6 +22,15 @@ static bool is_start(const char *kind)
     return strcmp(kind, "start") == 0 || strcmp(kind, "begin") == 0;
 }
 
+/* {"type", "source", "data"}: for whoever waits for it. */
+static void take_event(struct sim *sim, struct str body)
+{
+    struct str type, source;
+
+    if (jt_string(jt_get(body, "type"), sim->arena, &type) && jt_string(jt_get(body, "source"), sim->arena, &source))
+        db_event_comes(sim, type, source, jt_get(body, "data"));
+}
+
 /* The gateway's transaction: from here on the run is acknowledged. */
 static void accept(struct sim *sim, void *what)
 {
@@ -29,6 +38,10 @@ static void accept(struct sim *sim, void *what)
 
     if (sim->db.down_until > sim->now) {
         sim_at(sim, sim->db.down_until + MS, NULL, accept, r);
+        return;
+    }
+    if (strcmp(r->kind, "publish") == 0) {
+        take_event(sim, r->body);
         return;
     }
     if (!is_start(r->kind) && r->run->created_at == 0)
@@ -95,6 +108,22 @@ static struct str settle_body(struct sim *sim, struct rng *rng, struct str step)
                                STR_ARG(step), rng_chance(rng, 6000) ? "succeeded" : "failed"));
 }
 
+/* One that a step of this run may wait for, or of another. */
+static struct str event_body(struct sim *sim, struct rng *rng, const struct db_run *run, struct str type)
+{
+    struct str x = jt_get(run->input, "x");
+    const char *n = arena_printf(sim->arena, "%u", rng_below(rng, 6));
+
+    if (rng_chance(rng, 2500))
+        n = "true";
+    else if (rng_chance(rng, 1000))
+        n = "null"; /* for who compares it with what is not there */
+    else if (rng_chance(rng, 5000) && x.ptr != NULL)
+        n = arena_printf(sim->arena, STR_FMT, STR_ARG(x));
+    return str_of(arena_printf(sim->arena, "{\"type\":\"" STR_FMT "\",\"source\":\"/s%u\",\"data\":{\"n\":%s}}",
+                               STR_ARG(type), rng_below(rng, 2), n));
+}
+
 /* A step of it whose outcome nobody knows; STR_NONE: none. */
 static struct str unknown_step(const struct db_run *run)
 {
@@ -112,7 +141,13 @@ static void meddle(struct sim *sim, void *what)
     struct db_run *run = sim->db.runs[rng_below(rng, sim->db.run_count)];
     struct str unknown = unknown_step(run);
 
-    switch (rng_below(rng, 17)) {
+    switch (rng_below(rng, 20)) {
+    case 17:
+    case 18:
+    case 19:
+        request(sim, run, "publish", event_body(sim, rng, run, rng_chance(rng, 5000) ? STR("paid") : STR("sent")),
+                sim->now);
+        break;
     case 16:
         operators_ask_all(sim, rng);
         break;
@@ -175,6 +210,8 @@ static void look_after(struct sim *sim, void *what)
             if (row->kind == WORK_SIGNAL &&
                 jt_string(jt_get(run->events[row->seq - 1].data, "name"), sim->arena, &name))
                 request(sim, run, "signal", signal_body(sim, rng, name), sim->now);
+            if (row->kind == WORK_EVENT)
+                request(sim, run, "publish", event_body(sim, rng, run, row->event_type), sim->now);
         }
         if (run->status == RUN_PAUSED && (sim->healed || rng_chance(rng, 4000)))
             request(sim, run, "resume", STR("{\"by\":\"a person\"}"), sim->now);
@@ -254,6 +291,9 @@ static void generate_run(struct sim *sim, const struct db_workflow *workflow)
         maybe_request(sim, run, "release", STR_NONE, at + rng_between(rng, 5 * SEC, 25 * SEC));
     if (rng_chance(rng, 2000)) /* perhaps before anybody waits for it */
         maybe_request(sim, run, "signal", signal_body(sim, rng, STR("go")), at + rng_between(rng, 0, 2 * SEC));
+    for (uint32_t i = rng_chance(rng, 5000) ? rng_below(rng, 6) : 0; i > 0; i--)
+        maybe_request(sim, run, "publish", event_body(sim, rng, run, rng_chance(rng, 5000) ? STR("paid") : STR("sent")),
+                      at + rng_between(rng, 0, 5 * SEC));
 }
 
 static struct rng *keep_rng(struct sim *sim, enum decision kind, uint64_t number)

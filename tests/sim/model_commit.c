@@ -60,6 +60,8 @@ static void copy_batch(struct arena *arena, const struct sched_batch *from, stru
 
         row->step = str_arena(arena, row->step);
         row->pool = str_arena(arena, row->pool);
+        row->event_type = str_arena(arena, row->event_type);
+        row->event_source = str_arena(arena, row->event_source);
         row->reason = row->reason == NULL ? NULL : arena_dup(arena, row->reason, strlen(row->reason));
     }
     for (size_t i = 0; i < to->change_count; i++) {

@@ -451,4 +451,5 @@ void db_make_scheduler_ports(struct sched_ports *ports)
     ports->load_runs = load_runs;
     ports->load_bodies = load_bodies;
     ports->load_plans = load_plans;
+    ports->look_back = db_look_back;
 }

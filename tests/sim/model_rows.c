@@ -92,6 +92,8 @@ static void insert_work(struct sim *sim, const struct sched_open_row *row)
     run->work[run->work_count] = (struct db_work){.open = true, .row = *row};
     if (row->kind != WORK_TASK)
         run->work[run->work_count].row.priority = 0;
+    if (row->kind == WORK_EVENT)
+        db_wait_opened(sim, run, &run->work[run->work_count]);
     run->work_count++;
 }
 

@@ -86,6 +86,14 @@ struct db_event {
 struct db_work {
     bool open;
     struct sched_open_row row;
+    /* of a wait for an event: how far it looks back; it has done so; events that it has looked at, or passed by */
+    int64_t since;
+    bool looked;
+    size_t seen;
+};
+struct db_incoming { /* an event that was taken, in the order of arrival */
+    int64_t at;
+    struct str type, source, json;
 };
 struct db_workflow {
     const char *name;
@@ -165,6 +173,8 @@ struct db {
     struct map *by_id;
     struct db_command *commands;
     size_t command_count, command_cap, command_first; /* those before the first are deleted */
+    struct db_incoming *incoming;
+    size_t incoming_count, incoming_cap;
     struct db_admission *admissions;
     uint32_t max_running_runs;  /* of the organisation, 0: it has no limit */
     uint32_t most_running_runs; /* ... that it has had so far; UINT32_MAX: it had none for a while */
@@ -193,6 +203,11 @@ bool db_key_is_asked(const struct sim *sim, struct run_id key); /* is a command 
 /* NULL: the run neither holds a slot of the key nor waits for one. */
 struct db_admission *db_find_admission(struct sim *sim, struct run_id key, const struct db_run *run);
 void db_make_scheduler_ports(struct sched_ports *ports);
+/* model_events.c: a gateway takes an event; a step begins to wait for one; the port. */
+void db_event_comes(struct sim *sim, struct str type, struct str source, struct str data);
+void db_wait_opened(struct sim *sim, const struct db_run *run, struct db_work *work);
+void db_look_back(void *ctx, const int16_t *shards, size_t count);
+bool db_waits_for(const struct db_work *work, const struct db_incoming *event); /* by type and source */
 /* damage.c: rows of open work are lost ("lost"), or one is there that should not be ("stray"). */
 void db_damage(struct sim *sim, struct db_run *run, const char *kind);
 struct node *db_owner(struct sim *sim, int16_t shard); /* NULL: none of those that live */
@@ -413,7 +428,7 @@ enum operation {
 struct sim_stats {
     uint64_t operations[OPERATIONS], crashed[OPERATIONS]; /* crashed: soon after a process had died */
     uint64_t happened[DECISIONS], repeated, repeated_by[DECISIONS];
-    uint64_t dead_letters, released, children, items, signals, actions, settled, reopened;
+    uint64_t dead_letters, released, children, items, signals, woken, actions, settled, reopened;
     uint64_t histories, runs, events, commits, conflicts, fenced, refused, unknown, crashes, freezes, outages,
         republished, duplicates, sends, quarantined, ended[16];
 };

@@ -399,16 +399,18 @@ static void views_tell_what_the_history_says(void **state)
         "NULL), (3, 21, 'a', NULL), (4, 24, 'a', NULL), (5, 20, 'b', NULL), (6, 23, 'b', '{\"code\": "
         "\"http_503\"}'), (7, 20, 'c', NULL), (8, 21, 'c', NULL), "
         "(9, 20, 'd', NULL), (10, 29, 'd', '{\"code\": \"worker_lost\"}'), (11, 31, 'd', '{\"as\": \"failed\"}'), "
-        "(12, 30, 'd', NULL), (13, 28, 'e', NULL), (14, 20, 'e', NULL), (15, 22, 'f', NULL)) AS e (n, t, s, d) "
+        "(12, 30, 'd', NULL), (13, 28, 'e', NULL), (14, 20, 'e', NULL), (15, 22, 'f', NULL), (16, 35, 'g', NULL)) AS e "
+        "(n, t, s, d) "
         "WHERE organisation = 1");
     assert_int_equal(must_int(session, "SELECT count(*) FROM v_steps WHERE organisation = 'default' AND (step, status, "
                                        "coalesce(error_code, ''), ended_at IS NOT NULL) IN (('a', 'succeeded', '', "
                                        "true), ('b', 'waiting', 'http_503', false), ('c', 'running', '', false), "
                                        "('d', 'failed', 'worker_lost', true), ('e', 'queued', '', false), ('f', "
-                                       "'waiting', '', false))"),
-                     must_int(session, "SELECT 6 * count(*) FROM run WHERE organisation = 1"));
-    assert_int_equal(must_int(session, "SELECT count(*) FROM generate_series(1, 8) k WHERE open_work_name(k::smallint) "
-                                       "LIKE 'kind %'"),
+                                       "'waiting', '', false), ('g', 'waiting', '', false))"),
+                     must_int(session, "SELECT 7 * count(*) FROM run WHERE organisation = 1"));
+    assert_int_equal(must_int(session,
+                              "SELECT count(*) FROM generate_series(1, 10) k WHERE open_work_name(k::smallint) "
+                              "LIKE 'kind %'"),
                      0);
     assert_int_equal(must_int(session, "SELECT count(*) FROM v_events WHERE type LIKE 'type %'"), 0);
     pg_session_close(session);

@@ -7,7 +7,7 @@
 typedef void (*history_fault_fn)(void *ctx, const char *text);
 
 /* What a step that has begun and not ended waits for, beside an attempt. */
-enum past_wait { PAST_NOTHING, PAST_DELAY, PAST_ITEMS, PAST_SIGNAL, PAST_CHILD, PAST_UNKNOWN };
+enum past_wait { PAST_NOTHING, PAST_DELAY, PAST_ITEMS, PAST_SIGNAL, PAST_CHILD, PAST_EVENT, PAST_UNKNOWN };
 
 struct past_place;
 

@@ -172,6 +172,15 @@ static void waiting(struct history *h, struct past_step *step, const struct even
     step->effect = step->effect || step->waits != PAST_DELAY;
 }
 
+static void listening(struct history *h, struct past_step *step, const struct event *event)
+{
+    begins(h, step, event);
+    if (step->plan->kind != CALL_EVENT || !str_eq(event->name, step->plan->event.type))
+        history_fault(h, event, "it waits for no such event");
+    step->waits = PAST_EVENT;
+    step->effect = true;
+}
+
 /* A loop goes on with the list that it began with, a parent with the child that it began. */
 static void continued(struct history *h, struct past_step *step, const struct event *event)
 {
@@ -304,6 +313,8 @@ static void ended(struct history *h, struct past_step *step, const struct event 
         signal_taken(h, step, event);
     else if (status == STEP_SUCCEEDED && step->plan->kind == CALL_SIGNAL)
         history_fault(h, event, "it goes on without a signal");
+    if (status == STEP_SUCCEEDED && step->plan->kind == CALL_EVENT && step->waits != PAST_EVENT)
+        history_fault(h, event, "it goes on without having waited");
     if (step->waits == PAST_ITEMS)
         loop_ended(h, step, event, status);
     if (step->attempt_open)
@@ -384,6 +395,9 @@ void history_step_event(struct history *h, struct past_step *step, const struct 
         break;
     case EVENT_STEP_WAITING:
         waiting(h, step, event);
+        break;
+    case EVENT_STEP_LISTENING:
+        listening(h, step, event);
         break;
     case EVENT_ATTEMPT_FAILED:
         attempt_failed(h, step, event);

@@ -27,6 +27,8 @@ static const char *const documents[] = {
     "\"value\":\"${ .index }\"}}}}},\"s\":{\"call\":\"wait_signal\",\"with\":{\"signal\":\"one\",\"timeout\":\"1h\"},"
     "\"on_failure\":\"continue\"}}}},"
     "\"s\":{\"call\":\"wait_signal\",\"with\":{\"signal\":\"one\"}},"
+    "\"e\":{\"call\":\"wait_event\",\"with\":{\"type\":\"paid\",\"filter\":\"${ .event.data.ok "
+    "}\",\"timeout\":\"9h\"}},"
     "\"p\":{\"call\":\"poll\",\"with\":{\"call\":\"noop\",\"until\":\"${ .output.ok }\",\"timeout\":\"10h\"}}}}",
     "{\"name\":\"x\",\"on_failure\":\"continue\",\"on_failure_notify\":{" NOOP "},\"steps\":{"
     "\"c\":{\"call\":\"workflow\",\"with\":{\"name\":\"kid\"}" UNDO "},"
@@ -107,6 +109,9 @@ static struct engine_input of_row(struct rnd *r, struct world *w, const struct w
         in.name = str_of(s->extra->signal->name);
         in.name = str_arena(w->arena, in.name);
         in.value = STR("{\"by\":1}");
+    } else if (row->kind == WORK_EVENT && draw(r, 4) > 0) {
+        in.kind = IN_EVENT;
+        in.value = draw(r, 2) ? STR("{\"data\":{\"ok\":true}}") : STR("{\"data\":{\"ok\":1}}");
     } else if (row->due_at.us > w->now.us && draw(r, 8) > 0) {
         w->now = row->due_at;
     }

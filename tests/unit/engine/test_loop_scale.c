@@ -194,6 +194,7 @@ static void a_run_that_waits_holds_less_than_a_kilobyte(void **unused)
         {"signal", "\"call\":\"wait_signal\",\"with\":{\"signal\":\"approved\",\"timeout\":\"2d\"}"},
         {"delay", "\"call\":\"delay\",\"with\":{\"duration\":\"30d\"}"},
         {"poll", "\"call\":\"poll\",\"with\":{\"call\":\"noop\",\"until\":\"${ .output.ok }\"}"},
+        {"event", "\"call\":\"wait_event\",\"with\":{\"type\":\"t\",\"filter\":\"${ .event.data.ok }\"}"},
         {"child", "\"call\":\"workflow\",\"with\":{\"name\":\"kid\"}"},
         {"task", "\"call\":\"noop\""},
     };

@@ -164,6 +164,35 @@ static void a_signal_has_its_name_or_an_expression_for_it(void **state)
     plan_unref(plan);
 }
 
+static void a_wait_for_an_event_is_fixed_but_for_its_filter_and_timeout(void **state)
+{
+    struct plan *plan = compile(
+        "{'name':'x','steps':{"
+        "'a':{'call':'wait_event','with':{'type':'paid','source':'$${x}','timeout':'${ .input.t }','look_back':'0s',"
+        "'filter':'${ .event.data.id == .input.id }'}},"
+        "'b':{'call':'wait_event','with':{'type':'paid'}},"
+        "'c':{'call':'wait_event','with':{'type':'paid','look_back':'7d'}}}}");
+    const struct plan_step *a = &plan->steps[0], *b = &plan->steps[1];
+
+    (void)state;
+    assert_int_equal(a->kind, CALL_EVENT);
+    assert_int_equal(a->effect, EFFECT_PURE);
+    assert_str_eq(a->event.type, "paid");
+    assert_str_eq(a->event.source, "${x}");
+    assert_true(a->event.has_filter);
+    assert_true(a->event.filter.exprs[0].uses_event);
+    assert_int_equal(a->with.expr_count, 1);
+    assert_int_equal(a->look_back_us, 0);
+    assert_null(a->task.ptr);
+    assert_null(b->event.source.ptr);
+    assert_false(b->event.has_filter);
+    assert_true(b->with.constant);
+    assert_int_equal(b->look_back_us, -1);
+    assert_int_equal(plan->steps[2].look_back_us, LOOK_BACK_MAX_US);
+    assert_int_equal(plan->format, event_format(EVENT_STEP_LISTENING));
+    plan_unref(plan);
+}
+
 static void a_poll_renders_all_that_a_try_needs(void **state)
 {
     struct plan *plan = compile(
@@ -485,8 +514,8 @@ static void what_changes_nothing_is_warned_of(void **state)
 
 RUN(TEST(steps_are_laid_out_scope_after_scope_and_actions_last), TEST(a_compensation_belongs_to_its_step),
     TEST(the_notification_is_the_last_step), TEST(a_signal_has_its_name_or_an_expression_for_it),
-    TEST(a_poll_renders_all_that_a_try_needs), TEST(a_loop_has_items_bounds_and_an_output),
-    TEST(an_iteration_gives_its_last_steps_unless_it_says_what), TEST(a_child_is_told_its_name_version_and_input),
-    TEST(retries_can_be_for_some_errors_only), TEST(words_are_read_whatever_their_escapes),
-    TEST(parents_come_first_in_each_scope), TEST(good_documents_compile), TEST(every_template_is_walked_with_its_place),
-    TEST(what_changes_nothing_is_warned_of))
+    TEST(a_wait_for_an_event_is_fixed_but_for_its_filter_and_timeout), TEST(a_poll_renders_all_that_a_try_needs),
+    TEST(a_loop_has_items_bounds_and_an_output), TEST(an_iteration_gives_its_last_steps_unless_it_says_what),
+    TEST(a_child_is_told_its_name_version_and_input), TEST(retries_can_be_for_some_errors_only),
+    TEST(words_are_read_whatever_their_escapes), TEST(parents_come_first_in_each_scope), TEST(good_documents_compile),
+    TEST(every_template_is_walked_with_its_place), TEST(what_changes_nothing_is_warned_of))

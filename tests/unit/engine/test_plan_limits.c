@@ -24,6 +24,8 @@ static const struct {
      "a run may last at most 30 days (limit run_days)"},
     {STEPS("\"a\":{\"call\":\"wait_signal\",\"with\":{\"signal\":\"s\",\"timeout\":\"31d\"}}"),
      "a run may last at most 30 days (limit run_days)"},
+    {STEPS("\"a\":{\"call\":\"wait_event\",\"with\":{\"type\":\"t\",\"timeout\":\"31d\"}}"),
+     "a run may last at most 30 days (limit run_days)"},
     {STEPS("\"a\":{\"call\":\"poll\",\"with\":{\"call\":\"noop\",\"until\":\"${ .output }\",\"timeout\":\"31d\"}}"),
      "a run may last at most 30 days (limit run_days)"},
 };

@@ -86,7 +86,7 @@ static void store_rows(struct world *w)
     }
     for (size_t i = 0; i < w->fx.change_count; i++) {
         struct world_row *row = row_at(w, w->fx.changes[i].seq);
-        ENSURE(row != NULL && (row->kind == WORK_TASK || row->kind == WORK_ITEMS));
+        ENSURE(row != NULL && (row->kind == WORK_TASK || row->kind == WORK_ITEMS || row->kind == WORK_EVENT));
         row->dispatch = w->fx.changes[i].dispatch;
         row->due_at = w->fx.changes[i].due_at;
         row->reason = w->fx.changes[i].reason;
@@ -227,6 +227,8 @@ static struct expr_doc document(struct world *w, struct reader *reader)
     }
     if (eval->purpose == EVAL_UNTIL && run_step(w->state, eval->node)->pending != NULL)
         doc.output = *(const struct str *)run_step(w->state, eval->node)->pending;
+    if (eval->purpose == EVAL_FILTER)
+        doc.event = *(const struct str *)run_step(w->state, eval->node)->pending;
     return doc;
 }
 
@@ -406,6 +408,12 @@ void world_signal(struct world *w, const char *name, const char *payload)
 {
     world_apply(w,
                 (struct engine_input){.kind = IN_SIGNAL, .command = 6, .name = str_of(name), .value = str_of(payload)});
+}
+
+void world_event_comes(struct world *w, const char *step, const char *event)
+{
+    world_apply(w,
+                (struct engine_input){.kind = IN_EVENT, .seq = world_step(w, step)->open_seq, .value = str_of(event)});
 }
 
 void world_settle(struct world *w, const char *step, const char *as, const char *output)

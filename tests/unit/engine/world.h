@@ -48,6 +48,7 @@ void world_cancel(struct world *w, bool compensate);
 void world_pause(struct world *w);
 void world_resume(struct world *w);
 void world_signal(struct world *w, const char *name, const char *payload);
+void world_event_comes(struct world *w, const char *step, const char *event); /* for the wait of this step */
 void world_settle(struct world *w, const char *step, const char *as, const char *output);
 void world_compensate(struct world *w);
 void world_retry(struct world *w, const char *confirm); /* "true", a list of steps, or NULL */

@@ -221,6 +221,24 @@ static void signal_for_ever(struct scene *s)
     begin(s, FLOW(STEP("review", "\"call\":\"wait_signal\",\"with\":{\"signal\":\"approved\"}")));
 }
 
+#define AWAITED "\"call\":\"wait_event\",\"with\":{\"type\":\"paid\""
+
+static void event_awaited(struct scene *s)
+{
+    begin(s, FLOW(STEP("paid", AWAITED ",\"source\":\"/shop\",\"timeout\":\"2d\"}")));
+}
+
+static void event_for_ever(struct scene *s)
+{
+    begin(s, FLOW(STEP("paid", AWAITED ",\"filter\":\"${ .event.data.ok }\"}")));
+}
+
+static void event_filter(struct scene *s)
+{
+    event_for_ever(s);
+    world_event_comes(&s->world, "paid", "{\"data\":{\"ok\":7}}");
+}
+
 static void child(struct scene *s)
 {
     begin(s, FLOW(STEP("refund", "\"call\":\"workflow\",\"with\":{\"name\":\"refund\"}")));
@@ -420,6 +438,9 @@ static const struct {
     {"Back-off between attempts", backing_off},
     {"A signal with an end", signal_awaited},
     {"A signal without one", signal_for_ever},
+    {"An event with an end", event_awaited},
+    {"An event without one", event_for_ever},
+    {"An event whose filter failed", event_filter},
     {"A child run", child},
     {"A concurrency limit", concurrency},
     {"The organisation's limit of running runs", concurrency_of_organisation},

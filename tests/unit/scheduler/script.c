@@ -41,6 +41,17 @@ static void port_fetch(void *ctx, uint64_t fetch, const struct sched_command_wan
     s->fetching = true;
 }
 
+static void port_look_back(void *ctx, const int16_t *shards, size_t count)
+{
+    struct script *s = ctx;
+
+    ENSURE(!s->looking);
+    s->looking = true;
+    s->look_calls++;
+    s->look_shard_count = count;
+    memcpy(s->look_shards, shards, count * sizeof(*shards));
+}
+
 static void port_load_shard(void *ctx, int16_t shard, int64_t epoch)
 {
     struct script *s = ctx;
@@ -196,6 +207,7 @@ struct script *script_new_with(const struct sched_settings *settings)
                                 .load_runs = port_load_runs,
                                 .load_bodies = port_load_bodies,
                                 .load_plans = port_load_plans,
+                                .look_back = port_look_back,
                                 .commit = port_commit,
                                 .publish = port_publish,
                                 .ack = port_ack,
@@ -550,6 +562,11 @@ static void write_rows(struct script *s, const struct sched_batch *b)
         const struct sched_open_row *row = &b->opens[i];
         struct script_run *run = find(s, row->run);
 
+        if (row->kind == WORK_EVENT) {
+            run->event_type = str_arena(s->arena, row->event_type);
+            run->event_source = str_arena(s->arena, row->event_source);
+            run->look_back_us = row->look_back_us;
+        }
         ROOM(s, run->work, run->work_count, run->work_cap);
         run->work[run->work_count++] = (struct sched_work_row){.run = row->run,
                                                                .seq = row->seq,

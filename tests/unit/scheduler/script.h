@@ -38,6 +38,9 @@ struct script_run {
     struct sched_event_loaded *events;
     struct str *outputs; /* of the events */
     struct sched_work_row *work;
+    /* of the last wait for an event that was opened */
+    struct str event_type, event_source;
+    int64_t look_back_us;
 };
 struct script_command {
     struct sched_command row;
@@ -51,6 +54,10 @@ struct script {
     bool lease_lapsed;
     struct script_run *runs;
     size_t run_count;
+    /* look_back: asked for and not answered; how often, and of which shards last */
+    bool looking;
+    size_t look_calls, look_shard_count;
+    int16_t look_shards[16];
     struct script_command commands[1000];
     size_t command_count;
     struct { /* that children may be of; disabled when it has no document */
