@@ -62,11 +62,54 @@ static void add_delivery(struct pg_array *const columns[5], const struct start_d
     pg_array_add(columns[4], pg_json(d->log));
 }
 
+/* What every start has. */
+enum { COMMON_COLUMNS = 7 };
+#define COMMON_TYPES PG_E_UUID, PG_E_TEXT, PG_E_I32, PG_E_I16, PG_E_I16, PG_E_TIME, PG_E_JSON
+
+static void add_common(struct pg_array *const columns[COMMON_COLUMNS], const struct start *s)
+{
+    pg_array_add(columns[0], pg_uuid(s->run_id));
+    pg_array_add(columns[1], pg_text(s->workflow));
+    pg_array_add(columns[2], pg_i32(s->version));
+    pg_array_add(columns[3], pg_i16((int16_t)run_id_slot(s->run_id)));
+    pg_array_add(columns[4], pg_i16(s->priority));
+    pg_array_add(columns[5], pg_time(s->created_at));
+    pg_array_add(columns[6], pg_json(s->input));
+}
+
+static bool is_plain(const struct start_group *group)
+{
+    for (size_t i = 0; i < group->count; i++) {
+        const struct start *s = group->starts[i];
+
+        if (s->key.ptr != NULL || s->delivery != NULL || s->start_at.ptr != NULL || !str_is(s->labels, "{}"))
+            return false;
+    }
+    return true;
+}
+
+static void add_plain(struct pg_batch *pg, struct start_group *group, const char *queue)
+{
+    static const enum pg_elem types[] = {COMMON_TYPES, PG_E_TEXT};
+    enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
+    struct pg_array *c[COLUMNS];
+    struct pg_param params[COLUMNS];
+
+    for (size_t i = 0; i < COLUMNS; i++)
+        c[i] = pg_array_new(pg, types[i]);
+    for (size_t i = 0; i < group->count; i++) {
+        add_common(c, group->starts[i]);
+        pg_array_add(c[7], pg_text(group->starts[i]->wants_reply ? str_of(queue) : STR_NONE));
+    }
+    for (size_t i = 0; i < COLUMNS; i++)
+        params[i] = pg_array_param(c[i]);
+    group->insert = pg_batch_add(pg, SQL_START_INSERT_PLAIN, params, COLUMNS);
+}
+
 static void add_insert(struct pg_batch *pg, struct start_group *group, const char *queue)
 {
-    static const enum pg_elem types[] = {PG_E_UUID, PG_E_TEXT, PG_E_I32,  PG_E_I16,   PG_E_I16,  PG_E_TIME,
-                                         PG_E_JSON, PG_E_JSON, PG_E_TEXT, PG_E_BYTEA, PG_E_TEXT, PG_E_TEXT,
-                                         PG_E_JSON, PG_E_TEXT, PG_E_TEXT, PG_E_I32,   PG_E_JSON};
+    static const enum pg_elem types[] = {COMMON_TYPES, PG_E_JSON, PG_E_TEXT, PG_E_BYTEA, PG_E_TEXT, PG_E_TEXT,
+                                         PG_E_JSON,    PG_E_TEXT, PG_E_TEXT, PG_E_I32,   PG_E_JSON};
     enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
     struct pg_array *c[COLUMNS];
     struct pg_param params[COLUMNS];
@@ -76,13 +119,7 @@ static void add_insert(struct pg_batch *pg, struct start_group *group, const cha
     for (size_t i = 0; i < group->count; i++) {
         const struct start *s = group->starts[i];
 
-        pg_array_add(c[0], pg_uuid(s->run_id));
-        pg_array_add(c[1], pg_text(s->workflow));
-        pg_array_add(c[2], pg_i32(s->version));
-        pg_array_add(c[3], pg_i16((int16_t)run_id_slot(s->run_id)));
-        pg_array_add(c[4], pg_i16(s->priority));
-        pg_array_add(c[5], pg_time(s->created_at));
-        pg_array_add(c[6], pg_json(s->input));
+        add_common(c, s);
         pg_array_add(c[7], pg_json(s->labels));
         pg_array_add(c[8], pg_text(s->key));
         pg_array_add(c[9], hash_of(s));
@@ -107,9 +144,8 @@ static void lock_groups(struct pg_batch *pg, const struct start_group *group)
 
 static void add_held(struct pg_batch *pg, struct start_group *group)
 {
-    static const enum pg_elem types[] = {PG_E_UUID, PG_E_TEXT, PG_E_I32,   PG_E_I16,  PG_E_I16,  PG_E_TIME,
-                                         PG_E_JSON, PG_E_TEXT, PG_E_BYTEA, PG_E_TEXT, PG_E_JSON, PG_E_TEXT,
-                                         PG_E_TEXT, PG_E_I32,  PG_E_JSON,  PG_E_JSON};
+    static const enum pg_elem types[] = {COMMON_TYPES, PG_E_TEXT, PG_E_BYTEA, PG_E_TEXT, PG_E_JSON,
+                                         PG_E_TEXT,    PG_E_TEXT, PG_E_I32,   PG_E_JSON, PG_E_JSON};
     enum { COLUMNS = sizeof(types) / sizeof(types[0]) };
     struct pg_array *c[COLUMNS];
     struct pg_param params[COLUMNS];
@@ -119,13 +155,7 @@ static void add_held(struct pg_batch *pg, struct start_group *group)
     for (size_t i = 0; i < group->count; i++) {
         const struct start *s = group->starts[i];
 
-        pg_array_add(c[0], pg_uuid(s->run_id));
-        pg_array_add(c[1], pg_text(s->workflow));
-        pg_array_add(c[2], pg_i32(s->version));
-        pg_array_add(c[3], pg_i16((int16_t)run_id_slot(s->run_id)));
-        pg_array_add(c[4], pg_i16(s->priority));
-        pg_array_add(c[5], pg_time(s->created_at));
-        pg_array_add(c[6], pg_json(s->input));
+        add_common(c, s);
         pg_array_add(c[7], pg_text(s->key));
         pg_array_add(c[8], hash_of(s));
         pg_array_add(c[9], pg_text(s->start_at));
@@ -159,6 +189,8 @@ void start_group_add(struct pg_batch *pg, enum lane_kind kind, struct start_grou
         add_held(pg, group);
     else if (group->starts[0]->rerun_of != NULL)
         add_rerun(pg, group, queue);
+    else if (is_plain(group))
+        add_plain(pg, group, queue);
     else
         add_insert(pg, group, queue);
     if (kind != LANE_PLAIN)
