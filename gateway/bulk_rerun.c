@@ -12,7 +12,7 @@
 #include "common/base/banned.h"
 
 #define LOOK_MS 2000   /* for what other gateways have accepted, or left */
-#define HOLD_MS 30000  /* after which somebody else may try */
+#define HOLD_MS 10000  /* after which somebody else may try; a start in hand gives up sooner */
 #define LATER_MS 2000  /* when it is too much just then, or the database is away */
 #define IN_HAND_MAX 16 /* their requests hold a few bodies each */
 #define TAKE_MAX 8

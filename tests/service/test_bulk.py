@@ -26,12 +26,31 @@ def flow(api):
     return name
 
 
+@pytest.fixture(scope="module")
+def private():
+    """For tests that end processes, one after the other: each finds all of them running."""
+    with drive.private_stack(gateways=2, schedulers=1, workers=1) as one:
+        yield one
+
+
+@pytest.fixture
+def own(private):
+    yield private
+    for name in ("gateway-1", "gateway-2", "scheduler-1"):
+        private.stack("start", name)
+    drive.until("the gateways answer", lambda: api_answers(private), 60)
+
+
 def started(api, name, count, **body):
     return [api("POST", f"/v1/workflows/{name}/runs", body).json()["run_id"] for _ in range(count)]
 
 
 def by_status(stack, name):
     return dict(stack.sql("select status, count(*)::int from run where workflow = %s group by status", name))
+
+
+def verdicts(stack, name):
+    return stack.sql("select count(*)::int from event e join run r on r.id = e.run_id where r.workflow = %s and e.type in (40, 41)", name)[0][0]
 
 
 def all_wait(stack, name, count):
@@ -115,8 +134,7 @@ def test_the_same_key_asks_once(stack, api, other, flow):
     assert len({(a.json()["id"], a.json()["runs"]) for a in answers}) == 1 and answers[0].json()["runs"] == 10
     shown = done(api, answers[0].headers["location"])
     assert (shown["applied"], shown["refused"]) == (10, 0)
-    (count,), = stack.sql("select count(*)::int from event e join run r on r.id = e.run_id where r.workflow = %s and e.type in (40, 41)", flow)
-    assert count == 10, "one verdict of each run"
+    assert verdicts(stack, flow) == 10, "one verdict of each run"
     later = started(api, flow, 1)
     assert api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}}, headers=key).json() == answers[0].json()
     changed = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow, "status": "waiting"}}, headers=key)
@@ -231,36 +249,35 @@ def test_child_runs_are_done_again_with_their_parents(stack, api):
     assert (shown["runs"], shown["applied"]) == (1, 1) and len(reruns(stack, child)) == 1
 
 
-def test_gateways_that_die_in_the_middle_neither_forget_nor_double_a_rerun():
+def test_gateways_that_die_in_the_middle_neither_forget_nor_double_a_rerun(own):
     """Two gateways share the work; each is killed in turn while it is under way, the same request is sent again and again."""
     name, count = "bulk-" + uuid.uuid4().hex[:8], 400
-    with drive.private_stack(gateways=2, schedulers=1, workers=1) as stack:
-        first, second = (Api(url, stack.key) for url in stack.urls)
-        assert first("PUT", "/v1/workflows/" + name, {"name": name, "steps": {"n": {"call": "transform", "with": {"value": 1}}}}).ok
-        threads = [threading.Thread(target=started, args=(Api(stack.urls[i % 2], stack.key), name, count // 8)) for i in range(8)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        drive.until("all have ended", lambda: by_status(stack, name) == {"succeeded": count}, 60)
-        key, body = {"Idempotency-Key": "again"}, {"filter": {"workflow": name, "created_before": "2999-01-01T00:00:00Z", "status": "succeeded"}}
-        answer = first("POST", "/v1/runs:rerun", body, headers=key)
-        assert answer.status_code == 202 and answer.json()["runs"] == count
-        drive.until("it is under way", lambda: len(reruns(stack, name)) > 5)
-        stack.signal("gateway-1")
-        assert len(reruns(stack, name)) < count, "it was in the middle"
-        assert second("POST", "/v1/runs:rerun", body, headers=key).json() == answer.json()
-        drive.until("the other one goes on", lambda: len(reruns(stack, name)) > count // 2, 60)
-        stack.signal("gateway-2")
-        stack.stack("start", "gateway-1")
-        stack.stack("start", "gateway-2")
-        drive.until("a gateway answers", lambda: api_answers(stack))
-        # what the dead ones had in hand is tried again when nobody holds it any more
-        shown = done(Api(stack.urls[0], stack.key), answer.headers["location"], 90)
-        assert (shown["applied"], shown["refused"]) == (count, 0), shown
-        made = reruns(stack, name)
-        assert len(made) == count and len({old for old, _ in made}) == count, "each was done again, once"
-        drive.until("all have ended", lambda: by_status(stack, name) == {"succeeded": 2 * count}, 60)
+    first, second = (Api(url, own.key) for url in own.urls)
+    assert first("PUT", "/v1/workflows/" + name, {"name": name, "steps": {"n": {"call": "transform", "with": {"value": 1}}}}).ok
+    threads = [threading.Thread(target=started, args=(Api(own.urls[i % 2], own.key), name, count // 8)) for i in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    drive.until("all have ended", lambda: by_status(own, name) == {"succeeded": count}, 60)
+    key, body = {"Idempotency-Key": "again"}, {"filter": {"workflow": name, "created_before": "2999-01-01T00:00:00Z", "status": "succeeded"}}
+    answer = first("POST", "/v1/runs:rerun", body, headers=key)
+    assert answer.status_code == 202 and answer.json()["runs"] == count
+    drive.until("it is under way", lambda: len(reruns(own, name)) > 5)
+    own.signal("gateway-1")
+    assert len(reruns(own, name)) < count, "it was in the middle"
+    assert second("POST", "/v1/runs:rerun", body, headers=key).json() == answer.json()
+    drive.until("the other one goes on", lambda: len(reruns(own, name)) > count // 2, 60)
+    own.signal("gateway-2")
+    own.stack("start", "gateway-1")
+    own.stack("start", "gateway-2")
+    drive.until("a gateway answers", lambda: api_answers(own))
+    # what the dead ones had in hand is tried again when nobody holds it any more
+    shown = done(Api(own.urls[0], own.key), answer.headers["location"], 90)
+    assert (shown["applied"], shown["refused"]) == (count, 0), shown
+    made = reruns(own, name)
+    assert len(made) == count and len({old for old, _ in made}) == count, "each was done again, once"
+    drive.until("all have ended", lambda: by_status(own, name) == {"succeeded": 2 * count}, 60)
 
 
 def api_answers(stack):
@@ -358,121 +375,116 @@ def planted(stack, name, count):
                  select s.shard, 1, m.id, 'start' from made m join slot s on s.slot = ('x' || right(m.id::text, 3))::bit(12)::int returning 1""", name, count)
 
 
-def test_an_operation_has_no_greatest_size_and_outlives_its_gateways(flow):
+def test_an_operation_has_no_greatest_size_and_outlives_its_gateways(own, flow):
     """More runs than commands may be out: they are asked in slices, by whichever gateway is there."""
-    count = 10_500
-    with drive.private_stack(gateways=2, schedulers=1, workers=1) as stack:
-        first, second = (Api(url, stack.key) for url in stack.urls)
-        stack.stack("stop", "scheduler-1")
-        assert second("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
-        planted(stack, flow, count)
-        key, body = {"Idempotency-Key": "all"}, {"filter": {"workflow": flow}}
-        answer = first("POST", "/v1/runs:cancel", body, headers=key)
-        assert answer.status_code == 202 and answer.json()["runs"] == count, answer.text
-        late = started(second, flow, 3)
-        out = drive.until("a slice is out", lambda: stack.sql("select count(*)::int from command where kind = 'cancel'")[0][0])
-        assert 0 < out < count / 2, "others' commands do not stand behind all of them"
-        shown = first("GET", answer.headers["location"]).json()
-        assert (shown["status"], shown["waiting"], shown["applied"]) == ("running", count, 0)
-        stack.signal("gateway-1")
-        stack.stack("start", "scheduler-1")
-        drive.until("the other gateway goes on", lambda: second("GET", answer.headers["location"]).json()["applied"] > out, 60)
-        stack.signal("gateway-2")
-        stack.stack("start", "gateway-1")
-        drive.until("a gateway answers", lambda: requests.get(stack.urls[0] + "/readyz", timeout=5).ok)
-        shown = done(Api(stack.urls[0], stack.key), answer.headers["location"], 120)
-        assert (shown["applied"], shown["refused"], shown["left"]) == (count, 0, 0), shown
-        assert Api(stack.urls[0], stack.key)("POST", "/v1/runs:cancel", body, headers=key).json() == answer.json()
-        drive.until("all have ended", lambda: by_status(stack, flow).get("cancelled") == count, 60)
-        (verdicts,), = stack.sql("select count(*)::int from event where type in (40, 41)")
-        assert verdicts == count, "each run was asked once"
-        assert all(Api(stack.urls[0], stack.key)("GET", "/v1/runs/" + run).json()["status"] != "cancelled" for run in late)
-        drive.until("nothing is looked at any more", lambda: stack.sql("select next_at from bulk_operation") == [(None,)])
+    count = 5_000
+    first, second = (Api(url, own.key) for url in own.urls)
+    own.stack("stop", "scheduler-1")
+    assert second("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
+    planted(own, flow, count)
+    key, body = {"Idempotency-Key": "all"}, {"filter": {"workflow": flow}}
+    answer = first("POST", "/v1/runs:cancel", body, headers=key)
+    assert answer.status_code == 202 and answer.json()["runs"] == count, answer.text
+    late = started(second, flow, 3)
+    out = drive.until("a slice is out", lambda: own.sql("select count(*)::int from command where kind = 'cancel'")[0][0])
+    assert 0 < out < count / 2, "others' commands do not stand behind all of them"
+    shown = first("GET", answer.headers["location"]).json()
+    assert (shown["status"], shown["waiting"], shown["applied"]) == ("running", count, 0)
+    own.signal("gateway-1")
+    own.stack("start", "scheduler-1")
+    drive.until("the other gateway goes on", lambda: second("GET", answer.headers["location"]).json()["applied"] > out, 60)
+    own.signal("gateway-2")
+    own.stack("start", "gateway-1")
+    drive.until("a gateway answers", lambda: requests.get(own.urls[0] + "/readyz", timeout=5).ok)
+    shown = done(Api(own.urls[0], own.key), answer.headers["location"], 120)
+    assert (shown["applied"], shown["refused"], shown["left"]) == (count, 0, 0), shown
+    assert Api(own.urls[0], own.key)("POST", "/v1/runs:cancel", body, headers=key).json() == answer.json()
+    drive.until("all have ended", lambda: by_status(own, flow).get("cancelled") == count, 60)
+    assert verdicts(own, flow) == count, "each run was asked once"
+    assert all(Api(own.urls[0], own.key)("GET", "/v1/runs/" + run).json()["status"] != "cancelled" for run in late)
+    drive.until("nothing is looked at any more", lambda: own.sql("select next_at from bulk_operation where id = %s", answer.json()["id"]) == [(None,)])
 
 
-def test_an_operation_that_is_cancelled_asks_no_more(flow):
+def test_an_operation_that_is_cancelled_asks_no_more(own, flow):
     count = 3_000
-    with drive.private_stack(gateways=2, schedulers=1, workers=1) as stack:
-        first, second = (Api(url, stack.key) for url in stack.urls)
-        stack.stack("stop", "scheduler-1")
-        assert second("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
-        planted(stack, flow, count)
-        location = first("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}}).headers["location"]
-        out = drive.until("a slice is out", lambda: stack.sql("select count(*)::int from command where kind = 'cancel'")[0][0])
-        shown = second("POST", location + ":cancel").json()
-        assert (shown["status"], shown["waiting"], shown["left"]) == ("cancelling", out, count - out), shown
-        assert second.key.startswith(shown["cancelled_by"]) and shown["cancelled_at"]
-        stack.stack("start", "scheduler-1")
-        shown = drive.until("what is out has its verdicts", lambda: (now := first("GET", location).json())["status"] == "cancelled" and now, 60)
-        assert (shown["applied"], shown["waiting"], shown["left"]) == (out, 0, count - out), shown
-        drive.until("they end", lambda: by_status(stack, flow).get("cancelled") == out, 60)
-        again = first("POST", location + ":cancel")
-        assert again.status_code == 200 and again.json()["cancelled_at"] == shown["cancelled_at"], "asked twice it is as before"
-        # one that is over stays what it was
-        over = first("POST", "/v1/runs:pause", {"filter": {"workflow": flow, "status": "cancelled"}}).headers["location"]
-        assert first("POST", over + ":cancel").json()["status"] == "done"
-        assert first("POST", "/v1/operations/nothing:cancel").status_code == 404
+    first, second = (Api(url, own.key) for url in own.urls)
+    own.stack("stop", "scheduler-1")
+    assert second("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
+    planted(own, flow, count)
+    location = first("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}}).headers["location"]
+    out = drive.until("a slice is out", lambda: own.sql("select count(*)::int from command where kind = 'cancel'")[0][0])
+    shown = second("POST", location + ":cancel").json()
+    assert (shown["status"], shown["waiting"], shown["left"]) == ("cancelling", out, count - out), shown
+    assert second.key.startswith(shown["cancelled_by"]) and shown["cancelled_at"]
+    own.stack("start", "scheduler-1")
+    shown = drive.until("what is out has its verdicts", lambda: (now := first("GET", location).json())["status"] == "cancelled" and now, 60)
+    assert (shown["applied"], shown["waiting"], shown["left"]) == (out, 0, count - out), shown
+    drive.until("they end", lambda: by_status(own, flow).get("cancelled") == out, 60)
+    again = first("POST", location + ":cancel")
+    assert again.status_code == 200 and again.json()["cancelled_at"] == shown["cancelled_at"], "asked twice it is as before"
+    # one that is over stays what it was
+    over = first("POST", "/v1/runs:pause", {"filter": {"workflow": flow, "status": "cancelled"}}).headers["location"]
+    assert first("POST", over + ":cancel").json()["status"] == "done"
+    assert first("POST", "/v1/operations/nothing:cancel").status_code == 404
 
 
-def test_reruns_of_an_operation_that_is_cancelled_are_not_started(flow):
+def test_reruns_of_an_operation_that_is_cancelled_are_not_started(own, flow):
     count = 600
-    with drive.private_stack(gateways=1, schedulers=1, workers=1) as stack:
-        api = Api(stack.url, stack.key)
-        stack.stack("stop", "scheduler-1")
-        assert api("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
-        planted(stack, flow, count)
-        stack.stack("start", "scheduler-1")
-        location = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}}).headers["location"]
-        done(api, location)
-        drive.until("they end", lambda: by_status(stack, flow).get("cancelled") == count, 60)
-        location = api("POST", "/v1/runs:rerun", {"filter": {"workflow": flow}}).headers["location"]
-        drive.until("some are done again", lambda: len(reruns(stack, flow)) > 20)
-        shown = api("POST", location + ":cancel").json()
-        assert shown["status"] == "cancelled" and 0 < shown["left"] < count, shown
-        shown = drive.until("it is at rest", lambda: stack.sql("select applied, runs from bulk_operation where kind = 'rerun' and next_at is null"), 90)
-        (applied, runs), = shown
-        made = reruns(stack, flow)
-        assert 0 < len(made) == applied < runs == count, "what was in hand came to its end, and nothing more"
-        told = api("GET", location).json()
-        assert (told["status"], told["applied"], told["left"]) == ("cancelled", applied, count - applied)
+    api = Api(own.url, own.key)
+    own.stack("stop", "scheduler-1")
+    assert api("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
+    planted(own, flow, count)
+    own.stack("start", "scheduler-1")
+    location = api("POST", "/v1/runs:cancel", {"filter": {"workflow": flow}}).headers["location"]
+    done(api, location)
+    drive.until("they end", lambda: by_status(own, flow).get("cancelled") == count, 60)
+    location = api("POST", "/v1/runs:rerun", {"filter": {"workflow": flow}}).headers["location"]
+    drive.until("some are done again", lambda: len(reruns(own, flow)) > 20)
+    shown = api("POST", location + ":cancel").json()
+    assert shown["status"] == "cancelled" and 0 < shown["left"] < count, shown
+    shown = drive.until("it is at rest", lambda: own.sql(
+        "select applied, runs from bulk_operation where id = %s and next_at is null", location.rpartition("/")[2]), 90)
+    (applied, runs), = shown
+    made = reruns(own, flow)
+    assert 0 < len(made) == applied < runs == count, "what was in hand came to its end, and nothing more"
+    told = api("GET", location).json()
+    assert (told["status"], told["applied"], told["left"]) == ("cancelled", applied, count - applied)
 
 
-def test_a_gateway_that_is_killed_while_it_accepts(flow):
+def test_a_gateway_that_is_killed_while_it_accepts(own, flow):
     """Whatever the gateway had done when it died, the same request elsewhere gives one operation of all runs."""
-    with drive.private_stack(gateways=2, schedulers=2, workers=1) as stack:
-        first, second = (Api(url, stack.key) for url in stack.urls)
-        assert second("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
-        planted(stack, flow, 1000)
-        all_wait(stack, flow, 1000)
-        key, body, killed = {"Idempotency-Key": "the-thousand"}, {"filter": {"workflow": flow}}, threading.Event()
+    first, second = (Api(url, own.key) for url in own.urls)
+    assert second("PUT", "/v1/workflows/" + flow, waiting(flow)).ok
+    planted(own, flow, 1000)
+    all_wait(own, flow, 1000)
+    key, body, killed = {"Idempotency-Key": "the-thousand"}, {"filter": {"workflow": flow}}, threading.Event()
 
-        def ask():
-            try:
-                first("POST", "/v1/runs:cancel", body, headers=key)
-            except requests.RequestException:
-                killed.set()
+    def ask():
+        try:
+            first("POST", "/v1/runs:cancel", body, headers=key)
+        except requests.RequestException:
+            killed.set()
 
-        asking = threading.Thread(target=ask)
-        with psycopg.connect(stack.env["ROPEWALK_ADMIN_PG_URL"]) as db:      # the statement waits where it writes the list
-            db.execute("lock table ropewalk.bulk_run in share mode")
-            asking.start()
-            drive.until("it is under way", lambda: stack.sql(
-                "select count(*) from pg_locks where not granted and relation = 'ropewalk.bulk_run'::regclass")[0][0])
-            stack.signal("gateway-1")
-            asking.join()
-        assert killed.is_set(), "the client has had no answer"
-        late = started(second, flow, 3)
-        answer = second("POST", "/v1/runs:cancel", body, headers=key)
-        # the first statement goes on when the lock is gone, beside the three that come then, and sees some of them or none
-        assert answer.status_code == 202 and 1000 <= answer.json()["runs"] <= 1003, answer.text
-        shown = done(second, answer.headers["location"])
-        assert shown["refused"] == 0 and shown["applied"] == answer.json()["runs"]
-        drive.until("all have ended", lambda: by_status(stack, flow).get("cancelled") == answer.json()["runs"])
-        (operations,), = stack.sql("select count(*)::int from bulk_operation")
-        (verdicts,), = stack.sql("select count(*)::int from event where type in (40, 41)")
-        assert (operations, verdicts) == (1, answer.json()["runs"]), "each run was asked once"
-        alive = [run for run in late if second("GET", "/v1/runs/" + run).json()["status"] != "cancelled"]
-        assert len(alive) == 1003 - answer.json()["runs"], "what it counted was cancelled, and nothing else"
+    asking = threading.Thread(target=ask)
+    with psycopg.connect(own.env["ROPEWALK_ADMIN_PG_URL"]) as db:      # the statement waits where it writes the list
+        db.execute("lock table ropewalk.bulk_run in share mode")
+        asking.start()
+        drive.until("it is under way", lambda: own.sql(
+            "select count(*) from pg_locks where not granted and relation = 'ropewalk.bulk_run'::regclass")[0][0])
+        own.signal("gateway-1")
+        asking.join()
+    assert killed.is_set(), "the client has had no answer"
+    late = started(second, flow, 3)
+    answer = second("POST", "/v1/runs:cancel", body, headers=key)
+    # the first statement goes on when the lock is gone, beside the three that come then, and sees some of them or none
+    assert answer.status_code == 202 and 1000 <= answer.json()["runs"] <= 1003, answer.text
+    shown = done(second, answer.headers["location"])
+    assert shown["refused"] == 0 and shown["applied"] == answer.json()["runs"]
+    drive.until("all have ended", lambda: by_status(own, flow).get("cancelled") == answer.json()["runs"])
+    (operations,), = own.sql("select count(distinct operation)::int from bulk_run b join run r on r.id = b.run_id where r.workflow = %s", flow)
+    assert (operations, verdicts(own, flow)) == (1, answer.json()["runs"]), "each run was asked once"
+    alive = [run for run in late if second("GET", "/v1/runs/" + run).json()["status"] != "cancelled"]
+    assert len(alive) == 1003 - answer.json()["runs"], "what it counted was cancelled, and nothing else"
 
 
 def test_operations_are_removed_with_their_runs_when_their_time_is_over(stack, api, flow):
