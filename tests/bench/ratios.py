@@ -3,7 +3,7 @@
     ratios.py RESULTS [--json FILE] [--picture FILE]
 
 RESULTS has a line for each measurement: peer workload connections runs_per_s steps_per_s p50_ms p99_ms errors. A measurement with
-errors has no ratio: an answer that refuses a run is quick.
+errors, or without an answer, has no ratio: an answer that refuses a run is quick.
 """
 import argparse
 import datetime
@@ -34,7 +34,7 @@ def ratios(rows):
     found = {}
     for (peer, workload, connections), ours in rows.items():
         theirs = rows.get(("restate", "chain10" if workload == "transform10" else workload, connections))
-        if peer == "ropewalk" and theirs and not ours["errors"] and not theirs["errors"]:
+        if peer == "ropewalk" and theirs and not ours["errors"] and not theirs["errors"] and ours["runs_per_s"] and theirs["runs_per_s"]:
             found[workload, connections] = (ours["runs_per_s"] / theirs["runs_per_s"], ours["p50_ms"] / theirs["p50_ms"])
     return found
 
