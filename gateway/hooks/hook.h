@@ -47,7 +47,9 @@ struct hook {
     bool replay_passed; /* taken before, and told only */
     void (*sized)(struct hook *hook);
     void (*unseen)(struct hook *hook);
+    void (*found)(struct hook *hook, bool known);
     void (*in_rate)(struct hook *hook);
+    bool has_place, has_shared_place; /* under the rate limit: in our bucket, in the one of all */
     void (*with_input)(struct hook *hook);
     int64_t after_s; /* Retry-After */
     int moves;
@@ -70,6 +72,7 @@ void hook_open_secrets(struct hook *hook, void (*done)(struct hook *hook));
 
 /* hook_rate.c: from here, or answered. */
 void hook_check_rate(struct hook *hook, void (*done)(struct hook *hook));
+void hook_leave_place(struct hook *hook); /* it should not have counted */
 
 /* hook_request.c: the body by its type (STR_NONE: none given), and what expressions and the log see. False: answered.
  */
@@ -82,6 +85,8 @@ void hook_check_replay(struct hook *hook, void (*done)(struct hook *hook));
 /* It was taken before: refused, or told and taken by `taken_all_the_same`. */
 void hook_replayed(struct hook *hook, void (*taken_all_the_same)(struct hook *hook));
 void hook_remember(const struct hook *hook); /* it is taken now */
+/* Has it been taken, by the table? What cannot be read has not. */
+void hook_look_for_nonce(struct hook *hook, void (*found)(struct hook *hook, bool known));
 
 /* hook_challenge.c. True: it was one, and is answered. */
 bool hook_is_challenge(struct hook *hook);

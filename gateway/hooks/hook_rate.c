@@ -28,6 +28,14 @@ static const char take_script[] =
     "/ 1000) + 1)\n"
     "return 0\n";
 
+/* The same bucket and arguments: a token comes back. One that is forgotten is full. */
+static const char give_script[] = "local left, at = string.match(redis.call('GET', KEYS[1]) or '', '^(%S+) (%S+)$')\n"
+                                  "if left then\n"
+                                  "  left = math.min(tonumber(ARGV[1]), tonumber(left) + 1)\n"
+                                  "  redis.call('SET', KEYS[1], string.format('%.17g %s', left, at), 'KEEPTTL')\n"
+                                  "end\n"
+                                  "return 0\n";
+
 struct bucket {
     double tokens;
     struct mono_us at;
@@ -76,6 +84,17 @@ static struct bucket *own_bucket(const struct hook *hook)
     return bucket;
 }
 
+/* One that was taken before is told that, and its sender does not come again. */
+static void without_place(struct hook *hook, bool known)
+{
+    if (known && hook->trigger->webhook.modes[HOOK_REPLAY] == HOOK_ENFORCE) {
+        hook_replayed(hook, hook->in_rate);
+        return;
+    }
+    hook_refuse(hook, "rate_limit", "rate_limited", 429, "rate_limited",
+                "too many requests to this webhook; send it again");
+}
+
 static void refuse(struct hook *hook, double wait_us)
 {
     if (hook_passes(hook, HOOK_RATE_LIMIT, "rate_limited")) {
@@ -83,8 +102,7 @@ static void refuse(struct hook *hook, double wait_us)
         return;
     }
     hook->after_s = (int64_t)(wait_us / (double)US_PER_S) + 1;
-    hook_refuse(hook, "rate_limit", "rate_limited", 429, "rate_limited",
-                "too many requests to this webhook; send it again");
+    hook_look_for_nonce(hook, without_place);
 }
 
 static void on_shared(void *ctx, enum cache_status status, struct str value)
@@ -95,14 +113,15 @@ static void on_shared(void *ctx, enum cache_status status, struct str value)
     if (status != CACHE_OK || !parse_i64(value, 0, INT64_MAX, &wait_us))
         metric_add(METRIC_HOOKS_RATE_ALONE, 1);
     if (wait_us == 0) {
+        hook->has_shared_place = status == CACHE_OK;
         hook->in_rate(hook);
         return;
     }
-    own_bucket(hook)->tokens += 1; /* it was not used */
+    hook_leave_place(hook); /* it was not used */
     refuse(hook, (double)wait_us);
 }
 
-static void ask_shared(struct hook *hook)
+static void run_script(struct hook *hook, const char *script, cache_fn done)
 {
     const struct plan_webhook *webhook = &hook->trigger->webhook;
     struct arena *arena = hook->call->arena;
@@ -110,8 +129,19 @@ static void ask_shared(struct hook *hook)
     struct str limit = str_of(arena_printf(arena, "%lld", (long long)webhook->rate_limit));
     struct str per = str_of(arena_printf(arena, "%lld", (long long)webhook->rate_per_us));
 
-    cache_command(hook->call->gw->cache, on_shared, hook, 6,
-                  (const struct str[]){STR("EVAL"), str_of(take_script), STR("1"), key, limit, per});
+    cache_command(hook->call->gw->cache, done, done == NULL ? NULL : hook, 6,
+                  (const struct str[]){STR("EVAL"), str_of(script), STR("1"), key, limit, per});
+}
+
+void hook_leave_place(struct hook *hook)
+{
+    const struct cache *cache = hook->call->gw->cache;
+
+    if (hook->has_place)
+        own_bucket(hook)->tokens += 1; /* never more than `limit`: cut off when it is looked at */
+    if (hook->has_shared_place && cache != NULL && cache_is_up(cache))
+        run_script(hook, give_script, NULL);
+    hook->has_place = hook->has_shared_place = false;
 }
 
 void hook_check_rate(struct hook *hook, void (*done)(struct hook *hook))
@@ -131,8 +161,9 @@ void hook_check_rate(struct hook *hook, void (*done)(struct hook *hook))
         return;
     }
     bucket->tokens -= 1;
+    hook->has_place = true;
     if (cache != NULL && cache_is_up(cache)) {
-        ask_shared(hook);
+        run_script(hook, take_script, on_shared);
         return;
     }
     metric_add(METRIC_HOOKS_RATE_ALONE, cache != NULL ? 1 : 0);

@@ -1,6 +1,7 @@
-/* Has the delivery been taken before? The unique entry in the transaction that starts the run decides; here what is
- * known already is refused early, so that it costs neither a transaction nor a place under the rate limit. Redis only
- * ever refuses, and only what has been committed: empty, stale or away it changes nothing. */
+/* Has the delivery been taken before? The unique entry in the transaction that starts the run decides; here what Redis
+ * knows already is refused early, so that it costs no transaction. Redis only ever refuses, and only what has been
+ * committed: empty, stale or away it changes nothing. A place under the rate limit it costs in no case: what has taken
+ * one leaves it, and what finds none is looked for before it is told so. */
 #include "common/io/cache.h"
 #include "gateway/hooks/hook.h"
 #include "rw_gateway_sql.h"
@@ -21,32 +22,26 @@ void hook_replayed(struct hook *hook, void (*taken_all_the_same)(struct hook *ho
         taken_all_the_same(hook);
         return;
     }
+    hook_leave_place(hook);
     hook_refuse(hook, "replay", "replayed", 409, "replayed", "this delivery has been taken before");
-}
-
-static void decide(struct hook *hook, bool known)
-{
-    if (known)
-        hook_replayed(hook, hook->unseen);
-    else
-        hook->unseen(hook);
 }
 
 static void on_row(void *ctx, const struct pg_outcome *outcome)
 {
-    /* what cannot be read is decided by the start */
-    decide(ctx, outcome->rc == ERR_OK && pg_rows(outcome->results[0]) > 0);
+    struct hook *hook = ctx;
+
+    hook->found(hook, outcome->rc == ERR_OK && pg_rows(outcome->results[0]) > 0);
 }
 
-/* Only what a rate limit would count has to be known before it. */
-static void ask_table(struct hook *hook)
+void hook_look_for_nonce(struct hook *hook, void (*found)(struct hook *hook, bool known))
 {
     struct pg_batch *batch;
 
-    if (hook->trigger->webhook.rate_limit == 0 || hook->trigger->webhook.modes[HOOK_RATE_LIMIT] == HOOK_OFF) {
-        decide(hook, false);
+    if (hook_nonce(hook).ptr == NULL) {
+        found(hook, false);
         return;
     }
+    hook->found = found;
     batch = pg_batch_new(false);
     pg_batch_organisation(batch, hook->start.organisation);
     pg_add(batch, SQL_DELIVERY_NONCE_KNOWN, pg_text(hook_scope(hook)), pg_text(hook_nonce(hook)));
@@ -55,11 +50,13 @@ static void ask_table(struct hook *hook)
 
 static void on_cached(void *ctx, enum cache_status status, struct str value)
 {
+    struct hook *hook = ctx;
+
     (void)value;
     if (status == CACHE_OK)
-        decide(ctx, true);
+        hook_replayed(hook, hook->unseen);
     else
-        ask_table(ctx);
+        hook->unseen(hook);
 }
 
 void hook_check_replay(struct hook *hook, void (*done)(struct hook *hook))
@@ -67,15 +64,10 @@ void hook_check_replay(struct hook *hook, void (*done)(struct hook *hook))
     struct cache *cache = hook->call->gw->cache;
 
     hook->unseen = done;
-    if (hook_nonce(hook).ptr == NULL) {
+    if (hook_nonce(hook).ptr == NULL || cache == NULL || !cache_is_up(cache))
         done(hook);
-        return;
-    }
-    if (cache == NULL || !cache_is_up(cache)) {
-        ask_table(hook);
-        return;
-    }
-    cache_command(cache, on_cached, hook, 2, (const struct str[]){STR("GET"), key_of(hook)});
+    else
+        cache_command(cache, on_cached, hook, 2, (const struct str[]){STR("GET"), key_of(hook)});
 }
 
 void hook_remember(const struct hook *hook)

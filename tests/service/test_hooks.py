@@ -542,6 +542,10 @@ def test_a_replay_costs_no_place_under_the_rate_limit_and_can_be_told_only(drive
     accepted(drive, send(first))
     for _ in range(5):
         refused(send(first), 409, "replayed")
+    cache = redis.Redis.from_url(drive.env["ROPEWALK_REDIS_URL"])
+    for _ in range(3):
+        assert cache.flushall()
+        refused(send(first), 409, "replayed")     # it takes a place, and leaves it
     drive.stack("stop", "redis-1")
     for _ in range(5):
         refused(send(first), 409, "replayed")
@@ -550,6 +554,8 @@ def test_a_replay_costs_no_place_under_the_rate_limit_and_can_be_told_only(drive
     drive.stack("start", "redis-1")
     drive.read_env()
     refused(send(unique()), 429, "rate_limited")
+    assert redis.Redis.from_url(drive.env["ROPEWALK_REDIS_URL"]).flushall()
+    refused(send(first), 409, "replayed")         # also where there is no place left
     told = unique()
     runs = [accepted(drive, send(told, "told"))["id"] for _ in range(3)]
     assert len(set(runs)) == 3
