@@ -48,6 +48,7 @@ class Scheduler:
         self.inbox = "ropewalk.conformance." + uuid.uuid4().hex
         self.inboxes = []
         self.declare_inbox(self.inbox)
+        self.insist_on_an_inbox()
         self.channel.exchange_declare(HEARTBEATS, "fanout", durable=True)
         self.beats_queue = self.channel.queue_declare("", exclusive=True).method.queue
         self.channel.queue_bind(self.beats_queue, HEARTBEATS)
@@ -65,6 +66,16 @@ class Scheduler:
         for queue in (name, name + ".large"):
             self.channel.queue_declare(queue, durable=True, arguments={"x-expires": INBOX_EXPIRES_MS})
             self.inboxes.append(queue)
+
+    def insist_on_an_inbox(self):
+        """Where there are schedulers this one is always there: workers put into it what they cannot read."""
+        with self.connection.channel() as channel:
+            try:
+                channel.queue_declare("ropewalk.inbox.0", passive=True)
+                return
+            except pika.exceptions.ChannelClosedByBroker:
+                pass
+        self.channel.queue_declare("ropewalk.inbox.0", durable=True, arguments={"x-queue-type": "classic"})
 
     # --- to the worker ------------------------------------------------------------------------------------------------
 
