@@ -135,6 +135,7 @@ static void note_event(struct sched_open_row *row, const struct plan_step *step)
 {
     if (row->kind != WORK_EVENT)
         return;
+    ENSURE(step != NULL);
     row->event_type = step->event.type;
     row->event_source = step->event.source;
     row->look_back_us = step->look_back_us;

@@ -219,11 +219,12 @@ void hand_event(const char *type, int n)
 {
     static int number;
 
+    number++;
     RUN(NULL,
         "INSERT INTO incoming_event (organisation, source, id, type, event, starts) VALUES (1, '/s', $1::int::text, "
         "$2, "
         "json_build_object('data', json_build_object('n', $3::int)), '[]')",
-        pg_i32(++number), pg_text(str_of(type)), pg_i32(n));
+        pg_i32(number), pg_text(str_of(type)), pg_i32(n));
 }
 
 void hand_shard(int16_t shard, enum owner owner, int64_t epoch)
