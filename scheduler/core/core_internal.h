@@ -226,8 +226,9 @@ struct item {
     struct link list, in_shard;
     struct wall_us due_at; /* as in the row */
     struct wall_us fire_at;
-    uint32_t heap_pos; /* from 1; 0: not in the heap */
-    int64_t order;     /* of publication within its queue */
+    uint32_t heap_pos;   /* from 1; 0: not in the heap */
+    int64_t order;       /* of publication within its queue */
+    int16_t reply_shard; /* whose inbox its message named */
     struct mono_us published_at, ready_at, lease_until;
     char token[SCHED_TOKEN_SIZE]; /* of the dispatch as it was published; empty: not yet */
     struct str worker_queue;      /* leased: the control queue; owned */

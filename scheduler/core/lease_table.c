@@ -87,16 +87,27 @@ static bool inputs_wait(const struct sched *sched, const struct item *item)
     return entry != NULL && (entry->first != NULL || entry->work != NULL);
 }
 
-static void decide(struct sched *sched, struct item *item)
+static bool shard_drained(struct sched *sched, int shard, struct mono_us since)
 {
     char name[64];
-    bool own, reply = true;
 
-    snprintf(name, sizeof(name), "ropewalk.inbox.%d", item->shard->number);
-    own = drained(sched, name, item->lease_until);
-    if (strcmp(name, sched->reply_to) != 0 && sched->reply_to[0] != '\0')
-        reply = drained(sched, sched->reply_to, item->lease_until);
-    if (!own || !reply || inputs_wait(sched, item))
+    snprintf(name, sizeof(name), "ropewalk.inbox.%d", shard);
+    return drained(sched, name, since);
+}
+
+/* What tells of it may lie unread in its shard's inbox, in that of ours which workers are told now, and in the one that
+ * its message named, whose shard may be nobody's for a while. All are asked at once. */
+static void decide(struct sched *sched, struct item *item)
+{
+    int own = item->shard->number, ours = sched->reply_to[0] != '\0' ? sched->reply_shard : own;
+    int named = item->publications > 0 && item->reply_shard >= 0 ? item->reply_shard : own;
+    bool empty = shard_drained(sched, own, item->lease_until);
+
+    if (ours != own && !shard_drained(sched, ours, item->lease_until))
+        empty = false;
+    if (named != own && named != ours && !shard_drained(sched, named, item->lease_until))
+        empty = false;
+    if (!empty || inputs_wait(sched, item))
         return;
     log_event(LOG_WARN, "attempt.lease_lapsed", log_run("run_id", item->run), log_i64("seq", item->seq),
               log_i64("attempt", item->attempt), log_str("worker_queue", item->worker_queue));

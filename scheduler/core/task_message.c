@@ -93,6 +93,7 @@ void task_publish(struct sched *sched, struct item *item, const struct run_entry
 
     run_id_format(entry->id, run);
     snprintf(id, sizeof(id), "%s/" STR_FMT "/%u/%" PRIu32, run, STR_ARG(path), (unsigned)item->attempt, item->dispatch);
+    item->reply_shard = sched->reply_shard;
     if (item->token[0] == '\0')
         sched_task_token(sched->set.token_key, sched->set.incarnation, str_of(id), item->token);
     buf_reset(&sched->message);
