@@ -122,7 +122,19 @@ static const struct db_incoming *oldest(struct sim *sim, const struct db_run *ru
     return NULL;
 }
 
-/* A step that waits for an event goes on with the oldest that it waits for. */
+/* What was held comes after the release, and what has come meanwhile may be there before it. */
+static bool was_released(struct sim *sim, const struct db_run *run)
+{
+    struct str code = STR_NONE;
+
+    for (size_t i = 0; i < run->event_count; i++)
+        if (run->events[i].type == EVENT_COMMAND_APPLIED &&
+            jt_string(jt_get(run->events[i].data, "code"), sim->arena, &code) && str_is(code, "release"))
+            return true;
+    return false;
+}
+
+/* A step that waits for an event goes on with the oldest that it waits for, but in a run that was quarantined. */
 static void check_woken(struct sim *sim, const struct db_run *run, const struct past_step *step,
                         const struct event *event)
 {
@@ -138,6 +150,8 @@ static void check_woken(struct sim *sim, const struct db_run *run, const struct 
         return;
     }
     expected = oldest(sim, run, step, work);
+    if (expected != NULL && was_released(sim, run))
+        return;
     if (expected == NULL || !str_eq(event->output, expected->json))
         sim_fail(sim, "run %u: step " STR_FMT " was woken by " STR_FMT ", and should have been by " STR_FMT,
                  run->number, STR_ARG(event->step), STR_ARG(event->output),
